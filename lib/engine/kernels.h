@@ -1,0 +1,59 @@
+/*
+ * kernels.h -- the arithmetic of a forward pass in fp32 on the CPU.
+ *
+ * Every output is one chain of fused multiply-adds in a fixed order, so its bits depend neither on
+ * the rows beside it, nor on the number of threads, nor on which instruction set did the work.
+ */
+#ifndef SP_KERNELS_H
+#define SP_KERNELS_H
+
+#include "engine/pool.h"
+
+#define SP_PANEL 32 /* columns of a panel */
+
+/*
+ * The right-hand side of a product in panels: panel p holds columns 32p … 32p+31 (zeros beyond
+ * the last) as [depth][32]. For y = x·Wᵀ a column is a row of W and depth is W's inner size.
+ */
+static inline size_t
+sp_kernels_panels(size_t columns)
+{
+	return (columns + SP_PANEL - 1) / SP_PANEL;
+}
+
+/* Packs w[out][in] (row-major) into panels: sp_kernels_panels(out) * in * 32 floats. */
+void sp_kernels_pack(struct sp_pool *pool, const float *w, size_t out, size_t in, float *panels);
+
+/* y[n][out] = x[n][in]·panels (+ bias[out] unless NULL). y must not overlap x. */
+void sp_kernels_matmul(struct sp_pool *pool, const float *x, size_t n, size_t in,
+    const float *panels, const float *bias, size_t out, float *y);
+
+/* The serial core: y[r][c] (+)= Σ_k x[r*ldx + k] * panel[32k + c] for r < n, c < columns <= 32.
+ * add: start from what y holds instead of 0. */
+void sp_kernels_panel(const float *x, size_t ldx, size_t n, size_t depth, const float *panel,
+    size_t columns, int add, float *y, size_t ldy);
+
+/* y[r] = x[r] / sqrt(mean(x[r]²) + eps) * weight, n rows of dim. y may be x. */
+void sp_kernels_rmsnorm(struct sp_pool *pool, const float *x, const float *weight, float eps,
+    size_t n, size_t dim, float *y);
+
+/* In place: x = softmax(x * scale) over count values. */
+void sp_kernels_softmax(float *x, size_t count, float scale);
+
+/* gate = silu(gate) * up, count values. */
+void sp_kernels_silu_mul(struct sp_pool *pool, float *gate, const float *up, size_t count);
+
+/* a += b, count values. */
+void sp_kernels_add(struct sp_pool *pool, float *a, const float *b, size_t count);
+
+/* Rotates one head in place; rope[2i], rope[2i+1] are cos and sin of dimension pair i, which is
+ * (x[i], x[i + dim/2]) (rotate_half, as transformers lays checkpoints out). */
+void sp_kernels_rope(float *x, size_t dim, const float *rope);
+
+/* log(Σ exp(x)): a token's log-probability is its logit minus this. */
+double sp_kernels_log_sum_exp(const float *x, size_t count);
+
+/* "avx512", "avx2" or "portable": what this machine runs. */
+const char *sp_kernels_name(void);
+
+#endif

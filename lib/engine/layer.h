@@ -1,0 +1,69 @@
+/* layer.h -- one decoder layer of Qwen2 (RMSNorm, grouped-query attention, gated MLP) in fp32. */
+#ifndef SP_LAYER_H
+#define SP_LAYER_H
+
+#include "engine/kernels.h"
+#include "model/config.h"
+
+/*
+ * y = x·wᵀ + bias. w[out][in] row-major, bias[out] or NULL, both malloc'd and owned. packed is what
+ * sp_linear_apply multiplies with: after changing w, call sp_linear_pack again. Once packed, w may
+ * be freed and set to NULL by who does not need it.
+ */
+struct sp_linear {
+	float *w;
+	float *bias;
+	float *packed;
+	size_t out, in;
+};
+
+enum sp_code
+sp_linear_pack(struct sp_linear *linear, struct sp_pool *pool, struct sp_err *err) SP_MUST_USE;
+/* y[n][out] from x[n][in]; must be packed. */
+void sp_linear_apply(
+    const struct sp_linear *linear, struct sp_pool *pool, const float *x, size_t n, float *y);
+void sp_linear_free(struct sp_linear *linear);
+
+struct sp_layer {
+	float *input_norm, *post_norm; /* [hidden], owned */
+	struct sp_linear q, k, v, o, gate, up, down;
+};
+
+enum sp_code
+sp_layer_pack(struct sp_layer *layer, struct sp_pool *pool, struct sp_err *err) SP_MUST_USE;
+void sp_layer_free(struct sp_layer *layer);
+
+/* What all layers of a model share. */
+struct sp_layer_env {
+	struct sp_model_config config;
+	struct sp_pool *pool; /* borrowed */
+	float *rope;	      /* [positions][head_dim / 2][cos, sin], owned */
+	size_t positions;
+};
+
+enum sp_code sp_layer_env_open(struct sp_layer_env *env, const struct sp_model_config *config,
+    size_t positions, struct sp_pool *pool, struct sp_err *err) SP_MUST_USE;
+void sp_layer_env_close(struct sp_layer_env *env);
+
+/*
+ * The parts on whole sequences without a cache: n_seq sequences of len tokens each, one after the
+ * other, causal attention within each, positions from 0. Matrices are row-major, a token per row.
+ * The layer must be packed. Work memory is bounded (some thousand tokens at a time).
+ */
+
+/* x[n_seq*len][hidden] after input_norm -> heads[..][heads*head_dim], which is what o_proj takes,
+ * -> out[..][hidden] (before the residual). heads or out may be NULL when not wanted. */
+enum sp_code
+sp_layer_attention(const struct sp_layer_env *env, const struct sp_layer *layer, const float *x,
+    size_t n_seq, size_t len, float *heads, float *out, struct sp_err *err) SP_MUST_USE;
+
+/* x[n][hidden] after post_norm -> act[n][intermediate], which is what down_proj takes,
+ * -> out[n][hidden] (before the residual). act or out may be NULL when not wanted. */
+enum sp_code sp_layer_mlp(const struct sp_layer_env *env, const struct sp_layer *layer,
+    const float *x, size_t n, float *act, float *out, struct sp_err *err) SP_MUST_USE;
+
+/* The whole layer with both residuals, in place: h[n_seq*len][hidden]. */
+enum sp_code sp_layer_forward(const struct sp_layer_env *env, const struct sp_layer *layer,
+    float *h, size_t n_seq, size_t len, struct sp_err *err) SP_MUST_USE;
+
+#endif

@@ -1,0 +1,1 @@
+$(eval $(call lib,engine,pool kernels layer weights forward))

@@ -1,0 +1,1 @@
+$(eval $(call lib,model,dtype safetensors config tokenizer))
