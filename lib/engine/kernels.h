@@ -55,5 +55,8 @@ double sp_kernels_log_sum_exp(const float *x, size_t count);
 
 /* "avx512", "avx2" or "portable": what this machine runs. */
 const char *sp_kernels_name(void);
+/* Uses the instruction set of that name from now on; 0 when this machine lacks it. For tests and
+ * measurements; not while a kernel runs. */
+int sp_kernels_select(const char *name);
 
 #endif

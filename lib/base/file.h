@@ -1,0 +1,40 @@
+/* file.h -- whole files, written so that a crash shows the old or the new, never a half. */
+#ifndef SP_FILE_H
+#define SP_FILE_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Reads at most max bytes (SP_E_LIMIT beyond). *data is malloc'd with a NUL after the last byte. */
+enum sp_code sp_file_read(const char *path, size_t max, uint8_t **data, size_t *len,
+    struct sp_err *err) SP_MUST_USE;
+
+/* Temporary file beside path, write, fsync, rename, fsync directory. */
+enum sp_code sp_file_write(const char *path, mode_t mode, const void *data, size_t len,
+    struct sp_err *err) SP_MUST_USE;
+
+/* As sp_file_write, but SP_E_EXISTS when path is there already. */
+enum sp_code sp_file_create(const char *path, mode_t mode, const void *data, size_t len,
+    struct sp_err *err) SP_MUST_USE;
+
+/* write(2) until all is out. */
+enum sp_code sp_file_write_all(int fd, const void *data, size_t len, struct sp_err *err) SP_MUST_USE;
+/* Reads exactly len bytes; *got tells how many came when the end was earlier (then SP_E_IO). */
+enum sp_code sp_file_read_all(int fd, void *data, size_t len, struct sp_err *err) SP_MUST_USE;
+enum sp_code sp_file_sync_dir(const char *dir, struct sp_err *err) SP_MUST_USE;
+enum sp_code sp_file_mkdirs(const char *dir, mode_t mode, struct sp_err *err) SP_MUST_USE;
+/* Removes a file or a whole directory; a path that is not there is no error. Does not follow
+ * symlinks. */
+enum sp_code sp_file_remove_all(const char *path, struct sp_err *err) SP_MUST_USE;
+
+/* mmap of a whole file, read-only; an empty file gives data non-NULL, len 0. */
+struct sp_map {
+	const uint8_t *data;
+	size_t len;
+};
+enum sp_code sp_map_open(struct sp_map *map, const char *path, struct sp_err *err) SP_MUST_USE;
+void sp_map_close(struct sp_map *map);
+
+#endif
