@@ -10,7 +10,9 @@ enum sp_conf_type { SP_CONF_STRING, SP_CONF_INT, SP_CONF_BOOL, SP_CONF_REAL, SP_
 
 /* key: dotted, "fetcherd.endpoint". A segment "*" stands for any group name. fallback: text of the
  * default, NULL when there is none (then sp_conf_* of a missing key returns NULL / is an error at
- * sp_conf_require). min/max bound SP_CONF_INT and SP_CONF_REAL. */
+ * sp_conf_require). min/max bound SP_CONF_INT and SP_CONF_REAL. The fallback of SP_CONF_STRINGS is
+ * a comma-separated list. Asking for a key that no table entry names, or with the function of
+ * another type, is a programmer error. */
 struct sp_conf_key {
 	const char *key;
 	enum sp_conf_type type;
@@ -35,11 +37,15 @@ int sp_conf_bool(const struct sp_conf *conf, const char *key);
 double sp_conf_real(const struct sp_conf *conf, const char *key);
 /* i-th element of a SP_CONF_STRINGS key, NULL past the end. */
 const char *sp_conf_strings(const struct sp_conf *conf, const char *key, size_t i);
+/* Names of the groups that the file has under prefix ("registryd.local"), in its order, borrowed.
+ * Writes at most max and returns how many there are. */
+size_t
+sp_conf_groups(const struct sp_conf *conf, const char *prefix, const char **names, size_t max);
 /* 1 when the file itself sets key (not the default). */
 int sp_conf_is_set(const struct sp_conf *conf, const char *key);
 /* SP_E_CONFIG naming file and key when key has no value. */
-enum sp_code sp_conf_require(const struct sp_conf *conf, const char *key, struct sp_err *err)
-    SP_MUST_USE;
+enum sp_code
+sp_conf_require(const struct sp_conf *conf, const char *key, struct sp_err *err) SP_MUST_USE;
 
 /* The keys of sallyport.conf, for every daemon: one table, so that any -n checks the whole file. */
 extern const struct sp_conf_key sp_conf_keys[];
