@@ -40,9 +40,9 @@ lane_sum(const float lane[LANES])
 }
 
 /*
- * e^x within 2 ulp for -87 <= x <= 88, clamped there: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by its
- * Taylor polynomial of degree 7 (remainder below 2^-27), 2^n put together from its exponent bits.
- * Our own because libm's differ by version and machine, and the loops around must vectorise.
+ * e^x within 2 ulp for -87 <= x <= 88, clamped there: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by
+ * its Taylor polynomial of degree 7 (remainder below 2^-27), 2^n put together from its exponent
+ * bits. Our own because libm's differ by version and machine, and the loops around must vectorise.
  */
 static inline __attribute__((always_inline)) float
 exp_of(float x)
@@ -218,8 +218,8 @@ sp_kernels_panel(const float *x, size_t ldx, size_t n, size_t depth, const float
 		if (columns == SP_PANEL)
 			chosen->tile(rows, x + r * ldx, ldx, depth, panel, add, y + r * ldy, ldy);
 		else
-			edge_tile(rows, x + r * ldx, ldx, depth, panel, columns, add, y + r * ldy,
-			    ldy);
+			edge_tile(
+			    rows, x + r * ldx, ldx, depth, panel, columns, add, y + r * ldy, ldy);
 	}
 }
 
@@ -267,8 +267,8 @@ sp_kernels_matmul(struct sp_pool *pool, const float *x, size_t n, size_t in, con
 {
 	struct matmul job = {x, n, in, panels, bias, out, y};
 
-	sp_pool_run(pool, (n + ROW_BLOCK - 1) / ROW_BLOCK * sp_kernels_panels(out), matmul_block,
-	    &job);
+	sp_pool_run(
+	    pool, (n + ROW_BLOCK - 1) / ROW_BLOCK * sp_kernels_panels(out), matmul_block, &job);
 }
 
 /* Elementwise work is handed out in pieces of about this many values. */
@@ -287,8 +287,8 @@ norm_rows(void *arg, size_t i)
 	const struct norm *job = arg;
 
 	for (size_t r = i * job->step; r < job->n && r < (i + 1) * job->step; r++)
-		chosen->rmsnorm(job->x + r * job->dim, job->weight, job->eps, job->dim,
-		    job->y + r * job->dim);
+		chosen->rmsnorm(
+		    job->x + r * job->dim, job->weight, job->eps, job->dim, job->y + r * job->dim);
 }
 
 void

@@ -1,1 +1,1 @@
-$(eval $(call lib,engine,pool kernels layer weights forward))
+$(eval $(call lib,engine,pool kernels attention layer weights forward))

@@ -69,9 +69,8 @@ sp_pool_open(unsigned threads, struct sp_pool **out, struct sp_err *err)
 
 	*out = NULL;
 	if (threads == 0)
-		threads = sched_getaffinity(0, sizeof(cpus), &cpus) == 0
-		              ? (unsigned)CPU_COUNT(&cpus)
-		              : 1;
+		threads =
+		    sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? (unsigned)CPU_COUNT(&cpus) : 1;
 	if (threads > THREADS_MAX)
 		return sp_err_set(err, SP_E_LIMIT, "%u threads, at most %d", threads, THREADS_MAX);
 	pool = sp_xcalloc(1, sizeof(*pool) + (threads - 1) * sizeof(pool->ids[0]));
@@ -84,8 +83,8 @@ sp_pool_open(unsigned threads, struct sp_pool **out, struct sp_err *err)
 
 		if (rc != 0) {
 			sp_pool_close(&pool);
-			return sp_err_set(err, SP_E_NO_MEMORY, "cannot start thread %u of %u", i + 1,
-			    threads - 1);
+			return sp_err_set(err, SP_E_NO_MEMORY, "cannot start thread %u of %u",
+			    i + 1, threads - 1);
 		}
 		pool->started++;
 	}

@@ -39,7 +39,8 @@ get_real(const json_t *root, const char *key, double min, double max, double fal
 		return SP_OK;
 	*out = json_number_value(value);
 	if (!json_is_number(value) || !isfinite(*out) || *out < min || *out > max)
-		return sp_err_set(err, SP_E_INVALID, "%s is not a number from %g to %g", key, min, max);
+		return sp_err_set(
+		    err, SP_E_INVALID, "%s is not a number from %g to %g", key, min, max);
 	return SP_OK;
 }
 
@@ -80,7 +81,8 @@ parse_arch(const json_t *root, struct sp_err *err)
 		return code;
 	name = json_string_value(json_array_get(list, 0));
 	if (json_array_size(list) != 1 || name == NULL)
-		return sp_err_set(err, SP_E_INVALID, "architectures does not name exactly one class");
+		return sp_err_set(
+		    err, SP_E_INVALID, "architectures does not name exactly one class");
 	if (strcmp(name, "Qwen2ForCausalLM") != 0)
 		return sp_err_set(err, SP_E_UNSUPPORTED,
 		    "architecture %.64s: only Qwen2ForCausalLM is supported", name);
@@ -116,11 +118,13 @@ parse_sizes(const json_t *root, struct sp_model_config *c, struct sp_err *err)
 		c->head_dim = c->hidden / c->heads;
 	} else {
 		return sp_err_set(err, SP_E_INVALID,
-		    "hidden_size %u is no multiple of num_attention_heads %u and head_dim is missing",
+		    "hidden_size %u is no multiple of num_attention_heads %u and head_dim is "
+		    "missing",
 		    c->hidden, c->heads);
 	}
 	if (c->head_dim % 2 != 0 || c->head_dim > 1 << 10)
-		return sp_err_set(err, SP_E_INVALID, "head size %u is odd or above 1024", c->head_dim);
+		return sp_err_set(
+		    err, SP_E_INVALID, "head size %u is odd or above 1024", c->head_dim);
 	return SP_OK;
 }
 
@@ -159,7 +163,8 @@ parse_attention(const json_t *root, struct sp_err *err)
 		return code;
 	if (sliding)
 		return sp_err_set(err, SP_E_UNSUPPORTED, "use_sliding_window is true");
-	json_array_foreach(types, i, item) {
+	json_array_foreach(types, i, item)
+	{
 		const char *type = json_string_value(item);
 
 		if (type == NULL || strcmp(type, "full_attention") != 0)
@@ -180,8 +185,8 @@ parse_eos(const json_t *root, struct sp_model_config *c, struct sp_err *err)
 	    !json_is_integer(value))
 		return sp_err_set(err, SP_E_INVALID, "eos_token_id is neither an id nor a list");
 	if (n > SP_CONFIG_EOS_MAX)
-		return sp_err_set(err, SP_E_LIMIT, "eos_token_id has more than %d ids",
-		    SP_CONFIG_EOS_MAX);
+		return sp_err_set(
+		    err, SP_E_LIMIT, "eos_token_id has more than %d ids", SP_CONFIG_EOS_MAX);
 	for (size_t i = 0; i < n; i++) {
 		const json_t *item = json_is_array(value) ? json_array_get(value, i) : value;
 		int64_t id = json_is_integer(item) ? json_integer_value(item) : -1;
@@ -227,7 +232,8 @@ parse_skip(const json_t *quant, struct sp_config_awq *awq, struct sp_err *err)
 	if (!json_is_array(list) || json_array_size(list) > SP_CONFIG_SKIP_MAX)
 		return sp_err_set(err, SP_E_INVALID,
 		    "modules_to_not_convert is not a list of at most %d names", SP_CONFIG_SKIP_MAX);
-	json_array_foreach(list, i, item) {
+	json_array_foreach(list, i, item)
+	{
 		const char *name = json_string_value(item);
 
 		if (name == NULL || name[0] == '\0' || strlen(name) >= sizeof(awq->skip[0]))
@@ -264,8 +270,8 @@ parse_quant(const json_t *root, struct sp_model_config *c, struct sp_err *err)
 	if ((code = get_size(quant, key, 64, &c->awq.bits, err)))
 		return code;
 	if (c->awq.bits != 4)
-		return sp_err_set(err, SP_E_UNSUPPORTED, "%s is %u, only 4 is supported", key,
-		    c->awq.bits);
+		return sp_err_set(
+		    err, SP_E_UNSUPPORTED, "%s is %u, only 4 is supported", key, c->awq.bits);
 	key = json_object_get(quant, "group_size") != NULL ? "group_size" : "q_group_size";
 	if ((code = get_size(quant, key, 1 << 16, &c->awq.group_size, err)))
 		return code;

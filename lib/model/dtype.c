@@ -70,7 +70,8 @@ sp_dtype_f32_to_bf16(float value)
 	uint32_t bits = bits_of(value);
 
 	if ((bits & 0x7fffffff) > 0x7f800000)
-		return (uint16_t)(bits >> 16 | 0x40); /* a NaN whose payload was all in the low half */
+		return (
+		    uint16_t)(bits >> 16 | 0x40); /* a NaN whose payload was all in the low half */
 	/* half of the dropped unit, and one less when the kept part is even: ties to even */
 	return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
@@ -138,8 +139,8 @@ sp_dtype_from_f32(enum sp_dtype dtype, const float *src, uint8_t *dst, size_t co
 		return;
 	}
 	for (size_t i = 0; i < count; i++) {
-		uint16_t half = dtype == SP_F16 ? sp_dtype_f32_to_f16(src[i])
-		                                : sp_dtype_f32_to_bf16(src[i]);
+		uint16_t half =
+		    dtype == SP_F16 ? sp_dtype_f32_to_f16(src[i]) : sp_dtype_f32_to_bf16(src[i]);
 
 		memcpy(dst + 2 * i, &half, sizeof(half));
 	}

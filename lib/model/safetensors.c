@@ -26,7 +26,7 @@
 #define HEADER_MAX 100000000u
 
 struct sp_safetensors {
-	json_t *header; /* owns the names and the metadata */
+	json_t *header;		   /* owns the names and the metadata */
 	struct sp_tensor *tensors; /* by offset */
 	const struct sp_tensor **by_name;
 	size_t count;
@@ -40,8 +40,8 @@ sp_safetensors_size(const struct sp_tensor *tensor, uint64_t *size, struct sp_er
 	SP_ASSERT(tensor->rank <= SP_TENSOR_RANK_MAX);
 	for (size_t i = 0; i < tensor->rank; i++) {
 		if (__builtin_mul_overflow(total, tensor->shape[i], &total) || total > INT64_MAX)
-			return sp_err_set(err, SP_E_LIMIT, "tensor %s: shape is too large",
-			    tensor->name);
+			return sp_err_set(
+			    err, SP_E_LIMIT, "tensor %s: shape is too large", tensor->name);
 	}
 	*size = total;
 	return SP_OK;
@@ -58,15 +58,17 @@ parse_tensor(const char *name, const json_t *value, const uint8_t *data, uint64_
 
 	*out = (struct sp_tensor){.name = name};
 	if (name[0] == '\0' || strlen(name) > SP_TENSOR_NAME_MAX)
-		return sp_err_set(err, SP_E_INVALID, "a tensor name is empty or longer than %d bytes",
-		    SP_TENSOR_NAME_MAX);
+		return sp_err_set(err, SP_E_INVALID,
+		    "a tensor name is empty or longer than %d bytes", SP_TENSOR_NAME_MAX);
 	if ((code = sp_json_string(value, "dtype", &dtype, err)) ||
 	    (code = sp_json_array(value, "shape", &shape, err)) ||
 	    (code = sp_json_array(value, "data_offsets", &offsets, err)))
 		return sp_err_prefix(err, "tensor %s", name);
 	if (json_object_size(value) != 3)
-		return sp_err_set(err, SP_E_INVALID, "tensor %s: a field beside dtype, shape and "
-		    "data_offsets", name);
+		return sp_err_set(err, SP_E_INVALID,
+		    "tensor %s: a field beside dtype, shape and "
+		    "data_offsets",
+		    name);
 	if (!sp_dtype_find(dtype, &out->dtype))
 		return sp_err_set(err, SP_E_UNSUPPORTED, "tensor %s: dtype %.16s", name, dtype);
 	out->rank = json_array_size(shape);
@@ -78,8 +80,10 @@ parse_tensor(const char *name, const json_t *value, const uint8_t *data, uint64_
 
 		dim = json_is_integer(item) ? json_integer_value(item) : -1;
 		if (dim < 0)
-			return sp_err_set(err, SP_E_INVALID, "tensor %s: shape[%zu] is not a "
-			    "non-negative integer", name, i);
+			return sp_err_set(err, SP_E_INVALID,
+			    "tensor %s: shape[%zu] is not a "
+			    "non-negative integer",
+			    name, i);
 		out->shape[i] = (uint64_t)dim;
 	}
 	for (size_t i = 0; i < 2; i++) {
@@ -89,14 +93,17 @@ parse_tensor(const char *name, const json_t *value, const uint8_t *data, uint64_
 	}
 	if (json_array_size(offsets) != 2 || bound[0] < 0 || bound[1] < bound[0] ||
 	    (uint64_t)bound[1] > data_len)
-		return sp_err_set(err, SP_E_INVALID, "tensor %s: data_offsets are not two rising "
-		    "positions inside the file", name);
+		return sp_err_set(err, SP_E_INVALID,
+		    "tensor %s: data_offsets are not two rising "
+		    "positions inside the file",
+		    name);
 	if ((code = sp_safetensors_size(out, &out->size, err)))
 		return code;
 	if (out->size != (uint64_t)(bound[1] - bound[0]))
-		return sp_err_set(err, SP_E_INVALID, "tensor %s: dtype and shape need %llu bytes, "
-		    "data_offsets hold %lld", name, (unsigned long long)out->size,
-		    (long long)(bound[1] - bound[0]));
+		return sp_err_set(err, SP_E_INVALID,
+		    "tensor %s: dtype and shape need %llu bytes, "
+		    "data_offsets hold %lld",
+		    name, (unsigned long long)out->size, (long long)(bound[1] - bound[0]));
 	out->data = data + bound[0];
 	return SP_OK;
 }
@@ -109,9 +116,11 @@ check_metadata(const json_t *metadata, struct sp_err *err)
 
 	if (!json_is_object(metadata))
 		return sp_err_set(err, SP_E_INVALID, "__metadata__ is not an object");
-	json_object_foreach((json_t *)(uintptr_t)metadata, key, value) {
+	json_object_foreach((json_t *)(uintptr_t)metadata, key, value)
+	{
 		if (!json_is_string(value))
-			return sp_err_set(err, SP_E_INVALID, "__metadata__.%.64s is not a string", key);
+			return sp_err_set(
+			    err, SP_E_INVALID, "__metadata__.%.64s is not a string", key);
 	}
 	return SP_OK;
 }
@@ -136,8 +145,8 @@ compare_name(const void *a, const void *b)
 
 /* In order of offset each tensor must begin where the one before ended. */
 static enum sp_code
-check_cover(const struct sp_safetensors *file, const uint8_t *data, uint64_t data_len,
-    struct sp_err *err)
+check_cover(
+    const struct sp_safetensors *file, const uint8_t *data, uint64_t data_len, struct sp_err *err)
 {
 	const uint8_t *next = data;
 
@@ -147,7 +156,7 @@ check_cover(const struct sp_safetensors *file, const uint8_t *data, uint64_t dat
 		if (tensor->data != next)
 			return sp_err_set(err, SP_E_INVALID, "tensor %s: data %s", tensor->name,
 			    tensor->data < next ? "overlaps another tensor's"
-			                        : "begins after a hole");
+						: "begins after a hole");
 		next += tensor->size;
 	}
 	if (next != data + data_len)
@@ -156,8 +165,8 @@ check_cover(const struct sp_safetensors *file, const uint8_t *data, uint64_t dat
 }
 
 static enum sp_code
-parse_header(struct sp_safetensors *file, const uint8_t *data, uint64_t data_len,
-    struct sp_err *err)
+parse_header(
+    struct sp_safetensors *file, const uint8_t *data, uint64_t data_len, struct sp_err *err)
 {
 	size_t n = json_object_size(file->header);
 	const char *key;
@@ -168,12 +177,13 @@ parse_header(struct sp_safetensors *file, const uint8_t *data, uint64_t data_len
 	file->by_name = calloc(n + 1, sizeof(*file->by_name));
 	if (file->tensors == NULL || file->by_name == NULL)
 		return sp_err_set(err, SP_E_NO_MEMORY, "%zu tensors", n);
-	json_object_foreach(file->header, key, value) {
+	json_object_foreach(file->header, key, value)
+	{
 		if (strcmp(key, "__metadata__") == 0)
 			code = check_metadata(value, err);
 		else
-			code = parse_tensor(key, value, data, data_len,
-			    &file->tensors[file->count++], err);
+			code = parse_tensor(
+			    key, value, data, data_len, &file->tensors[file->count++], err);
 		if (code)
 			return code;
 	}
@@ -185,8 +195,8 @@ parse_header(struct sp_safetensors *file, const uint8_t *data, uint64_t data_len
 }
 
 enum sp_code
-sp_safetensors_parse(const uint8_t *data, size_t len, const char *what,
-    struct sp_safetensors **out, struct sp_err *err)
+sp_safetensors_parse(const uint8_t *data, size_t len, const char *what, struct sp_safetensors **out,
+    struct sp_err *err)
 {
 	struct sp_safetensors *file = NULL;
 	uint64_t header_len = 0;
@@ -197,8 +207,9 @@ sp_safetensors_parse(const uint8_t *data, size_t len, const char *what,
 		return sp_err_set(err, SP_E_INVALID, "%s: too short for a safetensors file", what);
 	memcpy(&header_len, data, 8);
 	if (header_len > HEADER_MAX || header_len > len - 8)
-		return sp_err_set(err, SP_E_INVALID, "%s: header length %llu is beyond the %s", what,
-		    (unsigned long long)header_len, header_len > HEADER_MAX ? "format's" : "file");
+		return sp_err_set(err, SP_E_INVALID, "%s: header length %llu is beyond the %s",
+		    what, (unsigned long long)header_len,
+		    header_len > HEADER_MAX ? "format's" : "file");
 	if (header_len == 0 || data[8] != '{')
 		return sp_err_set(err, SP_E_INVALID, "%s: header does not start with '{'", what);
 	for (uint64_t i = header_len; data[8 + i - 1] != '}'; i--) {
@@ -249,8 +260,8 @@ const struct sp_tensor *
 sp_safetensors_find(const struct sp_safetensors *file, const char *name)
 {
 	const struct sp_tensor key = {.name = name}, *key_ptr = &key;
-	const struct sp_tensor *const *hit = bsearch(
-	    &key_ptr, file->by_name, file->count, sizeof(*file->by_name), compare_name);
+	const struct sp_tensor *const *hit =
+	    bsearch(&key_ptr, file->by_name, file->count, sizeof(*file->by_name), compare_name);
 
 	return hit == NULL ? NULL : *hit;
 }
@@ -258,7 +269,8 @@ sp_safetensors_find(const struct sp_safetensors *file, const char *name)
 const char *
 sp_safetensors_metadata(const struct sp_safetensors *file, const char *key)
 {
-	return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
+	return json_string_value(
+	    json_object_get(json_object_get(file->header, "__metadata__"), key));
 }
 
 /* Names go into the header unescaped. */
@@ -273,8 +285,8 @@ is_plain(const char *name)
 }
 
 enum sp_code
-sp_safetensors_write_header(int fd, const struct sp_tensor *tensors, size_t count,
-    struct sp_err *err)
+sp_safetensors_write_header(
+    int fd, const struct sp_tensor *tensors, size_t count, struct sp_err *err)
 {
 	struct sp_buf json = {0};
 	uint64_t offset = 0, size, header_len;
@@ -285,7 +297,8 @@ sp_safetensors_write_header(int fd, const struct sp_tensor *tensors, size_t coun
 		const struct sp_tensor *tensor = &tensors[i];
 
 		if (!is_plain(tensor->name)) {
-			code = sp_err_set(err, SP_E_INVALID, "tensor %zu: name is not plain ASCII", i);
+			code =
+			    sp_err_set(err, SP_E_INVALID, "tensor %zu: name is not plain ASCII", i);
 			goto out;
 		}
 		if ((code = sp_safetensors_size(tensor, &size, err)))

@@ -1,0 +1,271 @@
+/* layer.c -- one decoder layer of Qwen2 in fp32. */
+#include "engine/layer.h"
+
+#include "engine/attention.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* Tokens that go through a layer at once: bounds the work memory. */
+#define CHUNK ((size_t)2048)
+
+enum sp_code
+sp_linear_pack(struct sp_linear *linear, struct sp_pool *pool, struct sp_err *err)
+{
+	size_t count = sp_kernels_panels(linear->out) * linear->in * SP_PANEL;
+
+	if (linear->packed == NULL)
+		linear->packed = aligned_alloc(64, count * sizeof(float));
+	if (linear->packed == NULL)
+		return sp_err_set(
+		    err, SP_E_NO_MEMORY, "weights of %zu x %zu", linear->out, linear->in);
+	sp_kernels_pack(pool, linear->w, linear->out, linear->in, linear->packed);
+	return SP_OK;
+}
+
+void
+sp_linear_apply(
+    const struct sp_linear *linear, struct sp_pool *pool, const float *x, size_t n, float *y)
+{
+	SP_ASSERT(linear->packed != NULL);
+	sp_kernels_matmul(pool, x, n, linear->in, linear->packed, linear->bias, linear->out, y);
+}
+
+void
+sp_linear_free(struct sp_linear *linear)
+{
+	free(linear->w);
+	free(linear->bias);
+	free(linear->packed);
+	*linear = (struct sp_linear){0};
+}
+
+enum sp_code
+sp_layer_pack(struct sp_layer *layer, struct sp_pool *pool, struct sp_err *err)
+{
+	struct sp_linear *linears[] = {
+	    &layer->q, &layer->k, &layer->v, &layer->o, &layer->gate, &layer->up, &layer->down};
+	enum sp_code code;
+
+	for (size_t i = 0; i < sizeof(linears) / sizeof(linears[0]); i++) {
+		if ((code = sp_linear_pack(linears[i], pool, err)))
+			return code;
+	}
+	return SP_OK;
+}
+
+void
+sp_layer_free(struct sp_layer *layer)
+{
+	free(layer->input_norm);
+	free(layer->post_norm);
+	sp_linear_free(&layer->q);
+	sp_linear_free(&layer->k);
+	sp_linear_free(&layer->v);
+	sp_linear_free(&layer->o);
+	sp_linear_free(&layer->gate);
+	sp_linear_free(&layer->up);
+	sp_linear_free(&layer->down);
+	*layer = (struct sp_layer){0};
+}
+
+/*
+ * Angle of pair i at position p: p * theta^(-2i/dim). transformers computes frequency and angle in
+ * fp32; a rounding of the angle at a far position is a visible turn, so it is done alike here.
+ */
+enum sp_code
+sp_layer_env_open(struct sp_layer_env *env, const struct sp_model_config *config, size_t positions,
+    struct sp_pool *pool, struct sp_err *err)
+{
+	size_t half = config->head_dim / 2;
+
+	*env = (struct sp_layer_env){.config = *config, .pool = pool, .positions = positions};
+	env->rope = malloc(positions * half * 2 * sizeof(float));
+	if (env->rope == NULL)
+		return sp_err_set(err, SP_E_NO_MEMORY, "rotations of %zu positions", positions);
+	for (size_t i = 0; i < half; i++) {
+		float exponent = (float)(2 * i) / (float)config->head_dim;
+		float frequency = 1.0f / (float)pow(config->rope_theta, exponent);
+
+		for (size_t p = 0; p < positions; p++) {
+			float angle = (float)p * frequency;
+
+			env->rope[(p * half + i) * 2] = (float)cos(angle);
+			env->rope[(p * half + i) * 2 + 1] = (float)sin(angle);
+		}
+	}
+	return SP_OK;
+}
+
+void
+sp_layer_env_close(struct sp_layer_env *env)
+{
+	free(env->rope);
+	*env = (struct sp_layer_env){0};
+}
+
+static float *
+rows_new(size_t rows, size_t columns)
+{
+	return malloc(rows * columns * sizeof(float));
+}
+
+/* Sequences that are taken together: as many as fit a chunk, at least one. */
+static size_t
+seqs_at_once(size_t n_seq, size_t len)
+{
+	size_t fit = len >= CHUNK ? 1 : CHUNK / len;
+
+	return fit < n_seq ? fit : n_seq;
+}
+
+/* What attention over `rows` tokens in `n` sequences needs. */
+struct attention {
+	struct sp_attention work;
+	struct sp_attention_seq *seqs;
+	size_t n;
+	float *q, *k, *v, *heads;
+};
+
+static void
+attention_close(struct attention *a)
+{
+	for (size_t i = 0; i < a->n; i++)
+		sp_attention_kv_close(&a->seqs[i].own);
+	free(a->seqs);
+	free(a->q);
+	free(a->k);
+	free(a->v);
+	free(a->heads);
+	sp_attention_close(&a->work);
+}
+
+static enum sp_code
+attention_open(struct attention *a, const struct sp_layer_env *env, size_t n, size_t len,
+    int want_heads, struct sp_err *err)
+{
+	size_t width = (size_t)env->config.heads * env->config.head_dim;
+	size_t kv_width = (size_t)env->config.kv_heads * env->config.head_dim;
+	enum sp_code code;
+
+	*a = (struct attention){0};
+	a->seqs = sp_xcalloc(n, sizeof(*a->seqs));
+	for (; a->n < n; a->n++) {
+		if ((code = sp_attention_kv_open(&a->seqs[a->n].own, &env->config, 1, len, err)))
+			goto out;
+		a->seqs[a->n].row = a->n * len;
+		a->seqs[a->n].count = len;
+	}
+	a->q = rows_new(n * len, width);
+	a->k = rows_new(n * len, kv_width);
+	a->v = rows_new(n * len, kv_width);
+	a->heads = want_heads ? rows_new(n * len, width) : NULL;
+	if (a->q == NULL || a->k == NULL || a->v == NULL || (want_heads && a->heads == NULL)) {
+		code = sp_err_set(err, SP_E_NO_MEMORY, "attention of %zu tokens", n * len);
+		goto out;
+	}
+	code = sp_attention_reserve(&a->work, env, len, err);
+out:
+	if (code)
+		attention_close(a);
+	return code;
+}
+
+enum sp_code
+sp_layer_attention(const struct sp_layer_env *env, const struct sp_layer *layer, const float *x,
+    size_t n_seq, size_t len, float *heads, float *out, struct sp_err *err)
+{
+	size_t hidden = env->config.hidden, width = layer->q.out;
+	size_t step = seqs_at_once(n_seq, len);
+	struct attention a;
+	enum sp_code code;
+
+	if (len > env->positions)
+		return sp_err_set(
+		    err, SP_E_LIMIT, "a sequence of %zu tokens, at most %zu", len, env->positions);
+	if (n_seq == 0 || len == 0)
+		return SP_OK;
+	if ((code = attention_open(&a, env, step, len, heads == NULL, err)))
+		return code;
+	for (size_t s = 0; s < n_seq; s += step) {
+		size_t n = n_seq - s < step ? n_seq - s : step, rows = n * len;
+		const float *from = x + s * len * hidden;
+		float *to = heads == NULL ? a.heads : heads + s * len * width;
+
+		sp_linear_apply(&layer->q, env->pool, from, rows, a.q);
+		sp_linear_apply(&layer->k, env->pool, from, rows, a.k);
+		sp_linear_apply(&layer->v, env->pool, from, rows, a.v);
+		sp_attention_append(env, 0, a.seqs, n, a.k, a.v);
+		sp_attention_run(env, &a.work, 0, a.seqs, n, a.q, to);
+		if (out != NULL)
+			sp_linear_apply(&layer->o, env->pool, to, rows, out + s * len * hidden);
+	}
+	attention_close(&a);
+	return SP_OK;
+}
+
+enum sp_code
+sp_layer_mlp(const struct sp_layer_env *env, const struct sp_layer *layer, const float *x, size_t n,
+    float *act, float *out, struct sp_err *err)
+{
+	size_t hidden = env->config.hidden, inner = env->config.intermediate;
+	size_t step = n < CHUNK ? n : CHUNK;
+	float *gate = act == NULL ? rows_new(step, inner) : NULL;
+	float *up = rows_new(step, inner);
+	enum sp_code code = SP_OK;
+
+	if (n > 0 && (up == NULL || (act == NULL && gate == NULL))) {
+		code = sp_err_set(err, SP_E_NO_MEMORY, "MLP of %zu tokens", step);
+		goto out;
+	}
+	for (size_t r = 0; r < n; r += step) {
+		size_t rows = n - r < step ? n - r : step;
+		float *to = act == NULL ? gate : act + r * inner;
+
+		sp_linear_apply(&layer->gate, env->pool, x + r * hidden, rows, to);
+		sp_linear_apply(&layer->up, env->pool, x + r * hidden, rows, up);
+		sp_kernels_silu_mul(env->pool, to, up, rows * inner);
+		if (out != NULL)
+			sp_linear_apply(&layer->down, env->pool, to, rows, out + r * hidden);
+	}
+out:
+	free(gate);
+	free(up);
+	return code;
+}
+
+enum sp_code
+sp_layer_forward(const struct sp_layer_env *env, const struct sp_layer *layer, float *h,
+    size_t n_seq, size_t len, struct sp_err *err)
+{
+	size_t hidden = env->config.hidden, step;
+	float eps = env->config.rms_norm_eps, *x = NULL, *y = NULL;
+	enum sp_code code = SP_OK;
+
+	if (n_seq == 0 || len == 0)
+		return SP_OK;
+	step = seqs_at_once(n_seq, len);
+	x = rows_new(step * len, hidden);
+	y = rows_new(step * len, hidden);
+	if (x == NULL || y == NULL) {
+		code = sp_err_set(err, SP_E_NO_MEMORY, "a layer over %zu tokens", step * len);
+		goto out;
+	}
+	for (size_t s = 0; s < n_seq; s += step) {
+		size_t n = n_seq - s < step ? n_seq - s : step, rows = n * len;
+		float *at = h + s * len * hidden;
+
+		sp_kernels_rmsnorm(env->pool, at, layer->input_norm, eps, rows, hidden, x);
+		if ((code = sp_layer_attention(env, layer, x, n, len, NULL, y, err)))
+			goto out;
+		sp_kernels_add(env->pool, at, y, rows * hidden);
+		sp_kernels_rmsnorm(env->pool, at, layer->post_norm, eps, rows, hidden, x);
+		if ((code = sp_layer_mlp(env, layer, x, rows, NULL, y, err)))
+			goto out;
+		sp_kernels_add(env->pool, at, y, rows * hidden);
+	}
+out:
+	free(x);
+	free(y);
+	return code;
+}
