@@ -4,6 +4,8 @@
 
 #include "engine/weights.h"
 
+#define SP_POSITIONS_MAX 131072
+
 struct sp_model;
 
 /* Loads the checkpoint in dir (sp_weights_open) into memory, packed for the kernels. pool is
@@ -12,13 +14,15 @@ enum sp_code sp_model_open(
     const char *dir, struct sp_pool *pool, struct sp_model **out, struct sp_err *err) SP_MUST_USE;
 void sp_model_close(struct sp_model **model);
 const struct sp_model_config *sp_model_config(const struct sp_model *model);
+/* Longest sequence: config.max_positions, or SP_POSITIONS_MAX when that is less. */
+size_t sp_model_positions(const struct sp_model *model);
 
 /*
  * A sequence: the keys and values of the tokens it was fed. With a prefix it sees that sequence's
  * tokens too, without copying them: feed what many sequences share once, then make one context per
  * continuation (or rewind one). The prefix is borrowed, must not be fed or freed while it is one,
  * and has no prefix itself. max_tokens: how many own tokens it can hold; together with the prefix
- * at most config.max_positions (SP_E_LIMIT).
+ * at most sp_model_positions (SP_E_LIMIT).
  */
 struct sp_context;
 enum sp_code sp_context_new(const struct sp_model *model, const struct sp_context *prefix,
