@@ -1,0 +1,504 @@
+/* block.c -- one decoder layer through AutoAWQ's steps. */
+#include "awq/block.h"
+
+#include "awq/gram.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const names[SP_BLOCK_LINEARS] = {
+    [SP_BLOCK_Q] = "self_attn.q_proj",
+    [SP_BLOCK_K] = "self_attn.k_proj",
+    [SP_BLOCK_V] = "self_attn.v_proj",
+    [SP_BLOCK_O] = "self_attn.o_proj",
+    [SP_BLOCK_GATE] = "mlp.gate_proj",
+    [SP_BLOCK_UP] = "mlp.up_proj",
+    [SP_BLOCK_DOWN] = "mlp.down_proj",
+};
+
+const char *
+sp_block_name(enum sp_block_linear which)
+{
+	return names[which];
+}
+
+struct sp_linear *
+sp_block_linear(struct sp_layer *layer, enum sp_block_linear which)
+{
+	struct sp_linear *linears[SP_BLOCK_LINEARS] = {
+	    &layer->q, &layer->k, &layer->v, &layer->o, &layer->gate, &layer->up, &layer->down};
+
+	return linears[which];
+}
+
+static const struct sp_linear *
+linear_of(const struct sp_layer *layer, enum sp_block_linear which)
+{
+	return sp_block_linear((struct sp_layer *)(uintptr_t)layer, which);
+}
+
+static enum sp_code
+floats(float **out, size_t rows, size_t columns, struct sp_err *err)
+{
+	*out = malloc(rows * columns * sizeof(**out));
+	if (*out == NULL)
+		return sp_err_set(
+		    err, SP_E_NO_MEMORY, "no memory for %zu x %zu values", rows, columns);
+	return SP_OK;
+}
+
+/* --- inputs ------------------------------------------------------------------------------------
+ */
+
+enum sp_code
+sp_block_collect(const struct sp_layer_env *env, const struct sp_layer *layer, float *h,
+    size_t n_seq, size_t len, struct sp_block_inputs *out, struct sp_err *err)
+{
+	size_t n = n_seq * len, hidden = env->config.hidden;
+	float eps = env->config.rms_norm_eps;
+	enum sp_code rc;
+
+	*out = (struct sp_block_inputs){.n_seq = n_seq, .len = len};
+	if ((rc = floats(&out->attn, n, hidden, err)) ||
+	    (rc = floats(&out->heads, n, layer->o.in, err)) ||
+	    (rc = floats(&out->attn_out, n, hidden, err)) ||
+	    (rc = floats(&out->mlp, n, hidden, err)) ||
+	    (rc = floats(&out->act, n, layer->down.in, err)) ||
+	    (rc = floats(&out->mlp_out, n, hidden, err)))
+		goto out;
+	sp_kernels_rmsnorm(env->pool, h, layer->input_norm, eps, n, hidden, out->attn);
+	rc = sp_layer_attention(env, layer, out->attn, n_seq, len, out->heads, out->attn_out, err);
+	if (rc != SP_OK)
+		goto out;
+	sp_kernels_add(env->pool, h, out->attn_out, n * hidden);
+	sp_kernels_rmsnorm(env->pool, h, layer->post_norm, eps, n, hidden, out->mlp);
+	rc = sp_layer_mlp(env, layer, out->mlp, n, out->act, out->mlp_out, err);
+	if (rc != SP_OK)
+		goto out;
+	sp_kernels_add(env->pool, h, out->mlp_out, n * hidden);
+out:
+	if (rc != SP_OK)
+		sp_block_inputs_free(out);
+	return rc;
+}
+
+void
+sp_block_inputs_free(struct sp_block_inputs *inputs)
+{
+	free(inputs->attn);
+	free(inputs->heads);
+	free(inputs->attn_out);
+	free(inputs->mlp);
+	free(inputs->act);
+	free(inputs->mlp_out);
+	memset(inputs, 0, sizeof(*inputs));
+}
+
+/* --- output errors -----------------------------------------------------------------------------
+ */
+
+#define PIECE ((size_t)16384) /* values summed by one unit of work */
+
+struct difference {
+	const float *a, *b;
+	double *sums;
+	size_t count;
+};
+
+static void
+difference_piece(void *arg, size_t unit)
+{
+	const struct difference *job = arg;
+	size_t end = (unit + 1) * PIECE < job->count ? (unit + 1) * PIECE : job->count;
+	double sum = 0;
+
+	for (size_t i = unit * PIECE; i < end; i++) {
+		double d = (double)job->a[i] - (double)job->b[i];
+
+		sum += d * d;
+	}
+	job->sums[unit] = sum;
+}
+
+/* Mean squared difference. */
+static enum sp_code
+difference(struct sp_pool *pool, const float *a, const float *b, size_t count, double *out,
+    struct sp_err *err)
+{
+	size_t units = (count + PIECE - 1) / PIECE;
+	struct difference job = {.a = a, .b = b, .count = count};
+
+	job.sums = malloc(units * sizeof(*job.sums));
+	if (job.sums == NULL)
+		return sp_err_set(err, SP_E_NO_MEMORY, "no memory to compare outputs");
+	sp_pool_run(pool, units, difference_piece, &job);
+	*out = 0;
+	for (size_t i = 0; i < units; i++)
+		*out += job.sums[i];
+	*out /= (double)count;
+	free(job.sums);
+	return SP_OK;
+}
+
+/* One search: the layer with trial weights in place of some linear layers. */
+struct trial {
+	const struct sp_layer_env *env;
+	const struct sp_layer *layer;
+	const struct sp_block_inputs *inputs;
+	const struct sp_block_group *which;
+	size_t group;
+	struct sp_layer with; /* weights of `which` are the trial's own, all else borrowed */
+	float *y;	      /* [n][hidden] */
+	struct sp_gram gram;  /* when which->count is 1 */
+};
+
+static enum sp_code
+trial_open(struct trial *trial, const float *x, struct sp_err *err)
+{
+	size_t n = trial->inputs->n_seq * trial->inputs->len;
+	enum sp_code rc = SP_OK;
+
+	trial->with = *trial->layer;
+	for (size_t i = 0; i < trial->which->count; i++) {
+		struct sp_linear *own =
+		    sp_block_linear(&trial->with, trial->which->first + (unsigned)i);
+
+		own->w = own->packed = NULL;
+	}
+	for (size_t i = 0; i < trial->which->count && rc == SP_OK; i++) {
+		struct sp_linear *own =
+		    sp_block_linear(&trial->with, trial->which->first + (unsigned)i);
+
+		rc = floats(&own->w, own->out, own->in, err);
+	}
+	if (rc == SP_OK && trial->which->count == 1)
+		rc = sp_gram_open(trial->env->pool, x, n, trial->which->in, &trial->gram, err);
+	else if (rc == SP_OK)
+		rc = floats(&trial->y, n, trial->env->config.hidden, err);
+	return rc;
+}
+
+static void
+trial_close(struct trial *trial)
+{
+	for (size_t i = 0; i < trial->which->count; i++) {
+		struct sp_linear *own =
+		    sp_block_linear(&trial->with, trial->which->first + (unsigned)i);
+
+		free(own->w);
+		free(own->packed);
+	}
+	free(trial->y);
+	sp_gram_close(&trial->gram);
+}
+
+static enum sp_code
+trial_loss(void *arg, const float *scales, double *loss, struct sp_err *err)
+{
+	struct trial *trial = arg;
+	const struct sp_block_inputs *in = trial->inputs;
+	const struct sp_layer_env *env = trial->env;
+	size_t n = in->n_seq * in->len;
+	enum sp_code rc;
+
+	for (size_t i = 0; i < trial->which->count; i++) {
+		enum sp_block_linear which = trial->which->first + (unsigned)i;
+		struct sp_linear *own = sp_block_linear(&trial->with, which);
+		const struct sp_linear *plain = linear_of(trial->layer, which);
+
+		sp_search_round(
+		    env->pool, plain->w, own->out, own->in, trial->group, scales, own->w);
+		if (trial->which->count == 1)
+			return sp_gram_loss(
+			    &trial->gram, env->pool, own->w, plain->w, own->out, loss, err);
+		rc = sp_linear_pack(own, env->pool, err);
+		if (rc != SP_OK)
+			return rc;
+	}
+	if (trial->which->first == SP_BLOCK_Q) {
+		rc = sp_layer_attention(
+		    env, &trial->with, in->attn, in->n_seq, in->len, NULL, trial->y, err);
+		if (rc == SP_OK)
+			rc = difference(
+			    env->pool, trial->y, in->attn_out, n * env->config.hidden, loss, err);
+	} else {
+		rc = sp_layer_mlp(env, &trial->with, in->mlp, n, NULL, trial->y, err);
+		if (rc == SP_OK)
+			rc = difference(
+			    env->pool, trial->y, in->mlp_out, n * env->config.hidden, loss, err);
+	}
+	return rc;
+}
+
+/* --- scales ------------------------------------------------------------------------------------
+ */
+
+static enum sp_code
+search_group(const struct sp_layer_env *env, const struct sp_layer *layer,
+    const struct sp_block_inputs *inputs, size_t group, const float *x,
+    struct sp_block_group *which, struct sp_err *err)
+{
+	struct trial trial = {
+	    .env = env, .layer = layer, .inputs = inputs, .which = which, .group = group};
+	const struct sp_linear *linears[SP_BLOCK_LINEARS];
+	float *x_mean = NULL, *w_mean = NULL;
+	enum sp_code rc;
+
+	for (size_t i = 0; i < which->count; i++)
+		linears[i] = linear_of(layer, which->first + (unsigned)i);
+	which->in = linears[0]->in;
+	if ((rc = floats(&x_mean, 1, which->in, err)) ||
+	    (rc = floats(&w_mean, 1, which->in, err)) ||
+	    (rc = floats(&which->scales, 1, which->in, err)))
+		goto out;
+	sp_search_x_mean(env->pool, x, inputs->n_seq * inputs->len, which->in, x_mean);
+	sp_search_w_mean(env->pool, linears, which->count, group, w_mean);
+	rc = trial_open(&trial, x, err);
+	if (rc == SP_OK)
+		rc = sp_search_ratio(x_mean, w_mean, which->in, trial_loss, &trial, which->scales,
+		    &which->result, err);
+	if (rc == SP_OK)
+		rc = sp_round_half(which->scales, which->in, err);
+	trial_close(&trial);
+	if (rc != SP_OK)
+		rc = sp_err_prefix(err, "scales after %s", which->prev);
+out:
+	free(x_mean);
+	free(w_mean);
+	return rc;
+}
+
+enum sp_code
+sp_block_search(const struct sp_layer_env *env, const struct sp_layer *layer,
+    const struct sp_block_inputs *inputs, size_t group, struct sp_block *block, struct sp_err *err)
+{
+	static const struct sp_block_group all[SP_BLOCK_GROUPS_MAX] = {
+	    {.prev = "input_layernorm", .first = SP_BLOCK_Q, .count = 3},
+	    {.prev = "self_attn.v_proj", .first = SP_BLOCK_O, .count = 1},
+	    {.prev = "post_attention_layernorm", .first = SP_BLOCK_GATE, .count = 2},
+	    {.prev = "mlp.up_proj", .first = SP_BLOCK_DOWN, .count = 1},
+	};
+	const float *x[SP_BLOCK_GROUPS_MAX] = {
+	    inputs->attn, inputs->heads, inputs->mlp, inputs->act};
+
+	for (size_t i = 0; i < SP_BLOCK_GROUPS_MAX; i++) {
+		struct sp_block_group *which = &block->groups[block->group_count];
+		enum sp_code rc;
+
+		/* under grouped-query attention one output of v feeds several inputs of o */
+		if (all[i].first == SP_BLOCK_O &&
+		    (layer->v.out != layer->o.out || layer->v.in != layer->o.in))
+			continue;
+		*which = all[i];
+		block->group_count++;
+		rc = search_group(env, layer, inputs, group, x[i], which, err);
+		if (rc != SP_OK)
+			return rc;
+	}
+	return SP_OK;
+}
+
+static enum sp_code
+scale_columns(struct sp_linear *linear, const float *scales, struct sp_err *err)
+{
+	for (size_t r = 0; r < linear->out; r++) {
+		for (size_t c = 0; c < linear->in; c++)
+			linear->w[r * linear->in + c] *= scales[c];
+	}
+	return sp_round_half(linear->w, linear->out * linear->in, err);
+}
+
+static enum sp_code
+unscale_rows(struct sp_linear *linear, const float *scales, struct sp_err *err)
+{
+	for (size_t r = 0; r < linear->out; r++) {
+		for (size_t c = 0; c < linear->in; c++)
+			linear->w[r * linear->in + c] /= scales[r];
+		if (linear->bias != NULL)
+			linear->bias[r] /= scales[r];
+	}
+	if (linear->bias != NULL) {
+		enum sp_code rc = sp_round_half(linear->bias, linear->out, err);
+
+		if (rc != SP_OK)
+			return rc;
+	}
+	return sp_round_half(linear->w, linear->out * linear->in, err);
+}
+
+static enum sp_code
+unscale_norm(float *norm, const float *scales, size_t count, struct sp_err *err)
+{
+	for (size_t i = 0; i < count; i++)
+		norm[i] /= scales[i];
+	return sp_round_half(norm, count, err);
+}
+
+enum sp_code
+sp_block_scale(struct sp_layer *layer, const struct sp_block *block, struct sp_err *err)
+{
+	enum sp_code rc = SP_OK;
+
+	for (size_t g = 0; g < block->group_count && rc == SP_OK; g++) {
+		const struct sp_block_group *which = &block->groups[g];
+
+		if (which->first == SP_BLOCK_Q)
+			rc = unscale_norm(layer->input_norm, which->scales, which->in, err);
+		else if (which->first == SP_BLOCK_GATE)
+			rc = unscale_norm(layer->post_norm, which->scales, which->in, err);
+		else
+			rc = unscale_rows(which->first == SP_BLOCK_O ? &layer->v : &layer->up,
+			    which->scales, err);
+		for (size_t i = 0; i < which->count && rc == SP_OK; i++)
+			rc = scale_columns(
+			    sp_block_linear(layer, which->first + (unsigned)i), which->scales, err);
+		if (rc != SP_OK)
+			rc = sp_err_prefix(err, "scaling after %s", which->prev);
+	}
+	return rc;
+}
+
+/* --- clipping and rounding ----------------------------------------------------------------------
+ */
+
+static const float *
+scales_of(const struct sp_block *block, enum sp_block_linear which)
+{
+	for (size_t g = 0; g < block->group_count; g++) {
+		const struct sp_block_group *group = &block->groups[g];
+
+		if (which >= group->first && which < group->first + group->count)
+			return group->scales;
+	}
+	return NULL;
+}
+
+static const float *
+input_of(const struct sp_block_inputs *inputs, enum sp_block_linear which)
+{
+	switch (which) {
+	case SP_BLOCK_O:
+		return inputs->heads;
+	case SP_BLOCK_GATE:
+	case SP_BLOCK_UP:
+		return inputs->mlp;
+	case SP_BLOCK_DOWN:
+		return inputs->act;
+	default:
+		return inputs->attn;
+	}
+}
+
+enum sp_code
+sp_block_clip(const struct sp_layer_env *env, struct sp_layer *layer,
+    const struct sp_block_inputs *inputs, size_t group, struct sp_block *block, struct sp_err *err)
+{
+	/* q and k meet in a product, which clipping one of them does not serve: AutoAWQ's rule */
+	for (enum sp_block_linear i = SP_BLOCK_V; i < SP_BLOCK_LINEARS; i++) {
+		struct sp_linear *linear = sp_block_linear(layer, i);
+		enum sp_code rc;
+
+		if ((rc = floats(&block->limits[i], linear->out, linear->in / group, err)))
+			return rc;
+		rc = sp_search_clip(env->pool, linear->w, linear->out, linear->in, group,
+		    input_of(inputs, i), inputs->n_seq * inputs->len, scales_of(block, i),
+		    block->limits[i], NULL, err);
+		if (rc == SP_OK) {
+			sp_search_clamp(
+			    linear->w, linear->out, linear->in, group, block->limits[i]);
+			rc = sp_round_half(linear->w, linear->out * linear->in, err);
+		}
+		if (rc != SP_OK)
+			return sp_err_prefix(err, "clipping %s", names[i]);
+	}
+	return SP_OK;
+}
+
+enum sp_code
+sp_block_round(struct sp_layer *layer, size_t group, struct sp_block *block, struct sp_err *err)
+{
+	for (enum sp_block_linear i = 0; i < SP_BLOCK_LINEARS; i++) {
+		const struct sp_linear *linear = sp_block_linear(layer, i);
+
+		if (sp_round_codes(
+			linear->w, linear->out, linear->in, group, &block->codes[i], err) != SP_OK)
+			return sp_err_prefix(err, "%s", names[i]);
+	}
+	return SP_OK;
+}
+
+static void
+decode(const struct sp_codes *codes, float *w)
+{
+	for (size_t i = 0; i < codes->out * codes->in; i++) {
+		size_t g = i / codes->group;
+
+		w[i] = (float)(codes->codes[i] - codes->zeros[g]) *
+		       sp_dtype_f16_to_f32(codes->scales[g]);
+	}
+}
+
+/* y[n][in] = x / scales */
+static void
+divide(const float *x, const float *scales, size_t n, size_t in, float *y)
+{
+	for (size_t t = 0; t < n; t++) {
+		for (size_t c = 0; c < in; c++)
+			y[t * in + c] = x[t * in + c] / scales[c];
+	}
+}
+
+enum sp_code
+sp_block_measure(const struct sp_layer_env *env, struct sp_layer *layer,
+    const struct sp_block_inputs *inputs, struct sp_block *block, struct sp_err *err)
+{
+	size_t n = inputs->n_seq * inputs->len, hidden = env->config.hidden;
+	float *x = NULL, *y = NULL;
+	enum sp_code rc;
+
+	for (enum sp_block_linear i = 0; i < SP_BLOCK_LINEARS; i++)
+		decode(&block->codes[i], sp_block_linear(layer, i)->w);
+	if ((rc = sp_layer_pack(layer, env->pool, err)) || (rc = floats(&x, n, hidden, err)) ||
+	    (rc = floats(&y, n, hidden, err)))
+		goto out;
+	divide(inputs->attn, scales_of(block, SP_BLOCK_Q), n, hidden, x);
+	if ((rc = sp_layer_attention(env, layer, x, inputs->n_seq, inputs->len, NULL, y, err)) ||
+	    (rc = difference(env->pool, y, inputs->attn_out, n * hidden, &block->attn_error, err)))
+		goto out;
+	divide(inputs->mlp, scales_of(block, SP_BLOCK_GATE), n, hidden, x);
+	if ((rc = sp_layer_mlp(env, layer, x, n, NULL, y, err)))
+		goto out;
+	rc = difference(env->pool, y, inputs->mlp_out, n * hidden, &block->mlp_error, err);
+out:
+	free(x);
+	free(y);
+	return rc;
+}
+
+enum sp_code
+sp_block_quantize(const struct sp_layer_env *env, struct sp_layer *layer,
+    const struct sp_block_inputs *inputs, size_t group, struct sp_block *block, struct sp_err *err)
+{
+	enum sp_code rc;
+
+	*block = (struct sp_block){0};
+	if ((rc = sp_block_search(env, layer, inputs, group, block, err)) ||
+	    (rc = sp_block_scale(layer, block, err)) ||
+	    (rc = sp_block_clip(env, layer, inputs, group, block, err)) ||
+	    (rc = sp_block_round(layer, group, block, err)) ||
+	    (rc = sp_block_measure(env, layer, inputs, block, err)))
+		sp_block_free(block);
+	return rc;
+}
+
+void
+sp_block_free(struct sp_block *block)
+{
+	for (size_t i = 0; i < block->group_count; i++)
+		free(block->groups[i].scales);
+	for (size_t i = 0; i < SP_BLOCK_LINEARS; i++) {
+		free(block->limits[i]);
+		sp_round_free(&block->codes[i]);
+	}
+	memset(block, 0, sizeof(*block));
+}

@@ -1,0 +1,25 @@
+/* gram.h -- the output error of one linear layer by the second moments of its inputs. */
+#ifndef SP_GRAM_H
+#define SP_GRAM_H
+
+#include "engine/kernels.h"
+
+/*
+ * G = XᵀX of x[n][in]. For a change D of a linear layer's weights the squared output error summed
+ * over all tokens, Σ ‖D x‖², is Σ over rows d of D of dᵀGd: independent of n, which is what makes
+ * trying many roundings on many tokens cheap.
+ */
+struct sp_gram {
+	float *panels; /* G packed for sp_kernels_matmul */
+	size_t in, n;
+};
+
+enum sp_code sp_gram_open(struct sp_pool *pool, const float *x, size_t n, size_t in,
+    struct sp_gram *gram, struct sp_err *err) SP_MUST_USE;
+void sp_gram_close(struct sp_gram *gram);
+
+/* Mean over tokens and outputs of (a·x - b·x)², a and b [out][in]. */
+enum sp_code sp_gram_loss(const struct sp_gram *gram, struct sp_pool *pool, const float *a,
+    const float *b, size_t out, double *loss, struct sp_err *err) SP_MUST_USE;
+
+#endif

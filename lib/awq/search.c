@@ -1,0 +1,306 @@
+/* search.c -- AutoAWQ's searches for scales and clip limits. */
+#include "awq/search.h"
+
+#include "awq/round.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#pragma GCC optimize("O3")
+
+#define COLUMNS 64	/* of a unit of work in the statistics */
+#define CLIP_TOKENS 512 /* AutoAWQ's n_sample_token */
+#define TILE 64		/* tokens multiplied at a time in the clip search */
+
+static size_t
+smaller(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+static float
+half(double x)
+{
+	return sp_dtype_f16_to_f32(sp_dtype_f32_to_f16((float)x));
+}
+
+/* --- statistics --------------------------------------------------------------------------------
+ */
+
+struct x_mean {
+	const float *x;
+	float *mean;
+	size_t n, in;
+};
+
+static void
+x_mean_columns(void *arg, size_t unit)
+{
+	const struct x_mean *job = arg;
+	size_t first = unit * COLUMNS, count = smaller(COLUMNS, job->in - first);
+	double sum[COLUMNS] = {0};
+
+	for (size_t t = 0; t < job->n; t++) {
+		const float *row = job->x + t * job->in + first;
+
+		for (size_t c = 0; c < count; c++)
+			sum[c] += fabsf(row[c]);
+	}
+	for (size_t c = 0; c < count; c++)
+		job->mean[first + c] = half(sum[c] / (double)job->n);
+}
+
+void
+sp_search_x_mean(struct sp_pool *pool, const float *x, size_t n, size_t in, float *mean)
+{
+	struct x_mean job = {.x = x, .mean = mean, .n = n, .in = in};
+
+	sp_pool_run(pool, (in + COLUMNS - 1) / COLUMNS, x_mean_columns, &job);
+}
+
+struct w_mean {
+	const struct sp_linear *const *linears;
+	float *mean;
+	size_t count, group;
+};
+
+/* One group of columns, over all rows of all linears. */
+static void
+w_mean_group(void *arg, size_t unit)
+{
+	const struct w_mean *job = arg;
+	double sum[SP_SEARCH_GROUP_MAX] = {0};
+	size_t rows = 0;
+
+	for (size_t l = 0; l < job->count; l++) {
+		const struct sp_linear *linear = job->linears[l];
+
+		for (size_t r = 0; r < linear->out; r++) {
+			const float *w = linear->w + r * linear->in + unit * job->group;
+			float max = 0.0f;
+
+			for (size_t c = 0; c < job->group; c++)
+				max = fabsf(w[c]) > max ? fabsf(w[c]) : max;
+			max = half(max + 1e-6f); /* of 0 still 17 fp16 steps above 0 */
+			for (size_t c = 0; c < job->group; c++)
+				sum[c] += half(fabsf(w[c]) / max);
+		}
+		rows += linear->out;
+	}
+	for (size_t c = 0; c < job->group; c++)
+		job->mean[unit * job->group + c] = half(sum[c] / (double)rows);
+}
+
+void
+sp_search_w_mean(struct sp_pool *pool, const struct sp_linear *const *linears, size_t count,
+    size_t group, float *mean)
+{
+	struct w_mean job = {.linears = linears, .mean = mean, .count = count, .group = group};
+
+	SP_ASSERT(group <= SP_SEARCH_GROUP_MAX && linears[0]->in % group == 0);
+	sp_pool_run(pool, linears[0]->in / group, w_mean_group, &job);
+}
+
+/* --- scales ------------------------------------------------------------------------------------
+ */
+
+void
+sp_search_scales(const float *x_mean, const float *w_mean, size_t in, size_t k, float *scales)
+{
+	float ratio = (float)k / SP_SEARCH_RATIOS, rest = 1.0f - ratio;
+	float min = INFINITY, max = 0.0f, middle;
+
+	for (size_t i = 0; i < in; i++) {
+		/* fp64 and one rounding: libm's powf is not the same everywhere */
+		float x = (float)pow(x_mean[i], ratio);
+		float w = (float)pow(w_mean[i], rest);
+		float s = x / (w + 1e-4f);
+
+		s = s < 1e-4f ? 1e-4f : s;
+		min = s < min ? s : min;
+		max = s > max ? s : max;
+		scales[i] = s;
+	}
+	middle = sqrtf(max * min);
+	for (size_t i = 0; i < in; i++) {
+		scales[i] /= middle;
+		if (!isfinite(scales[i]))
+			scales[i] = 1.0f;
+	}
+}
+
+struct round {
+	const float *w, *scales;
+	float *out;
+	size_t in, group;
+};
+
+static void
+round_row(void *arg, size_t r)
+{
+	const struct round *job = arg;
+	const float *w = job->w + r * job->in;
+	float *out = job->out + r * job->in;
+
+	for (size_t c = 0; c < job->in; c++)
+		out[c] = w[c] * job->scales[c];
+	sp_round_fake(out, job->in, job->group, out);
+	for (size_t c = 0; c < job->in; c++)
+		out[c] /= job->scales[c];
+}
+
+void
+sp_search_round(struct sp_pool *pool, const float *w, size_t rows, size_t in, size_t group,
+    const float *scales, float *out)
+{
+	struct round job = {.w = w, .scales = scales, .out = out, .in = in, .group = group};
+
+	sp_pool_run(pool, rows, round_row, &job);
+}
+
+enum sp_code
+sp_search_ratio(const float *x_mean, const float *w_mean, size_t in, sp_search_loss_fn *loss,
+    void *arg, float *scales, struct sp_search_result *out, struct sp_err *err)
+{
+	double least = INFINITY;
+
+	out->best = SP_SEARCH_RATIOS;
+	for (size_t k = 0; k < SP_SEARCH_RATIOS; k++) {
+		enum sp_code rc;
+
+		sp_search_scales(x_mean, w_mean, in, k, scales);
+		rc = loss(arg, scales, &out->losses[k], err);
+		if (rc != SP_OK)
+			return rc;
+		if (out->losses[k] < least) {
+			least = out->losses[k];
+			out->best = k;
+		}
+	}
+	if (out->best == SP_SEARCH_RATIOS)
+		return sp_err_set(err, SP_E_INVALID,
+		    "no ratio gives a finite output error: the weights or the activations are not");
+	sp_search_scales(x_mean, w_mean, in, out->best, scales);
+	return SP_OK;
+}
+
+/* --- clip limits -------------------------------------------------------------------------------
+ */
+
+struct clip {
+	const float *w;
+	const float *tokens; /* [in / group][n][group] */
+	float *limits;
+	uint8_t *steps;
+	size_t out, in, group, n;
+};
+
+/* err[c] = Σ over tokens of (tokens · column c of panel)². */
+static void
+clip_error(const struct clip *job, const float *tokens, const float *panel, double *err)
+{
+	float y[TILE * SP_PANEL];
+
+	memset(err, 0, SP_PANEL * sizeof(*err));
+	for (size_t t = 0; t < job->n; t += TILE) {
+		size_t count = smaller(TILE, job->n - t);
+
+		sp_kernels_panel(tokens + t * job->group, job->group, count, job->group, panel,
+		    SP_PANEL, 0, y, SP_PANEL);
+		for (size_t i = 0; i < count; i++) {
+			for (size_t c = 0; c < SP_PANEL; c++)
+				err[c] += (double)y[i * SP_PANEL + c] * y[i * SP_PANEL + c];
+		}
+	}
+}
+
+/* SP_PANEL rows of one group. What is multiplied is the difference Q(clamp(w)) - w, which says the
+ * same as two products and their difference, in half the work and without their cancellation. */
+static void
+clip_unit(void *arg, size_t unit)
+{
+	const struct clip *job = arg;
+	size_t blocks = (job->out + SP_PANEL - 1) / SP_PANEL;
+	size_t g = unit / blocks, first = unit % blocks * SP_PANEL;
+	size_t rows = smaller(SP_PANEL, job->out - first), groups = job->in / job->group;
+	float panel[SP_SEARCH_GROUP_MAX * SP_PANEL] = {0}, q[SP_SEARCH_GROUP_MAX];
+	float max[SP_PANEL] = {0};
+	double err[SP_PANEL], least[SP_PANEL];
+
+	for (size_t k = 0; k < SP_SEARCH_CLIP_STEPS; k++) {
+		float limit[SP_PANEL];
+
+		for (size_t r = 0; r < rows; r++) {
+			const float *w = job->w + (first + r) * job->in + g * job->group;
+
+			if (k == 0) {
+				for (size_t c = 0; c < job->group; c++)
+					max[r] = fabsf(w[c]) > max[r] ? fabsf(w[c]) : max[r];
+			}
+			limit[r] = max[r] * (float)(1.0 - (double)k / 20);
+			memcpy(q, w, job->group * sizeof(*q));
+			sp_search_clamp(q, 1, job->group, job->group, &limit[r]);
+			sp_round_fake(q, job->group, job->group, q);
+			for (size_t c = 0; c < job->group; c++)
+				panel[c * SP_PANEL + r] = q[c] - w[c];
+		}
+		clip_error(job, job->tokens + g * job->n * job->group, panel, err);
+		for (size_t r = 0; r < rows; r++) {
+			size_t at = (first + r) * groups + g;
+
+			if (k > 0 && !(err[r] < least[r]))
+				continue;
+			least[r] = err[r];
+			job->limits[at] = limit[r];
+			if (job->steps != NULL)
+				job->steps[at] = (uint8_t)k;
+		}
+	}
+}
+
+enum sp_code
+sp_search_clip(struct sp_pool *pool, const float *w, size_t out, size_t in, size_t group,
+    const float *x, size_t n, const float *scales, float *limits, uint8_t *steps,
+    struct sp_err *err)
+{
+	size_t stride = n / CLIP_TOKENS > 0 ? n / CLIP_TOKENS : 1;
+	size_t count = (n + stride - 1) / stride;
+	struct clip job = {.w = w,
+	    .limits = limits,
+	    .steps = steps,
+	    .out = out,
+	    .in = in,
+	    .group = group,
+	    .n = count};
+	float *tokens;
+
+	SP_ASSERT(group <= SP_SEARCH_GROUP_MAX && in % group == 0 && n > 0);
+	tokens = malloc(count * in * sizeof(*tokens));
+	if (tokens == NULL)
+		return sp_err_set(
+		    err, SP_E_NO_MEMORY, "no memory for %zu tokens of %zu values", count, in);
+	for (size_t t = 0; t < count; t++) {
+		for (size_t c = 0; c < in; c++)
+			tokens[(c / group * count + t) * group + c % group] =
+			    x[t * stride * in + c] / (scales != NULL ? scales[c] : 1.0f);
+	}
+	job.tokens = tokens;
+	sp_pool_run(pool, (out + SP_PANEL - 1) / SP_PANEL * (in / group), clip_unit, &job);
+	free(tokens);
+	return SP_OK;
+}
+
+void
+sp_search_clamp(float *w, size_t out, size_t in, size_t group, const float *limits)
+{
+	for (size_t r = 0; r < out; r++) {
+		for (size_t c = 0; c < in; c++) {
+			float limit = limits[r * (in / group) + c / group];
+			float *value = &w[r * in + c];
+
+			*value = *value > limit ? limit : *value;
+			*value = *value < -limit ? -limit : *value;
+		}
+	}
+}

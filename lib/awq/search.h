@@ -1,0 +1,63 @@
+/*
+ * search.h -- AutoAWQ's searches: per-channel scales before rounding, and clip limits per group.
+ *
+ * Matrices are row-major: w[out][in], x[n][in] with a token per row. All arithmetic is fp32 (sums
+ * of many terms fp64) in a fixed order, so results do not depend on the number of threads. Where
+ * AutoAWQ hands a statistic on in fp16 it is rounded to fp16 here too, because ratios differ by
+ * less than that rounding moves them.
+ */
+#ifndef SP_SEARCH_H
+#define SP_SEARCH_H
+
+#include "engine/layer.h"
+
+#define SP_SEARCH_RATIOS 20	/* r = k / 20 for k = 0..19 */
+#define SP_SEARCH_CLIP_STEPS 10 /* limit = max|w| * (1 - k / 20) for k = 0..9 */
+#define SP_SEARCH_GROUP_MAX 128 /* weights of a quantization group */
+
+/* mean[in] = mean over tokens of |x|, fp16 values. */
+void sp_search_x_mean(struct sp_pool *pool, const float *x, size_t n, size_t in, float *mean);
+
+/* mean[in] = mean over the rows of all linears (which share `in`) of |w| / (max|w| of the row's
+ * group + 1e-6), fp16 values. */
+void sp_search_w_mean(struct sp_pool *pool, const struct sp_linear *const *linears, size_t count,
+    size_t group, float *mean);
+
+/*
+ * "Duo" scales of ratio r = k / 20: s = max(x_mean^r / (w_mean^(1-r) + 1e-4), 1e-4), then divided
+ * by sqrt(max s * min s); what is not finite becomes 1.
+ */
+void sp_search_scales(const float *x_mean, const float *w_mean, size_t in, size_t k, float *scales);
+
+/* out[rows][in] = Q(w * s) / s, what the scaled and rounded layer computes on unscaled inputs. */
+void sp_search_round(struct sp_pool *pool, const float *w, size_t rows, size_t in, size_t group,
+    const float *scales, float *out);
+
+/* Measures the output error that the scales cause; called once per ratio, in order. */
+typedef enum sp_code
+sp_search_loss_fn(void *arg, const float *scales, double *loss, struct sp_err *err);
+
+struct sp_search_result {
+	size_t best; /* k of the least loss, the first of equals */
+	double losses[SP_SEARCH_RATIOS];
+};
+
+/* Tries every ratio; scales[in] receives the best one's. SP_E_INVALID when no loss is finite. */
+enum sp_code
+sp_search_ratio(const float *x_mean, const float *w_mean, size_t in, sp_search_loss_fn *loss,
+    void *arg, float *scales, struct sp_search_result *out, struct sp_err *err) SP_MUST_USE;
+
+/*
+ * Clip limits of w[out][in] (in <= a multiple of group, group <= SP_SEARCH_GROUP_MAX): for each row
+ * and group the limit of those tried whose rounding errs least on the group's part of the output,
+ * mean over tokens of (x·Q(clamp(w)) - x·w)². Takes every (n / 512)-th token, divided by scales[in]
+ * unless NULL. limits[out][in / group]; steps (may be NULL) the k of each.
+ */
+enum sp_code sp_search_clip(struct sp_pool *pool, const float *w, size_t out, size_t in,
+    size_t group, const float *x, size_t n, const float *scales, float *limits, uint8_t *steps,
+    struct sp_err *err) SP_MUST_USE;
+
+/* Clamps w[out][in] to ±limits[out][in / group]. */
+void sp_search_clamp(float *w, size_t out, size_t in, size_t group, const float *limits);
+
+#endif
