@@ -3,10 +3,10 @@
  *
  * A secret key is a file 0400 of one line, a public one a file 0644 of one line:
  *	sallyport-secret-key/1 ROLE NAME BASE64(32-byte seed, or Curve25519 secret)\n
- *	sallyport-sealed-key/1 ROLE NAME BASE64(salt 16 | nonce 24 | XSalsa20-Poly1305 box of the 32 bytes)\n
- *	sallyport-public-key/1 ROLE NAME BASE64(32-byte public key)\n
- * A sealed key opens with a passphrase (Argon2id, libsodium's MODERATE limits): root and operator
- * keys. NAME says whose it is: "fetcherd@bastion", "anna". Secrets live in sodium_malloc memory.
+ *	sallyport-sealed-key/1 ROLE NAME BASE64(salt 16 | nonce 24 | XSalsa20-Poly1305 box of the 32
+ *bytes)\n sallyport-public-key/1 ROLE NAME BASE64(32-byte public key)\n A sealed key opens with a
+ *passphrase (Argon2id, libsodium's MODERATE limits): root and operator keys. NAME says whose it is:
+ *"fetcherd@bastion", "anna". Secrets live in sodium_malloc memory.
  */
 #ifndef SP_KEY_H
 #define SP_KEY_H
@@ -14,7 +14,7 @@
 #include "base/hash.h"
 
 /* X(member, word in files, trust documents and the CLI) */
-#define SP_ROLES(X)               \
+#define SP_ROLES(X)                     \
 	X(SP_ROLE_ROOT, "root")         \
 	X(SP_ROLE_LOG, "log")           \
 	X(SP_ROLE_FETCH, "fetch")       \
@@ -55,7 +55,8 @@ enum sp_code sp_key_new(
  * passphrase: NULL when there is none; a sealed key then is SP_E_DENIED. */
 enum sp_code sp_key_load(const char *path, enum sp_role role, const char *passphrase,
     struct sp_key **out, struct sp_err *err) SP_MUST_USE;
-/* Writes path (0400, SP_E_EXISTS when there is one) and path.pub; sealed when passphrase is given. */
+/* Writes path (0400, SP_E_EXISTS when there is one) and path.pub; sealed when passphrase is given.
+ * A link key has no path.pub: there is nothing public about it. */
 enum sp_code sp_key_save(const struct sp_key *key, const char *path, const char *passphrase,
     struct sp_err *err) SP_MUST_USE;
 void sp_key_free(struct sp_key **key);
@@ -68,8 +69,11 @@ void sp_key_sign(const struct sp_key *key, const void *data, size_t len, uint8_t
 /* 1 when sig is the key's over data. */
 int sp_pubkey_verify(
     const uint8_t pk[SP_PUBKEY_LEN], const void *data, size_t len, const uint8_t sig[SP_SIG_LEN]);
-enum sp_code sp_pubkey_load(
-    const char *path, struct sp_pubkey *out, struct sp_err *err) SP_MUST_USE;
+/* From its parts; SP_E_INVALID when name or bytes cannot be a key of that role. */
+enum sp_code sp_pubkey_set(struct sp_pubkey *out, enum sp_role role, const char *name,
+    const uint8_t bytes[SP_PUBKEY_LEN], struct sp_err *err) SP_MUST_USE;
+enum sp_code
+sp_pubkey_load(const char *path, struct sp_pubkey *out, struct sp_err *err) SP_MUST_USE;
 enum sp_code sp_pubkey_parse(
     const uint8_t *data, size_t len, struct sp_pubkey *out, struct sp_err *err) SP_MUST_USE;
 

@@ -1,0 +1,1 @@
+$(eval $(call lib,release,key))
