@@ -1,26 +1,39 @@
 # Sallyport. `make help` lists the targets.
 SHELL := /bin/bash
+# every shell of a recipe fails when a command of a pipe does
+.SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
 MAKEFLAGS += --no-builtin-rules
-# every shell of a recipe fails when a command of a pipe does
-.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := all
 
 V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 SAN ?= 0
 B := build/$(if $(filter 1,$(SAN)),san,rel)
+# where `make san` builds: beside B when the command line names one
+SAN_B := $(if $(filter command,$(firstword $(origin B))),$(B)-san,build/san)
 CC := gcc
 AR := ar
 PREFIX ?= /usr/local
+
+# Debian 12's packages: what is built against, what checks, and what the tests run
+PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libzmq3-dev libprotobuf-c-dev \
+	libuv1-dev libsodium-dev libgnutls28-dev libcurl4-gnutls-dev libmicrohttpd-dev \
+	libjansson-dev libpcre2-dev libutf8proc-dev libisal-dev libseccomp-dev libconfig-dev \
+	libsqlite3-dev zlib1g-dev \
+	libcmocka-dev clang-format cppcheck \
+	bubblewrap python3
 
 PKGS := libzmq libprotobuf-c libuv libsodium gnutls libcurl libmicrohttpd jansson libpcre2-8 \
 	libutf8proc libisal libseccomp libconfig sqlite3 zlib
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual -Werror
 CFLAGS ?= -O2 -g
-CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(WARN) -Ilib -Idaemons -I$(B) $(PKG_CFLAGS) \
+CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(WARN) -Ilib -Idaemons -I$(B) -I$(B)/proto $(PKG_CFLAGS) \
 	-ffile-prefix-map=$(CURDIR)=. -fno-strict-aliasing -fstack-protector-strong \
 	-ffp-contract=off -pthread $(SANFLAGS) $(CFLAGS)
+# what protoc-c writes is not ours to warn about
+CFLAGS_PROTO = -std=c11 -I$(B)/proto $(SANFLAGS) -O2 -g -fPIC -ffile-prefix-map=$(CURDIR)=.
 LDFLAGS_ALL = -pthread -Wl,--as-needed -Wl,-z,relro,-z,now -Wl,--build-id=none $(SANFLAGS) $(LDFLAGS)
 ifeq ($(SAN),1)
 SANFLAGS := -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=all
@@ -30,11 +43,15 @@ endif
 # asked once, and only when something is built (a fresh machine has no pkg-config yet)
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
 
+# a make that was given no -j uses every processor
+SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc))
+
 # --- what there is to build: each folder's module.mk adds one line per program or library --------
 ALL :=
 UNIT :=
 OBJS :=
 LIBS :=
+INSTALL :=
 PROTOS := $(wildcard proto/*.proto)
 PROTO_C := $(PROTOS:proto/%.proto=$(B)/proto/%.pb-c.c)
 PROTO_H := $(PROTO_C:.c=.h)
@@ -53,8 +70,9 @@ endef
 # $(call program,NAME,DIR,sources,libs it may use,pkg-config names)
 define program
 ALL += $(B)/bin/$(1)
+INSTALL += $(if $(filter daemons/%,$(2)),$(1))
 OBJS += $(call objs,$(addprefix $(2)/,$(3)))
-$(B)/bin/$(1): $(call objs,$(addprefix $(2)/,$(3))) $(patsubst %,$(B)/lib/%.a,$(4))
+$(B)/bin/$(1): $(call objs,$(addprefix $(2)/,$(3))) $(patsubst %,$(B)/lib/%.a,$(4)) $(B)/flags
 	@mkdir -p $$(@D); echo "  LINK    $(1)"
 	$$(Q)$(CC) -o $$@ $(call objs,$(addprefix $(2)/,$(3))) -Wl,--start-group \
 		$(patsubst %,$(B)/lib/%.a,$(4)) -Wl,--end-group $$(LDFLAGS_ALL) $$(call pkglibs,$(5)) -lm
@@ -64,35 +82,119 @@ endef
 define unit
 UNIT += $(B)/unit/$(1)
 OBJS += $(B)/tests/unit/$(1).o
-$(B)/unit/$(1): $(B)/tests/unit/$(1).o $(call objs,$(2))
+$(B)/unit/$(1): $(B)/tests/unit/$(1).o $(call objs,$(2)) $(B)/flags
 	@mkdir -p $$(@D); echo "  LINK    unit/$(1)"
-	$$(Q)$(CC) -o $$@ $$^ $$(LDFLAGS_ALL) $$(call pkglibs,cmocka $(3)) -lm
+	$$(Q)$(CC) -o $$@ $$(filter %.o,$$^) $$(LDFLAGS_ALL) $$(call pkglibs,cmocka $(3)) -lm
 endef
 
 BASE := lib/base/err lib/base/hash lib/base/buf lib/base/file lib/base/path lib/base/time \
 	lib/base/log lib/base/json
 
-all: deps-present
-	$(Q)$(MAKE) --no-print-directory -j$$(nproc) programs
+# --- targets -------------------------------------------------------------------------------------
+all: deps-present ## build every program (default)
+	$(Q)$(SUBMAKE) programs
 
 include $(sort $(wildcard lib/*/module.mk daemons/*/module.mk tests/*/module.mk))
 
 programs: $$(ALL)
+units: $$(UNIT)
 
-# --- rules ----------------------------------------------------------------------------------------
-$(B)/proto/%.pb-c.c $(B)/proto/%.pb-c.h: proto/%.proto
+deps: ## install the Debian packages that are missing; as another user than root only name them
+	$(Q)sh tests/check/deps.sh install $(PACKAGES)
+
+deps-present:
+	$(Q)sh tests/check/deps.sh present $(PACKAGES)
+
+test: deps-present ## unit tests, then integration and end-to-end tests
+	$(Q)$(SUBMAKE) programs units
+	$(Q)B=$(B) tests/run.sh $(UNIT) $(wildcard tests/integration/*.sh tests/e2e/*.sh)
+
+test-unit: deps-present ## unit tests alone
+	$(Q)$(SUBMAKE) units
+	$(Q)B=$(B) tests/run.sh $(UNIT)
+
+san: deps-present ## unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(Q)$(SUBMAKE) SAN=1 B=$(SAN_B) test-unit
+
+check: deps-present ## format, static analysis, headers that compile alone, size budgets
+	$(Q)$(SUBMAKE) check-format check-budgets check-headers check-cppcheck
+	@echo "check: all passed"
+
+demo: all ## both sides on this machine: a model goes the whole way
+	$(Q)B=$(B) tests/e2e/demo.sh
+
+peers: all ## against the real peers: Python and the network are needed
+	$(Q)B=$(B) tests/peers/run.sh
+
+install: all ## install under $(DESTDIR)$(PREFIX)
+	$(Q)for p in $(INSTALL); do \
+		dir=sbin; if [ "$$p" = sallyctl ]; then dir=bin; fi; \
+		install -D -m 0755 "$(B)/bin/$$p" "$(DESTDIR)$(PREFIX)/$$dir/$$p"; \
+	done
+	$(Q)for page in $(wildcard daemons/*/*.[158]); do \
+		install -D -m 0644 "$$page" \
+			"$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; \
+	done
+
+clean: ## remove what was built
+	rm -rf $(B) $(SAN_B)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@echo; echo "V=1 shows commands, SAN=1 builds with sanitizers, B=DIR builds in DIR, -jN limits"
+
+.PHONY: all programs units deps deps-present test test-unit san check demo peers install clean help \
+	check-format check-budgets check-headers check-cppcheck FORCE
+
+# --- checks --------------------------------------------------------------------------------------
+# tests/vectors holds what other implementations wrote
+SOURCES := $(sort $(filter-out tests/vectors/%,$(shell find lib daemons tests cuda \
+	-name '*.[ch]' 2>/dev/null)))
+HEADERS := $(filter %.h,$(SOURCES))
+
+check-format:
+	$(Q)clang-format --dry-run -Werror $(SOURCES)
+
+check-budgets:
+	$(Q)python3 tests/check/budgets.py
+
+check-headers: $(HEADERS:%=$(B)/check/%.o)
+
+$(B)/check/%.h.o: %.h $(B)/flags | $(PROTO_H)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -x c $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+check-cppcheck: | $(PROTO_H)
+	@mkdir -p $(B)/cppcheck
+	$(Q)cppcheck --quiet --std=c11 --library=posix,gnu --enable=warning,performance,portability \
+		--inline-suppr --suppressions-list=tests/check/cppcheck.txt --error-exitcode=1 \
+		--cppcheck-build-dir=$(B)/cppcheck -j "$$(nproc)" -D_GNU_SOURCE \
+		-Ilib -Idaemons -I$(B)/proto $(filter %.c,$(SOURCES))
+
+# --- rules ---------------------------------------------------------------------------------------
+# flags: changes when the compiler or its flags do, and everything is built from it
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@flags='$(subst ','\'',$(CC) $(CFLAGS_ALL) / $(CFLAGS_PROTO) / $(LDFLAGS_ALL))'; \
+		if [ "$$flags" != "$$(cat $@ 2>/dev/null)" ]; then printf '%s\n' "$$flags" >$@; fi
+
+# protoc-c writes both files at once; a .proto may import any other
+$(B)/proto/%.pb-c.c $(B)/proto/%.pb-c.h: proto/%.proto $(PROTOS)
 	@mkdir -p $(@D)
 	$(Q)protoc-c --proto_path=proto --c_out=$(B)/proto $<
 
-$(B)/proto/%.o: $(B)/proto/%.pb-c.c
-	$(Q)$(CC) -std=c11 -I$(B) -I$(B)/proto $(SANFLAGS) -O2 -g -fPIC \
-		-ffile-prefix-map=$(CURDIR)=. -c -o $@ $<
+$(B)/proto/%.o: $(B)/proto/%.pb-c.c $(B)/flags | $(PROTO_H)
+	$(Q)$(CC) $(CFLAGS_PROTO) -MMD -MP -c -o $@ $<
 
 $(B)/lib/proto.a: $(PROTO_C:.pb-c.c=.o)
+	@mkdir -p $(@D)
 	$(Q)rm -f $@ && $(AR) rcsD $@ $^
 
-$(B)/%.o: %.c | $(PROTO_H)
+$(B)/%.o: %.c $(B)/flags | $(PROTO_H)
 	@mkdir -p $(@D); echo "  CC      $<"
-	$(Q)$(CC) $(CFLAGS_ALL) -I$(B)/proto -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+# kept between runs, though only pattern rules mention them
+.SECONDARY: $(PROTO_C) $(PROTO_H)
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
