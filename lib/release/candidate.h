@@ -25,7 +25,7 @@ struct sp_candidate {
 };
 
 char *sp_candidate_format(const struct sp_candidate *candidate, size_t *len);
-enum sp_code sp_candidate_parse(const uint8_t *payload, size_t len, struct sp_candidate *out,
-    struct sp_err *err) SP_MUST_USE;
+enum sp_code sp_candidate_parse(
+    const uint8_t *payload, size_t len, struct sp_candidate *out, struct sp_err *err) SP_MUST_USE;
 
 #endif

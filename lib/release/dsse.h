@@ -31,18 +31,19 @@ void sp_dsse_pae(struct sp_buf *out, const char *type, const void *body, size_t 
 enum sp_code sp_dsse_sign(const struct sp_key *key, const char *type, const void *payload,
     size_t len, char **envelope, size_t *envelope_len, struct sp_err *err) SP_MUST_USE;
 /* Adds key's signature to an envelope in memory; SP_E_EXISTS when it signed already. */
-enum sp_code sp_dsse_cosign(struct sp_dsse *dsse, const struct sp_key *key,
-    struct sp_err *err) SP_MUST_USE;
+enum sp_code
+sp_dsse_cosign(struct sp_dsse *dsse, const struct sp_key *key, struct sp_err *err) SP_MUST_USE;
 /* Adds the signatures of `from`, an envelope over the very same type and payload. */
-enum sp_code sp_dsse_merge(
-    struct sp_dsse *dsse, const struct sp_dsse *from, struct sp_err *err) SP_MUST_USE;
+enum sp_code
+sp_dsse_merge(struct sp_dsse *dsse, const struct sp_dsse *from, struct sp_err *err) SP_MUST_USE;
 enum sp_code sp_dsse_format(
     const struct sp_dsse *dsse, char **envelope, size_t *len, struct sp_err *err) SP_MUST_USE;
 
-/* Parses strictly (base/json.h, base64 with one spelling, no keyid twice, no unknown field); proves
- * nothing: who believes the payload calls sp_trust_verify. */
-enum sp_code sp_dsse_parse(
-    const uint8_t *data, size_t len, struct sp_dsse *out, struct sp_err *err) SP_MUST_USE;
+/* Parses strictly (canonical JSON, base64 with one spelling, signatures in ascending order of
+ * keyid, none twice, no unknown field); proves nothing: who believes the payload calls
+ * sp_trust_verify. */
+enum sp_code
+sp_dsse_parse(const uint8_t *data, size_t len, struct sp_dsse *out, struct sp_err *err) SP_MUST_USE;
 void sp_dsse_clear(struct sp_dsse *dsse);
 
 #endif

@@ -1,1 +1,1 @@
-$(eval $(call lib,release,key))
+$(eval $(call lib,release,key dsse))

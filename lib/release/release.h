@@ -5,9 +5,8 @@
  * candidate's tree and whose predicate (SP_PREDICATE_RELEASE) is
  *	{"attestations": [DSSE envelope, …], "bases": [], "bom": CycloneDX 1.6,
  *	 "candidate": DSSE envelope with the operators' signatures, "job": hex,
- *	 "log": {"checkpoint": signed note, "proofs": [{"entry": base64, "hashes": [base64], "seq": N}]},
- *	 "time": RFC3339}
- * all of it canonical JSON, so that one byte sequence says one thing.
+ *	 "log": {"checkpoint": signed note, "proofs": [{"entry": base64, "hashes": [base64], "seq":
+ *N}]}, "time": RFC3339} all of it canonical JSON, so that one byte sequence says one thing.
  */
 #ifndef SP_RELEASE_H
 #define SP_RELEASE_H
@@ -33,7 +32,7 @@ struct sp_release_proof {
 
 /* Everything borrowed. */
 struct sp_release_parts {
-	struct sp_bytes candidate;     /* envelope with approvals */
+	struct sp_bytes candidate;	     /* envelope with approvals */
 	const struct sp_bytes *attestations; /* envelopes */
 	size_t attestation_count;
 	struct sp_bytes checkpoint; /* signed note of the bastion's log */
@@ -47,10 +46,10 @@ struct sp_release_parts {
  * The chain without the release around it: candidate and its approvals (the operator role, at least
  * `approvals` of them, each person once), each attestation by the key of its role, fetch.subject =
  * quantize.material, quantize.subject = gate.subject = candidate.tree, the gate PASSED, digests and
- * number of attestations as the candidate lists them. Kinds other than "model" need the fetch alone.
- * check (may be NULL) receives the name of the first check that failed: "candidate", "approvals",
- * "fetch", "quantize", "gate", "chain". out (may be NULL) is the candidate. approvals 0: as many as
- * the trust document's threshold of the operator role.
+ * number of attestations as the candidate lists them. Kinds other than "model" need the fetch
+ * alone. check (may be NULL) receives the name of the first check that failed: "candidate",
+ * "approvals", "fetch", "quantize", "gate", "chain". out (may be NULL) is the candidate. approvals
+ * 0: as many as the trust document's threshold of the operator role.
  */
 enum sp_code sp_release_check_chain(const struct sp_trust *trust, struct sp_bytes candidate,
     const struct sp_bytes *attestations, size_t attestation_count, unsigned approvals,
@@ -76,8 +75,8 @@ struct sp_release {
  * Complete verification of an envelope against trust: signature of the release role, canonical
  * form, the chain, the log's checkpoint (log role) and the inclusion of every entry, each of which
  * belongs to the job and which together show that it was validated and approved. check names the
- * first that failed, as above, or "release", "canonical", "checkpoint", "proof", "bom". Bytes of the
- * tree are not looked at: that is sp_tree_verify's part.
+ * first that failed, as above, or "release", "canonical", "checkpoint", "proof", "bom". Bytes of
+ * the tree are not looked at: that is sp_tree_verify's part.
  */
 enum sp_code sp_release_verify(const struct sp_trust *trust, const uint8_t *envelope, size_t len,
     struct sp_release **out, const char **check, struct sp_err *err) SP_MUST_USE;

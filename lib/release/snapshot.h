@@ -37,8 +37,8 @@ enum sp_code sp_snapshot_sign(struct sp_snapshot *snapshot, const struct sp_key 
 enum sp_code sp_snapshot_verify(const struct sp_trust *trust, const uint8_t *envelope, size_t len,
     struct sp_snapshot *out, struct sp_err *err) SP_MUST_USE;
 /* The model of that name that is not revoked: of that version, or the newest when version is 0. */
-const struct sp_snapshot_model *sp_snapshot_find(
-    const struct sp_snapshot *snapshot, const char *name, int64_t version);
+const struct sp_snapshot_model *
+sp_snapshot_find(const struct sp_snapshot *snapshot, const char *name, int64_t version);
 void sp_snapshot_clear(struct sp_snapshot *snapshot);
 
 #endif

@@ -16,7 +16,8 @@
 #define SP_BUILD_FETCH "urn:sallyport:fetch:1"
 #define SP_BUILD_QUANTIZE "urn:sallyport:quantize:1"
 
-/* resolvedDependencies[i]: either digest may be "". A tree: uri "sallyport:tree:HEX", sha256 HEX. */
+/* resolvedDependencies[i]: either digest may be "". A tree: uri "sallyport:tree:HEX", sha256 HEX.
+ */
 struct sp_material {
 	const char *uri;
 	const char *name;
@@ -32,10 +33,11 @@ struct sp_provenance {
 	json_t *internal; /* borrowed, may be NULL: what the daemon added */
 	const struct sp_material *materials;
 	size_t material_count;
-	const char *builder;	/* "fetcherd@bastion" becomes builder.id "sallyport:fetcherd@bastion" */
-	const char *version;	/* of the code */
-	const char *invocation; /* job id */
-	const char *started, *finished; /* RFC 3339 */
+	const char
+	    *builder; /* "fetcherd@bastion" becomes builder.id "sallyport:fetcherd@bastion" */
+	const char *version;		      /* of the code */
+	const char *invocation;		      /* job id */
+	const char *started, *finished;	      /* RFC 3339 */
 	const struct sp_material *byproducts; /* reports */
 	size_t byproduct_count;
 };
@@ -44,13 +46,14 @@ char *sp_statement_provenance(const struct sp_provenance *provenance, size_t *le
 
 struct sp_test_result {
 	const char *subject_name;
-	const char *subject_tree;	/* the candidate */
-	const char *result;		/* "PASSED" or "FAILED" */
+	const char *subject_tree;		 /* the candidate */
+	const char *result;			 /* "PASSED" or "FAILED" */
 	const struct sp_material *configuration; /* datasets, policy, baseline tree */
 	size_t configuration_count;
 	const char *const *passed, *const *failed; /* names of gates */
 	size_t passed_count, failed_count;
-	json_t *detail; /* borrowed, may be NULL: numbers of the verdict; predicate field "sallyport" */
+	json_t *
+	    detail; /* borrowed, may be NULL: numbers of the verdict; predicate field "sallyport" */
 };
 char *sp_statement_test_result(const struct sp_test_result *result, size_t *len);
 
@@ -63,8 +66,8 @@ struct sp_statement {
 	json_t *predicate;
 };
 /* payload must be canonical and have exactly one subject with a sha256. */
-enum sp_code sp_statement_parse(const uint8_t *payload, size_t len, struct sp_statement *out,
-    struct sp_err *err) SP_MUST_USE;
+enum sp_code sp_statement_parse(
+    const uint8_t *payload, size_t len, struct sp_statement *out, struct sp_err *err) SP_MUST_USE;
 void sp_statement_clear(struct sp_statement *statement);
 /* 1 when resolvedDependencies (or, in a test result, configuration) names this tree. */
 int sp_statement_uses_tree(const struct sp_statement *statement, const char *tree);

@@ -42,10 +42,10 @@ const struct sp_pubkey *sp_trust_key(const struct sp_trust *trust, enum sp_role 
 size_t sp_trust_worker_count(const struct sp_trust *trust);
 const struct sp_trust_worker *sp_trust_worker(const struct sp_trust *trust, size_t i);
 /* By bus key, or by name; NULL when unknown. */
-const struct sp_trust_worker *sp_trust_worker_by_key(
-    const struct sp_trust *trust, const uint8_t key[SP_PUBKEY_LEN]);
-const struct sp_trust_worker *sp_trust_worker_by_name(
-    const struct sp_trust *trust, const char *name);
+const struct sp_trust_worker *
+sp_trust_worker_by_key(const struct sp_trust *trust, const uint8_t key[SP_PUBKEY_LEN]);
+const struct sp_trust_worker *
+sp_trust_worker_by_name(const struct sp_trust *trust, const char *name);
 
 /*
  * At least `threshold` (0: the role's own) different keys of the role have signed dsse's payload.
