@@ -8,19 +8,20 @@
 #include <sys/types.h>
 
 /* Reads at most max bytes (SP_E_LIMIT beyond). *data is malloc'd with a NUL after the last byte. */
-enum sp_code sp_file_read(const char *path, size_t max, uint8_t **data, size_t *len,
-    struct sp_err *err) SP_MUST_USE;
+enum sp_code sp_file_read(
+    const char *path, size_t max, uint8_t **data, size_t *len, struct sp_err *err) SP_MUST_USE;
 
 /* Temporary file beside path, write, fsync, rename, fsync directory. */
-enum sp_code sp_file_write(const char *path, mode_t mode, const void *data, size_t len,
-    struct sp_err *err) SP_MUST_USE;
+enum sp_code sp_file_write(
+    const char *path, mode_t mode, const void *data, size_t len, struct sp_err *err) SP_MUST_USE;
 
 /* As sp_file_write, but SP_E_EXISTS when path is there already. */
-enum sp_code sp_file_create(const char *path, mode_t mode, const void *data, size_t len,
-    struct sp_err *err) SP_MUST_USE;
+enum sp_code sp_file_create(
+    const char *path, mode_t mode, const void *data, size_t len, struct sp_err *err) SP_MUST_USE;
 
 /* write(2) until all is out. */
-enum sp_code sp_file_write_all(int fd, const void *data, size_t len, struct sp_err *err) SP_MUST_USE;
+enum sp_code
+sp_file_write_all(int fd, const void *data, size_t len, struct sp_err *err) SP_MUST_USE;
 /* Reads exactly len bytes; *got tells how many came when the end was earlier (then SP_E_IO). */
 enum sp_code sp_file_read_all(int fd, void *data, size_t len, struct sp_err *err) SP_MUST_USE;
 enum sp_code sp_file_sync_dir(const char *dir, struct sp_err *err) SP_MUST_USE;

@@ -6,7 +6,7 @@
 
 int64_t sp_time_monotonic_ms(void); /* CLOCK_MONOTONIC */
 int64_t sp_time_monotonic_ns(void);
-int64_t sp_time_unix_ms(void);      /* CLOCK_REALTIME */
+int64_t sp_time_unix_ms(void); /* CLOCK_REALTIME */
 
 /* RFC 3339 in UTC with milliseconds: 2026-11-24T05:02:03.123Z, 24 characters + NUL. */
 struct sp_rfc3339 {

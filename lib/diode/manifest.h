@@ -25,7 +25,8 @@ struct sp_manifest {
 
 /* Both refuse the same manifests: job not 32 lower-case hex digits, no objects or too many, an
  * unknown kind, two digests that agree in their first 16 bytes (the object id), release not the one
- * object of kind RELEASE (SP_E_INVALID, SP_E_LIMIT). The bytes of equal manifests are equal: passes and resends name the same object. */
+ * object of kind RELEASE (SP_E_INVALID, SP_E_LIMIT). The bytes of equal manifests are equal: passes
+ * and resends name the same object. */
 enum sp_code sp_manifest_pack(const struct sp_manifest *manifest, uint8_t **data, size_t *len,
     struct sp_err *err) SP_MUST_USE;
 enum sp_code sp_manifest_parse(

@@ -7,9 +7,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 static uint64_t seed = 1;
 
@@ -62,7 +63,8 @@ destroy(struct codeword *word)
 	free(word->bytes);
 }
 
-/* Erases n random symbols, decodes, compares; restores everything. Returns how many were rebuilt. */
+/* Erases n random symbols, decodes, compares; restores everything. Returns how many were rebuilt.
+ */
 static unsigned
 erase_and_check(struct codeword *word, unsigned n, enum sp_code expected)
 {
@@ -83,7 +85,8 @@ erase_and_check(struct codeword *word, unsigned n, enum sp_code expected)
 		i++;
 	}
 	assert_int_equal(
-	    sp_fec_decode(word->fec, word->size, word->symbols, word->have, &rebuilt, &err), expected);
+	    sp_fec_decode(word->fec, word->size, word->symbols, word->have, &rebuilt, &err),
+	    expected);
 	if (expected == SP_OK) {
 		assert_int_equal(rebuilt, lost_sources);
 		assert_memory_equal(word->bytes, before, word->k * word->size);
@@ -110,7 +113,8 @@ test_any_k_of_n(void **state)
 
 		make(&word, codes[c].k, codes[c].parity, codes[c].size);
 		for (unsigned round = 0; round < 40; round++)
-			rebuilt += erase_and_check(&word, (unsigned)(draw() % (word.parity + 1)), SP_OK);
+			rebuilt +=
+			    erase_and_check(&word, (unsigned)(draw() % (word.parity + 1)), SP_OK);
 		rebuilt += erase_and_check(&word, word.parity, SP_OK);
 		assert_true(rebuilt > 0);
 		destroy(&word);
@@ -224,7 +228,8 @@ test_pace(void **state)
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(sp_pace_take(&pace, now_ns, 1000), now_ns);
 	assert_int_equal(sp_pace_take(&pace, now_ns, 1000), now_ns + 1000000);
-	/* 3 bytes/s: a third of a second is not a whole number of nanoseconds, three of them are one */
+	/* 3 bytes/s: a third of a second is not a whole number of nanoseconds, three of them are
+	 * one */
 	sp_pace_init(&pace, 3, 0, now_ns);
 	for (int i = 0; i < 3000; i++)
 		(void)sp_pace_take(&pace, now_ns, 1);

@@ -1,4 +1,5 @@
-/* diode_frame.c -- the datagram: golden bytes, every changed bit refused, replays, hostile input. */
+/* diode_frame.c -- the datagram: golden bytes, every changed bit refused, replays, hostile input.
+ */
 #include "diode/frame.h"
 #include "diode/link.h"
 
@@ -8,17 +9,23 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 static uint8_t key[SP_LINK_KEY_LEN], session_id[SP_FRAME_SESSION_LEN], symbol[64];
 
 static struct sp_frame
 symbol_frame(void)
 {
-	struct sp_frame frame = {.type = SP_FRAME_SYMBOL, .flags = SP_FRAME_MANIFEST, .pass = 1,
-	    .passes = 3, .layout = {1000, 4, 6, 64}, .block = 2, .index = 5};
+	struct sp_frame frame = {.type = SP_FRAME_SYMBOL,
+	    .flags = SP_FRAME_MANIFEST,
+	    .pass = 1,
+	    .passes = 3,
+	    .layout = {1000, 4, 6, 64},
+	    .block = 2,
+	    .index = 5};
 
 	for (unsigned i = 0; i < sizeof(frame.object.b); i++)
 		frame.object.b[i] = (uint8_t)(0xa0 + i);
@@ -80,8 +87,8 @@ test_golden(void **state)
 	assert_int_equal(sp_link_seal(tx, &idle, NULL, out), sizeof(golden_filler));
 	assert_memory_equal(out, golden_filler, sizeof(golden_filler));
 
-	assert_int_equal(sp_link_open(rx, golden_symbol, sizeof(golden_symbol), 0, &got, payload,
-			     &session),
+	assert_int_equal(
+	    sp_link_open(rx, golden_symbol, sizeof(golden_symbol), 0, &got, payload, &session),
 	    SP_FRAME_OK);
 	assert_int_equal(session, 1);
 	assert_memory_equal(payload, symbol, sizeof(symbol));
@@ -127,7 +134,8 @@ test_every_bit_counts(void **state)
 		sp_link_counts(rx, &counts);
 		assert_int_equal(counts.sessions, 0);
 		/* …, and the true one is not harmed by it */
-		assert_int_equal(open_one(rx, golden_symbol, sizeof(golden_symbol), 0), SP_FRAME_OK);
+		assert_int_equal(
+		    open_one(rx, golden_symbol, sizeof(golden_symbol), 0), SP_FRAME_OK);
 		sp_link_rx_free(&rx);
 	}
 }
@@ -153,20 +161,20 @@ test_malformed(void **state)
 		enum sp_frame_drop drop;
 	} cases[] = {
 	    {0, 'X', SP_FRAME_BAD_MAGIC},
-	    {3, 2, SP_FRAME_BAD_MAGIC},   /* protocol version */
-	    {4, 3, SP_FRAME_BAD_FIELD},   /* type */
-	    {5, 2, SP_FRAME_BAD_FIELD},   /* closing, but no manifest */
-	    {5, 4, SP_FRAME_BAD_FIELD},   /* unknown flag */
-	    {6, 3, SP_FRAME_BAD_FIELD},   /* pass 3 of 0..2 */
-	    {7, 0, SP_FRAME_BAD_FIELD},   /* no passes */
+	    {3, 2, SP_FRAME_BAD_MAGIC},	   /* protocol version */
+	    {4, 3, SP_FRAME_BAD_FIELD},	   /* type */
+	    {5, 2, SP_FRAME_BAD_FIELD},	   /* closing, but no manifest */
+	    {5, 4, SP_FRAME_BAD_FIELD},	   /* unknown flag */
+	    {6, 3, SP_FRAME_BAD_FIELD},	   /* pass 3 of 0..2 */
+	    {7, 0, SP_FRAME_BAD_FIELD},	   /* no passes */
 	    {64, 255, SP_FRAME_BAD_FIELD}, /* size 2^63 and more */
-	    {70, 0, SP_FRAME_BAD_FIELD},  /* size 232: codeword 2 is past its end */
+	    {70, 0, SP_FRAME_BAD_FIELD},   /* size 232: codeword 2 is past its end */
 	    {72, 255, SP_FRAME_BAD_FIELD}, /* block 2^63 and more */
-	    {79, 4, SP_FRAME_BAD_FIELD},  /* one past the last codeword */
-	    {80, 10, SP_FRAME_BAD_FIELD}, /* one past the last symbol */
-	    {81, 0, SP_FRAME_BAD_FIELD},  /* k */
+	    {79, 4, SP_FRAME_BAD_FIELD},   /* one past the last codeword */
+	    {80, 10, SP_FRAME_BAD_FIELD},  /* one past the last symbol */
+	    {81, 0, SP_FRAME_BAD_FIELD},   /* k */
 	    {81, 250, SP_FRAME_BAD_FIELD}, /* k + parity 256 */
-	    {82, 0, SP_FRAME_BAD_FIELD},  /* parity: symbol 5 is past its end */
+	    {82, 0, SP_FRAME_BAD_FIELD},   /* parity: symbol 5 is past its end */
 	    {82, 252, SP_FRAME_BAD_FIELD}, /* k + parity 256 */
 	    {83, 1, SP_FRAME_BAD_FIELD},
 	    {84, 1, SP_FRAME_BAD_SIZE},
@@ -289,7 +297,8 @@ test_sessions(void **state)
 	for (unsigned i = 0; i < SP_LINK_SESSIONS; i++)
 		assert_int_equal(open_one(rx, data[i], len, i), SP_FRAME_OK);
 	assert_int_equal(open_one(rx, data[SP_LINK_SESSIONS], len, 100), SP_FRAME_NO_SESSION);
-	/* the first has been silent for long enough; the second, one millisecond younger, has not */
+	/* the first has been silent for long enough; the second, one millisecond younger, has not
+	 */
 	assert_int_equal(
 	    open_one(rx, data[SP_LINK_SESSIONS], len, SP_LINK_SESSION_IDLE_MS), SP_FRAME_OK);
 	assert_int_equal(open_one(rx, data[0], len, SP_LINK_SESSION_IDLE_MS), SP_FRAME_NO_SESSION);

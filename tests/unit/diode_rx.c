@@ -7,9 +7,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #define OBJECTS_MAX 16
 #define JOB "0123456789abcdef0123456789abcdef"
@@ -54,8 +55,7 @@ struct pass {
 };
 
 static enum sp_code
-read_object(
-    void *ctx, size_t object, uint64_t offset, uint8_t *out, size_t len, struct sp_err *err)
+read_object(void *ctx, size_t object, uint64_t offset, uint8_t *out, size_t len, struct sp_err *err)
 {
 	struct source *source = ctx;
 
@@ -220,8 +220,8 @@ sink_write(struct sink *sink, const struct sp_rx_action *action)
 		file->complete = calloc(1, sp_layout_blocks(&action->layout));
 	}
 	assert_int_equal(file->complete[action->block], 0); /* nothing is written twice */
-	memcpy(file->data + offset, action->data,
-	    sp_layout_block_len(&action->layout, action->block));
+	memcpy(
+	    file->data + offset, action->data, sp_layout_block_len(&action->layout, action->block));
 	file->complete[action->block] = 1;
 	file->writes++;
 }
@@ -345,7 +345,8 @@ feed(struct sink *sink, const struct pass *pass, size_t from, size_t to, uint64_
 		struct sp_frame parsed;
 
 		sp_frame_write(&pass->items[i].frame, header);
-		assert_int_equal(sp_frame_parse(header, sp_frame_len(&pass->items[i].frame), &parsed),
+		assert_int_equal(
+		    sp_frame_parse(header, sp_frame_len(&pass->items[i].frame), &parsed),
 		    SP_FRAME_OK);
 		sp_rx_datagram(sink->rx, &parsed, pass->items[i].payload, session, now_ms);
 		sink_settle(sink, now_ms);
@@ -509,7 +510,8 @@ test_second_pass(void **state)
 
 			memcpy(id.b, source.objects[i].digest, sizeof(id.b));
 			file = sink_file(&sink, &id);
-			missing_blocks += sp_layout_blocks(&layout) - (file != NULL ? file->writes : 0);
+			missing_blocks +=
+			    sp_layout_blocks(&layout) - (file != NULL ? file->writes : 0);
 		}
 		assert_true(missing_blocks > 0);
 		assert_int_equal(sink.gap_blocks, missing_blocks);
@@ -678,7 +680,7 @@ test_corrupt(void **state)
 	sink_make(&sink);
 	pass = pass_make(&source, 0);
 	while (pass.items[i].frame.index != 2 ||
-	    memcmp(&pass.items[i].frame.object, source.objects[6].digest, 16) != 0)
+	       memcmp(&pass.items[i].frame.object, source.objects[6].digest, 16) != 0)
 		i++;
 	pass.items[i].payload[5] ^= 1;
 	feed(&sink, &pass, 0, pass.count, 1, 0);
@@ -739,7 +741,8 @@ test_limits(void **state)
 	sink_reconfigure(&sink);
 	feed(&sink, &pass, 0, 40, 1, 0);
 	assert_int_equal(sink.events[SP_RX_TRANSFER_REFUSED], 1);
-	assert_int_equal(sink.last.kind == SP_RX_TRANSFER_REFUSED ? sink.last.code : SP_OK, SP_E_LIMIT);
+	assert_int_equal(
+	    sink.last.kind == SP_RX_TRANSFER_REFUSED ? sink.last.code : SP_OK, SP_E_LIMIT);
 	assert_non_null(strstr(sink.text, "spool_max_bytes"));
 	sink_free(&sink);
 	/* strays: what no manifest names is kept within its limit, and pushes out only strays */
@@ -947,7 +950,8 @@ test_manifest_rules(void **state)
 			assert_true(got.count < SIZES);
 			sp_manifest_clear(&got);
 		}
-	for (size_t bit = 0; bit < 8 * len; bit++) { /* no crash; what is accepted obeys the rules */
+	for (size_t bit = 0; bit < 8 * len;
+	     bit++) { /* no crash; what is accepted obeys the rules */
 		data[bit / 8] ^= (uint8_t)(1 << bit % 8);
 		if (sp_manifest_parse(data, len, &got, &err) == SP_OK)
 			sp_manifest_clear(&got);
