@@ -1,1 +1,1 @@
-$(eval $(call lib,release,key dsse))
+$(eval $(call lib,release,key dsse trust))

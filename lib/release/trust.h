@@ -10,8 +10,8 @@
  * Keys sorted by id, workers by name. The worker "ledgerd@SIDE" is the bus's server key. A role
  * key's name is that of the worker it belongs to (for the roles of daemons) or of the person.
  * DIR/root.pin (one line: hex SHA-256 of the payload of version 1) was put there out of band by
- * `sallyctl trust init`; DIR/N.json keep older versions. A version follows only when signed by the
- * root thresholds of both its predecessor and itself; it is never downgraded.
+ * `sallyctl trust init`; DIR/N.json keep the versions accepted so far. A version follows only when
+ * signed by the root thresholds of both its predecessor and itself; it is never downgraded.
  */
 #ifndef SP_TRUST_H
 #define SP_TRUST_H
@@ -36,9 +36,13 @@ enum sp_code sp_trust_load(
 void sp_trust_free(struct sp_trust **trust);
 
 int64_t sp_trust_version(const struct sp_trust *trust);
+const char *sp_trust_expires(const struct sp_trust *trust);		      /* RFC 3339 */
 unsigned sp_trust_threshold(const struct sp_trust *trust, enum sp_role role); /* 0: no such role */
 size_t sp_trust_key_count(const struct sp_trust *trust, enum sp_role role);
 const struct sp_pubkey *sp_trust_key(const struct sp_trust *trust, enum sp_role role, size_t i);
+/* NULL when the role has no key of that fingerprint. */
+const struct sp_pubkey *
+sp_trust_key_by_id(const struct sp_trust *trust, enum sp_role role, const char *id);
 size_t sp_trust_worker_count(const struct sp_trust *trust);
 const struct sp_trust_worker *sp_trust_worker(const struct sp_trust *trust, size_t i);
 /* By bus key, or by name; NULL when unknown. */
