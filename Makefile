@@ -164,12 +164,13 @@ $(B)/check/%.h.o: %.h $(B)/flags | $(PROTO_H)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -x c $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
-check-cppcheck: | $(PROTO_H)
+check-cppcheck:
 	@mkdir -p $(B)/cppcheck
-	$(Q)cppcheck --quiet --std=c11 --library=posix,gnu --enable=warning,performance,portability \
+	$(Q)cppcheck --quiet --std=c11 --library=posix,gnu,tests/check/cppcheck.xml --enable=warning,performance,portability \
 		--inline-suppr --suppressions-list=tests/check/cppcheck.txt --error-exitcode=1 \
 		--cppcheck-build-dir=$(B)/cppcheck -j "$$(nproc)" -D_GNU_SOURCE \
-		-Ilib -Idaemons -I$(B)/proto $(filter %.c,$(SOURCES))
+		-Ilib -Idaemons --include=/usr/include/$$($(CC) -print-multiarch)/sys/queue.h \
+		$(filter %.c,$(SOURCES))
 
 # --- rules ---------------------------------------------------------------------------------------
 # flags: changes when the compiler or its flags do, and everything is built from it

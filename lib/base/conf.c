@@ -514,7 +514,7 @@ lookup(const struct sp_conf *conf, const char *key)
 		if (strcmp(conf->values[i].key, key) == 0)
 			return &conf->values[i];
 	known = find_key(conf->keys, key, 0);
-	SP_ASSERT(known != NULL && "key is in the table");
+	SP_ASSERT(known != NULL);
 	return &conf->defaults[known - conf->keys];
 }
 

@@ -41,6 +41,7 @@ const struct sp_conf_key sp_conf_keys[] = {
     {"diode-txd.interleave", I, "256", 1, 1024, "codewords sent at the same time"},
 
     {"diode-rxd.listen", S, NULL, 0, 0, "host:port"},
+    {"diode-rxd.destination", S, "enclave", 0, 0, "name that releases for this side carry"},
     {"diode-rxd.spool_max_mib", I, "65536", 16, 1073741824, "of objects not yet verified"},
     {"diode-rxd.memory_max_mib", I, "256", 64, 65536, "of codewords being received"},
     {"diode-rxd.rcvbuf_mib", I, "64", 1, 2047, "asked of the kernel"},

@@ -141,35 +141,33 @@ sp_err_abort(const char *file, int line, const char *text)
 	abort();
 }
 
+static void *
+must_have(void *p)
+{
+	if (p == NULL)
+		sp_err_abort(__FILE__, __LINE__, "out of memory");
+	return p;
+}
+
 void *
 sp_xcalloc(size_t count, size_t size)
 {
 	/* one byte at least: NULL never stands for an empty array */
-	void *p = calloc(count != 0 ? count : 1, size != 0 ? size : 1);
-
-	SP_ASSERT(p != NULL && "out of memory");
-	return p;
+	return must_have(calloc(count != 0 ? count : 1, size != 0 ? size : 1));
 }
 
 void *
 sp_xrealloc(void *old, size_t count, size_t size)
 {
-	void *p;
-
 	if (count == 0 || size == 0)
 		count = size = 1;
-	p = reallocarray(old, count, size);
-	SP_ASSERT(p != NULL && "out of memory");
-	return p;
+	return must_have(reallocarray(old, count, size));
 }
 
 char *
 sp_xstrdup(const char *text)
 {
-	char *p = strdup(text);
-
-	SP_ASSERT(p != NULL && "out of memory");
-	return p;
+	return must_have(strdup(text));
 }
 
 char *
@@ -182,6 +180,5 @@ sp_xasprintf(const char *fmt, ...)
 	va_start(ap, fmt);
 	len = vasprintf(&text, fmt, ap);
 	va_end(ap);
-	SP_ASSERT(len >= 0 && "out of memory");
-	return text;
+	return must_have(len >= 0 ? text : NULL);
 }

@@ -115,7 +115,7 @@ sp_hex_decode(const char *hex, uint8_t *data, size_t len)
 struct sp_hex
 sp_hex_of(const uint8_t digest[SP_DIGEST_LEN])
 {
-	struct sp_hex hex;
+	struct sp_hex hex = {0};
 
 	sp_hex_encode(digest, SP_DIGEST_LEN, hex.s);
 	return hex;
@@ -144,7 +144,7 @@ sp_git_blob_new(uint64_t size)
 struct sp_git_oid
 sp_git_blob_finish(struct sp_hash *hash)
 {
-	struct sp_git_oid oid;
+	struct sp_git_oid oid = {0};
 	uint8_t digest[20];
 
 	SP_ASSERT(hash->kind == SP_SHA1);

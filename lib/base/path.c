@@ -132,6 +132,19 @@ repo_segment_fault(const char *s, size_t len)
 	return NULL;
 }
 
+/* Repeats the name only where a terminal shows it as it is. */
+static enum sp_code
+refuse_repo(const char *repo, const char *fault, struct sp_err *err)
+{
+	size_t len = strlen(repo);
+
+	if (!sp_path_is_utf8(repo, len) || has_control((const uint8_t *)repo, len))
+		return sp_err_set(
+		    err, SP_E_INVALID, "repository name (org/name or name) has %s", fault);
+	return sp_err_set(err, SP_E_INVALID,
+	    "\"%.200s\" is not a repository name (org/name or name): it has %s", repo, fault);
+}
+
 enum sp_code
 sp_path_check_repo(const char *repo, struct sp_err *err)
 {
@@ -145,9 +158,7 @@ sp_path_check_repo(const char *repo, struct sp_err *err)
 		if (fault == NULL && ++segments > 2)
 			fault = "more than two segments";
 		if (fault != NULL)
-			return sp_err_set(err, SP_E_INVALID,
-			    "\"%.200s\" is not a repository name (org/name or name): it has %s",
-			    has_control((const uint8_t *)repo, strlen(repo)) ? "" : repo, fault);
+			return refuse_repo(repo, fault, err);
 		if (part[n] == '\0')
 			return SP_OK;
 		part += n + 1;

@@ -10,8 +10,8 @@
  */
 enum sp_code sp_path_check(const char *path, struct sp_err *err) SP_MUST_USE;
 
-/* "org/name" or "name": 1 or 2 segments of [A-Za-z0-9._-], not starting with '.' or '-', at most
- * 96 bytes each, no "--" and no ".." (Hub rules). */
+/* "org/name" or "name": 1 or 2 segments of [A-Za-z0-9._-], not starting or ending with '.' or
+ * '-', at most 96 bytes each, no "--" and no ".." (Hub rules). */
 enum sp_code sp_path_check_repo(const char *repo, struct sp_err *err) SP_MUST_USE;
 
 /* 1 when text is valid UTF-8 (no surrogates, no overlong forms). */
