@@ -1,1 +1,1 @@
-$(eval $(call lib,release,key dsse trust))
+$(eval $(call lib,release,key dsse trust statement candidate))

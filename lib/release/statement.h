@@ -1,6 +1,7 @@
 /*
  * statement.h -- in-toto Statement v1 with SLSA provenance v1 or test-result v0.1, one subject: the
- * digest of a tree. Always canonical JSON (base/json.h).
+ * digest of a tree. Always canonical JSON (base/json.h), which has integers only: fractions among
+ * the parameters and details are written as strings, the shortest decimal that reads back the same.
  */
 #ifndef SP_STATEMENT_H
 #define SP_STATEMENT_H
@@ -73,5 +74,9 @@ void sp_statement_clear(struct sp_statement *statement);
 int sp_statement_uses_tree(const struct sp_statement *statement, const char *tree);
 const char *sp_statement_build_type(const struct sp_statement *statement); /* NULL: no provenance */
 const char *sp_statement_result(const struct sp_statement *statement); /* NULL: no test result */
+
+/* Of a provenance: "fetcherd@bastion", and when it finished. NULL: no provenance. */
+const char *sp_statement_builder(const struct sp_statement *statement);
+const char *sp_statement_time(const struct sp_statement *statement);
 
 #endif

@@ -600,7 +600,7 @@ check_newest(const char *dir, int64_t version, struct sp_err *err)
 	if (access(path, F_OK) == 0)
 		code = sp_err_set(err, SP_E_DENIED,
 		    "trust.json is version %" PRId64 ", but %s shows that a later one was accepted "
-						     "here; give that file to `sallyctl "
+		    "here; give that file to `sallyctl "
 		    "trust update` to finish the change",
 		    version, path);
 	free(path);
