@@ -6,10 +6,10 @@
 #include "bus.pb-c.h"
 
 struct sp_artifact {
-	char role[32];	   /* "source", "candidate", "report", "release" */
+	char role[32]; /* "source", "candidate", "report", "release" */
 	struct sp_hex digest;
 	char store[32]; /* the daemon in whose store it lies */
-	int tree;	   /* digest names a tree, else one blob */
+	int tree;	/* digest names a tree, else one blob */
 	uint64_t bytes; /* all content together */
 };
 

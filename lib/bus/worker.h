@@ -24,7 +24,8 @@ struct sp_lease;
 /* Thread-safe and cheap (rate-limited inside): call as often as is natural. unit: "bytes", … */
 void sp_lease_progress(
     struct sp_lease *lease, const char *phase, uint64_t done, uint64_t total, const char *unit);
-/* 1 when the lease was lost or cancelled: return SP_E_CANCELLED soon. (A child is simply killed.) */
+/* 1 when the lease was lost or cancelled: return SP_E_CANCELLED soon. (A child is simply killed.)
+ */
 int sp_lease_cancelled(const struct sp_lease *lease);
 /* A private directory for this lease's inputs: STATE/DAEMON/work/KEY, made when missing, where key
  * names the step's inputs (hex digest, chosen by the step), so that a restarted worker goes on in
@@ -37,11 +38,12 @@ typedef enum sp_code sp_worker_work_fn(const struct sp_conf *conf, const Sallypo
     struct sp_lease *lease, struct sp_outcome *outcome, struct sp_err *err);
 
 /* Daemon, on a thread of its own. worked: what work returned (SP_OK when there is none). outcome
- * holds what work left. ctx: from spec.open. The value returned is the step's result: SP_OK is Done,
- * everything else a Failure, which carries outcome's attestation, artifacts and details too. */
-typedef enum sp_code sp_worker_seal_fn(void *ctx, struct sp_worker *worker,
-    const Sallyport__Task *task, struct sp_lease *lease, enum sp_code worked,
-    struct sp_outcome *outcome, struct sp_err *err);
+ * holds what work left. ctx: from spec.open. The value returned is the step's result: SP_OK is
+ * Done, everything else a Failure, which carries outcome's attestation, artifacts and details too.
+ */
+typedef enum sp_code
+sp_worker_seal_fn(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
+    struct sp_lease *lease, enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err);
 
 struct sp_worker_step {
 	const char *name; /* "fetch" */
@@ -66,11 +68,12 @@ struct sp_worker_spec {
 	size_t helper_count;
 	/* Checks the daemon's own part of the configuration (-n and every start); may be NULL. */
 	enum sp_code (*check)(const struct sp_conf *conf, struct sp_err *err);
-	/* Before the bus connects: loads keys, starts servers on sp_worker_loop. ctx is passed to all
-	 * others. NULL: no ctx. */
+	/* Before the bus connects: loads keys, starts servers on sp_worker_loop. ctx is passed to
+	 * all others. NULL: no ctx. */
 	enum sp_code (*open)(struct sp_worker *worker, void **ctx, struct sp_err *err);
 	void (*close)(void *ctx);
-	/* 1: run without bus, ledger and trust (registryd as a plain upstream); may be NULL: never */
+	/* 1: run without bus, ledger and trust (registryd as a plain upstream); may be NULL: never
+	 */
 	int (*standalone)(const struct sp_conf *conf);
 };
 
@@ -103,8 +106,8 @@ enum sp_code sp_worker_begin(struct sp_worker *worker, const Sallyport__Begin *b
 /* From spec.open only. fn runs on the loop with the newest content of the topic, at once when
  * ledgerd has one already, and after each reconnect. */
 typedef void sp_worker_topic_fn(void *ctx, const uint8_t *content, size_t len);
-void sp_worker_subscribe(
-    struct sp_worker *worker, const char *topic, sp_worker_topic_fn *fn, void *ctx);
+void
+sp_worker_subscribe(struct sp_worker *worker, const char *topic, sp_worker_topic_fn *fn, void *ctx);
 
 /* From spec.open or the loop's thread: starts the helper of that name. note runs on the loop for
  * each note the child sends. sp_worker_tell sends one to it (any thread). */

@@ -1,0 +1,1 @@
+$(eval $(call lib,bus,outcome paths wire envelope))
