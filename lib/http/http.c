@@ -1,0 +1,456 @@
+/* http.c -- libmicrohttpd behind http.h: bounded bodies, replies from memory or a file. */
+#include "http/http.h"
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "http/url.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PEM_MAX ((size_t)1 << 20)
+#define HEAD_MAX 32768 /* bytes of request line and fields, and of what MHD keeps beside them */
+#define DRAIN_S 5
+
+struct sp_http {
+	struct MHD_Daemon *daemon;
+	int listen_fd;
+	unsigned port;
+	size_t body_max;
+	sp_http_handler *handler;
+	void *ctx;
+	pthread_mutex_t lock;
+	pthread_cond_t idle;
+	unsigned running; /* requests whose reply is not sent yet */
+};
+
+/* One request, from its head to its last byte out. */
+struct exchange {
+	struct sp_buf body;
+};
+
+/* --- requests --------------------------------------------------------------------------------- */
+
+const char *
+sp_http_header(const struct sp_http_request *request, const char *name)
+{
+	return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
+}
+
+char *
+sp_http_query(const struct sp_http_request *request, const char *key)
+{
+	const char *raw;
+
+	raw = MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, key);
+	return raw != NULL ? sp_url_decode(raw, strlen(raw), 0) : NULL;
+}
+
+static void
+name_peer(struct MHD_Connection *connection, char *peer, size_t size)
+{
+	const union MHD_ConnectionInfo *info;
+	const struct sockaddr *sa;
+	socklen_t len;
+
+	snprintf(peer, size, "?");
+	info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	if (info == NULL || info->client_addr == NULL)
+		return;
+	sa = info->client_addr;
+	len = sa->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+	(void)getnameinfo(sa, len, peer, (socklen_t)size, NULL, 0, NI_NUMERICHOST);
+}
+
+/* --- replies ---------------------------------------------------------------------------------- */
+
+void
+sp_http_reply_field(struct sp_http_reply *reply, const char *name, const char *fmt, ...)
+{
+	struct sp_http_field *field;
+	char *value = NULL;
+	va_list ap;
+	int len;
+
+	va_start(ap, fmt);
+	len = vasprintf(&value, fmt, ap);
+	va_end(ap);
+	SP_ASSERT(len >= 0);
+	reply->fields = sp_xrealloc(reply->fields, reply->field_count + 1, sizeof(*reply->fields));
+	field = &reply->fields[reply->field_count++];
+	field->name = sp_xstrdup(name);
+	field->value = value;
+}
+
+static void
+drop_content(struct sp_http_reply *reply)
+{
+	if (reply->fd >= 0)
+		close(reply->fd);
+	reply->fd = -1;
+	free(reply->body);
+	reply->body = NULL;
+	reply->body_len = 0;
+}
+
+void
+sp_http_reply_body(
+    struct sp_http_reply *reply, unsigned status, const char *type, const void *data, size_t len)
+{
+	drop_content(reply);
+	reply->status = status;
+	reply->body = sp_xcalloc(len + 1, 1);
+	memcpy(reply->body, data, len);
+	reply->body_len = len;
+	sp_http_reply_field(reply, "Content-Type", "%s", type);
+}
+
+void
+sp_http_reply_fd(
+    struct sp_http_reply *reply, unsigned status, int fd, uint64_t offset, uint64_t length)
+{
+	drop_content(reply);
+	reply->status = status;
+	reply->fd = fd;
+	reply->offset = offset;
+	reply->length = length;
+}
+
+void
+sp_http_reply_clear(struct sp_http_reply *reply)
+{
+	drop_content(reply);
+	for (size_t i = 0; i < reply->field_count; i++) {
+		free(reply->fields[i].name);
+		free(reply->fields[i].value);
+	}
+	free(reply->fields);
+	memset(reply, 0, sizeof(*reply));
+	reply->fd = -1;
+}
+
+/* The response owns body or fd afterwards. NULL without memory. */
+static struct MHD_Response *
+make_response(struct sp_http_reply *reply)
+{
+	struct MHD_Response *response;
+
+	if (reply->fd >= 0 && reply->length > 0) {
+		response = MHD_create_response_from_fd_at_offset64(
+		    reply->length, reply->fd, reply->offset);
+		if (response != NULL)
+			reply->fd = -1;
+	} else if (reply->body != NULL) {
+		response = MHD_create_response_from_buffer(
+		    reply->body_len, reply->body, MHD_RESPMEM_MUST_FREE);
+		if (response != NULL)
+			reply->body = NULL;
+	} else {
+		response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+	}
+	return response;
+}
+
+static enum MHD_Result
+send_reply(struct MHD_Connection *connection, struct sp_http_reply *reply)
+{
+	struct MHD_Response *response = make_response(reply);
+	enum MHD_Result rc = MHD_NO;
+
+	if (response == NULL)
+		return MHD_NO;
+	for (size_t i = 0; i < reply->field_count; i++) {
+		/* refused: a line break in a value that came from outside */
+		if (MHD_add_response_header(
+			response, reply->fields[i].name, reply->fields[i].value) != MHD_YES) {
+			sp_log_error(NULL, "http: field %s of a reply cannot be sent",
+			    reply->fields[i].name);
+			reply->status = 0;
+			break;
+		}
+	}
+	if (reply->status == 0) {
+		MHD_destroy_response(response);
+		response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+		if (response == NULL)
+			return MHD_NO;
+		reply->status = 500;
+	}
+	rc = MHD_queue_response(connection, reply->status, response);
+	MHD_destroy_response(response);
+	return rc;
+}
+
+/* --- libmicrohttpd's callbacks ---------------------------------------------------------------- */
+
+static enum MHD_Result
+refuse_body(struct sp_http *http, struct MHD_Connection *connection)
+{
+	struct sp_http_reply reply = {.fd = -1};
+	enum MHD_Result rc;
+	char text[96];
+	int len;
+
+	len = snprintf(text, sizeof(text), "The body of a request may have %zu bytes at most.\n",
+	    http->body_max);
+	sp_http_reply_body(&reply, 413, "text/plain", text, (size_t)len);
+	rc = send_reply(connection, &reply);
+	sp_http_reply_clear(&reply);
+	return rc;
+}
+
+/* The head of a request has come. */
+static enum MHD_Result
+begin(struct sp_http *http, struct MHD_Connection *connection, void **state)
+{
+	const char *length;
+
+	*state = sp_xcalloc(1, sizeof(struct exchange));
+	pthread_mutex_lock(&http->lock);
+	http->running++;
+	pthread_mutex_unlock(&http->lock);
+	length = MHD_lookup_connection_value(
+	    connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	if (length != NULL && strtoull(length, NULL, 10) > http->body_max)
+		return refuse_body(http, connection);
+	return MHD_YES;
+}
+
+static enum MHD_Result
+on_request(void *ctx, struct MHD_Connection *connection, const char *path, const char *method,
+    const char *version, const char *upload, size_t *upload_len, void **state)
+{
+	struct sp_http *http = ctx;
+	struct sp_http_request request = {.method = method, .path = path, .connection = connection};
+	struct sp_http_reply reply = {.fd = -1};
+	struct exchange *ex = *state;
+	enum MHD_Result rc;
+
+	(void)version;
+	if (ex == NULL)
+		return begin(http, connection, state);
+	if (*upload_len > 0) {
+		/* only a body of unknown length gets here too long: it might never end */
+		if (*upload_len > http->body_max - ex->body.len)
+			return MHD_NO;
+		sp_buf_add(&ex->body, upload, *upload_len);
+		*upload_len = 0;
+		return MHD_YES;
+	}
+	request.body = ex->body.len > 0 ? ex->body.data : (const uint8_t *)"";
+	request.body_len = ex->body.len;
+	name_peer(connection, request.peer, sizeof(request.peer));
+	http->handler(http->ctx, &request, &reply);
+	rc = send_reply(connection, &reply);
+	sp_http_reply_clear(&reply);
+	return rc;
+}
+
+static void
+on_completed(
+    void *ctx, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode why)
+{
+	struct sp_http *http = ctx;
+	struct exchange *ex = *state;
+
+	(void)connection;
+	(void)why;
+	if (ex == NULL)
+		return;
+	sp_buf_free(&ex->body);
+	free(ex);
+	*state = NULL;
+	pthread_mutex_lock(&http->lock);
+	if (--http->running == 0)
+		pthread_cond_signal(&http->idle);
+	pthread_mutex_unlock(&http->lock);
+}
+
+/* Paths stay as sent: whether "%2F" parts them is for the handler to know. */
+static size_t
+leave_encoded(void *ctx, struct MHD_Connection *connection, char *text)
+{
+	(void)ctx;
+	(void)connection;
+	return strlen(text);
+}
+
+static void on_log(void *ctx, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
+
+static void
+on_log(void *ctx, const char *fmt, va_list ap)
+{
+	char text[512];
+	size_t len;
+
+	(void)ctx;
+	vsnprintf(text, sizeof(text), fmt, ap);
+	len = strcspn(text, "\n");
+	sp_log_debug(NULL, "http: %.*s", (int)len, text);
+}
+
+/* --- start and stop --------------------------------------------------------------------------- */
+
+static enum sp_code
+open_socket(struct sp_http *http, const char *listen_on, struct sp_err *err)
+{
+	struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+			    .ai_socktype = SOCK_STREAM},
+			*list = NULL;
+	struct sockaddr_storage at;
+	socklen_t at_len = sizeof(at);
+	enum sp_code code;
+	char *host = NULL, port_text[8];
+	unsigned port;
+	int rc, on = 1, fd;
+
+	code = sp_url_split_host(listen_on, &host, &port, err);
+	if (code != SP_OK)
+		return sp_err_set(err, SP_E_CONFIG,
+		    "cannot listen on \"%s\": host:port or [IPv6]:port is expected", listen_on);
+	snprintf(port_text, sizeof(port_text), "%u", port);
+	rc = getaddrinfo(host, port_text, &hints, &list);
+	if (rc != 0) {
+		code = sp_err_set(
+		    err, SP_E_CONFIG, "cannot listen on \"%s\": %s", listen_on, gai_strerror(rc));
+		goto out;
+	}
+	fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	http->listen_fd = fd;
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+	    bind(fd, list->ai_addr, list->ai_addrlen) != 0 || listen(fd, SOMAXCONN) != 0 ||
+	    getsockname(fd, (struct sockaddr *)&at, &at_len) != 0) {
+		code = sp_err_errno(err, "cannot listen on %s", listen_on);
+		goto out;
+	}
+	http->port = ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
+						    : ((struct sockaddr_in *)&at)->sin_port);
+out:
+	if (list != NULL)
+		freeaddrinfo(list);
+	free(host);
+	return code;
+}
+
+/* cert and key: PEM texts, or both NULL. */
+static enum sp_code
+start_daemon(struct sp_http *http, const struct sp_http_options *o, char *cert, char *key,
+    struct sp_err *err)
+{
+	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned threads = o->threads, connections = o->connections > 0 ? o->connections : 1024;
+	struct MHD_OptionItem items[16];
+	size_t n = 0;
+
+	if (threads == 0)
+		threads = processors > 2 ? (unsigned)processors : 2;
+	if (connections < threads)
+		connections = threads;
+#define ITEM(option, number, pointer) items[n++] = (struct MHD_OptionItem){option, number, pointer}
+	ITEM(MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)leave_encoded, NULL);
+	ITEM(MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, http);
+	ITEM(MHD_OPTION_LISTEN_SOCKET, http->listen_fd, NULL);
+	ITEM(MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)threads, NULL);
+	ITEM(MHD_OPTION_CONNECTION_LIMIT, (intptr_t)connections, NULL);
+	ITEM(MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)(o->idle_s > 0 ? o->idle_s : 60), NULL);
+	ITEM(MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEAD_MAX, NULL);
+	if (cert != NULL) {
+		flags |= MHD_USE_TLS;
+		ITEM(MHD_OPTION_HTTPS_MEM_CERT, 0, cert);
+		ITEM(MHD_OPTION_HTTPS_MEM_KEY, 0, key);
+		ITEM(MHD_OPTION_HTTPS_PRIORITIES, 0,
+		    (void *)(uintptr_t) "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2");
+	}
+	ITEM(MHD_OPTION_END, 0, NULL);
+#undef ITEM
+	errno = 0;
+	http->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, http,
+	    MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_ARRAY, items, MHD_OPTION_END);
+	if (http->daemon != NULL)
+		return SP_OK;
+	if (cert != NULL)
+		return sp_err_set(err, SP_E_CONFIG,
+		    "cannot serve HTTPS with %s and %s: certificate and key must be PEM and belong "
+		    "together",
+		    o->cert_file, o->key_file);
+	return sp_err_errno(err, "cannot start the HTTP server on %s", o->listen);
+}
+
+enum sp_code
+sp_http_start(const struct sp_http_options *options, struct sp_http **out, struct sp_err *err)
+{
+	struct sp_http *http = sp_xcalloc(1, sizeof(*http));
+	uint8_t *cert = NULL, *key = NULL;
+	enum sp_code code = SP_OK;
+	size_t len;
+
+	SP_ASSERT(options->handler != NULL);
+	http->listen_fd = -1;
+	http->body_max = options->body_max;
+	http->handler = options->handler;
+	http->ctx = options->ctx;
+	pthread_mutex_init(&http->lock, NULL);
+	pthread_cond_init(&http->idle, NULL);
+	if (options->cert_file != NULL) {
+		code = sp_file_read(options->cert_file, PEM_MAX, &cert, &len, err);
+		if (code == SP_OK)
+			code = sp_file_read(options->key_file, PEM_MAX, &key, &len, err);
+	}
+	if (code == SP_OK)
+		code = open_socket(http, options->listen, err);
+	if (code == SP_OK)
+		code = start_daemon(http, options, (char *)cert, (char *)key, err);
+	if (key != NULL)
+		explicit_bzero(key, len);
+	free(key);
+	free(cert);
+	if (code != SP_OK)
+		sp_http_stop(&http);
+	*out = http;
+	return code;
+}
+
+unsigned
+sp_http_port(const struct sp_http *http)
+{
+	return http->port;
+}
+
+void
+sp_http_stop(struct sp_http **server)
+{
+	struct sp_http *http = server != NULL ? *server : NULL;
+	struct timespec until;
+	int rc = 0;
+
+	if (http == NULL)
+		return;
+	if (http->daemon != NULL) {
+		/* gives the listening socket back to us, or else closes it at its end */
+		if (MHD_quiesce_daemon(http->daemon) < 0)
+			http->listen_fd = -1;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += DRAIN_S;
+		pthread_mutex_lock(&http->lock);
+		while (http->running > 0 && rc == 0)
+			rc = pthread_cond_timedwait(&http->idle, &http->lock, &until);
+		pthread_mutex_unlock(&http->lock);
+		MHD_stop_daemon(http->daemon);
+	}
+	if (http->listen_fd >= 0)
+		close(http->listen_fd);
+	pthread_cond_destroy(&http->idle);
+	pthread_mutex_destroy(&http->lock);
+	free(http);
+	*server = NULL;
+}
