@@ -378,6 +378,7 @@ start_daemon(struct sp_http *http, const struct sp_http_options *o, char *cert, 
 	    MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_ARRAY, items, MHD_OPTION_END);
 	if (http->daemon != NULL)
 		return SP_OK;
+	http->listen_fd = -1; /* libmicrohttpd closed it */
 	if (cert != NULL)
 		return sp_err_set(err, SP_E_CONFIG,
 		    "cannot serve HTTPS with %s and %s: certificate and key must be PEM and belong "

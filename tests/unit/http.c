@@ -79,7 +79,7 @@ static char file_path[64];
 static void
 handle(void *ctx, const struct sp_http_request *request, struct sp_http_reply *reply)
 {
-	char text[512], *name;
+	char text[2048], *name;
 	int len;
 
 	(void)ctx;
