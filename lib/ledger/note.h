@@ -27,8 +27,8 @@ char *sp_note_vkey(const char *name, const uint8_t pk[32]);
 enum sp_code sp_note_parse_vkey(
     const char *vkey, char name[256], uint8_t pk[32], struct sp_err *err) SP_MUST_USE;
 
-enum sp_code sp_note_parse(
-    const uint8_t *data, size_t len, struct sp_note *out, struct sp_err *err) SP_MUST_USE;
+enum sp_code
+sp_note_parse(const uint8_t *data, size_t len, struct sp_note *out, struct sp_err *err) SP_MUST_USE;
 void sp_note_clear(struct sp_note *note);
 /* 1 when a signature under that name and key is there and valid. */
 int sp_note_verify(const struct sp_note *note, const char *name, const uint8_t pk[32]);

@@ -1,0 +1,43 @@
+/*
+ * replay.h -- the job table as the audit log tells it: entries in, jobs out. Pure.
+ *
+ * Every entry must be a transition that ledger/jobs.h allows from where the job was. What comes out
+ * must equal the database's table; ledgerd compares the two each time it starts.
+ */
+#ifndef SP_REPLAY_H
+#define SP_REPLAY_H
+
+#include "base/hash.h"
+#include "ledger/jobs.h"
+
+struct sp_replay_job {
+	char id[SP_JOB_ID_LEN + 1];
+	enum sp_recipe recipe;
+	enum sp_job_state state;
+	enum sp_job_state resume;      /* where a retry goes back to */
+	char lease[SP_JOB_ID_LEN + 1]; /* "" when no step is leased */
+	char worker[SP_NAME_MAX + 1];  /* that holds it */
+	unsigned attempt;	       /* of the step that is offered or leased; 0: none is */
+	uint64_t version;	       /* of the candidate; 0: none yet */
+	uint64_t first_seq, last_seq;
+};
+
+/* Zero-initialised is the empty log. */
+struct sp_replay {
+	char origin[256]; /* of the first entry: all others must have it too */
+	uint64_t size;	  /* entries so far */
+	struct sp_replay_job *jobs;
+	size_t count, cap;
+	uint32_t *slots; /* open addressing over jobs, by id; index + 1 */
+	size_t slot_count;
+};
+
+/* The next entry, which must have seq == replay->size. Errors name the seq; replay is then as it
+ * was before. */
+enum sp_code sp_replay_entry(
+    struct sp_replay *replay, const uint8_t *data, size_t len, struct sp_err *err) SP_MUST_USE;
+/* NULL when the log does not know the job. */
+const struct sp_replay_job *sp_replay_find(const struct sp_replay *replay, const char *id);
+void sp_replay_free(struct sp_replay *replay);
+
+#endif
