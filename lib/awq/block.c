@@ -3,6 +3,7 @@
 
 #include "awq/gram.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -469,6 +470,8 @@ sp_block_measure(const struct sp_layer_env *env, struct sp_layer *layer,
 	if ((rc = sp_layer_mlp(env, layer, x, n, NULL, y, err)))
 		goto out;
 	rc = difference(env->pool, y, inputs->mlp_out, n * hidden, &block->mlp_error, err);
+	if (rc == SP_OK && !(isfinite(block->attn_error) && isfinite(block->mlp_error)))
+		rc = sp_err_set(err, SP_E_INVALID, "the quantized layer's output is not finite");
 out:
 	free(x);
 	free(y);

@@ -1,4 +1,4 @@
-$(eval $(call lib,awq,round pack calib search gram block))
-AWQ_UNDER_TEST := lib/awq/round lib/awq/pack lib/awq/calib lib/awq/search lib/awq/gram lib/awq/block
-ENGINE_FOR_AWQ := lib/engine/kernels lib/engine/pool lib/engine/layer lib/engine/attention \
-	lib/engine/weights lib/model/dtype lib/model/safetensors lib/model/config lib/model/tokenizer
+$(eval $(call lib,awq,round pack calib search gram block result emit quantize))
+AWQ_LAYER := $(addprefix lib/awq/,round pack search gram block) \
+	$(addprefix lib/engine/,kernels pool layer attention) lib/model/dtype
+$(eval $(call unit,awq,$(AWQ_LAYER) lib/model/safetensors lib/model/config $(BASE),gnutls jansson))

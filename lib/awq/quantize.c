@@ -1,0 +1,270 @@
+/* quantize.c -- a checkpoint directory in, its 4-bit AWQ checkpoint out. */
+#include "awq/quantize.h"
+
+#include "awq/calib.h"
+#include "awq/emit.h"
+#include "awq/result.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define TOKENIZER_MAX ((size_t)64 << 20)
+
+struct run {
+	const struct sp_quantize *spec;
+	struct sp_weights *weights;
+	const struct sp_model_config *config;
+	struct sp_calib calib;
+	struct sp_layer_env env;
+	float *h;   /* [blocks * sequence][hidden]: what the next layer takes */
+	char *done; /* per layer: its result is there */
+	size_t done_count;
+};
+
+static enum sp_code
+check_linear(const char *name, size_t out, size_t in, size_t group, struct sp_err *err)
+{
+	if (in % group != 0 || out % 8 != 0)
+		return sp_err_set(err, SP_E_UNSUPPORTED,
+		    "%s takes %zu values and gives %zu: AWQ needs multiples of the group size %zu "
+		    "and of 8",
+		    name, in, out, group);
+	return SP_OK;
+}
+
+static enum sp_code
+check_model(const struct run *run, struct sp_err *err)
+{
+	const struct sp_model_config *c = run->config;
+	size_t group = run->spec->group_size, heads = (size_t)c->heads * c->head_dim;
+	enum sp_code rc;
+
+	if (group != 32 && group != 64 && group != 128)
+		return sp_err_set(
+		    err, SP_E_UNSUPPORTED, "group_size %zu: choose 32, 64 or 128", group);
+	if (c->awq.bits != 0)
+		return sp_err_set(err, SP_E_UNSUPPORTED,
+		    "%s is quantized already: submit the "
+		    "model that it was made from",
+		    run->spec->source);
+	if (run->spec->sequence > c->max_positions)
+		return sp_err_set(err, SP_E_INVALID,
+		    "calibration sequences of %zu tokens, but the model has %u positions",
+		    run->spec->sequence, c->max_positions);
+	if ((rc = check_linear("self_attn.q_proj", heads, c->hidden, group, err)) ||
+	    (rc = check_linear(
+		 "self_attn.k_proj", (size_t)c->kv_heads * c->head_dim, c->hidden, group, err)) ||
+	    (rc = check_linear("self_attn.o_proj", c->hidden, heads, group, err)) ||
+	    (rc = check_linear("mlp.up_proj", c->intermediate, c->hidden, group, err)))
+		return rc;
+	return check_linear("mlp.down_proj", c->hidden, c->intermediate, group, err);
+}
+
+static enum sp_code
+load_calibration(struct run *run, struct sp_err *err)
+{
+	char *path = sp_xasprintf("%s/tokenizer.json", run->spec->source);
+	struct sp_tokenizer *tokenizer = NULL;
+	uint8_t *data = NULL;
+	enum sp_code rc;
+	size_t len;
+
+	if ((rc = sp_file_read(path, TOKENIZER_MAX, &data, &len, err)))
+		goto out;
+	if ((rc = sp_tokenizer_parse(data, len, &tokenizer, err))) {
+		sp_err_prefix(err, "%s", path);
+		goto out;
+	}
+	rc = sp_calib_parse(run->spec->calibration, run->spec->calibration_size, tokenizer,
+	    run->spec->samples, run->spec->sequence, &run->calib, err);
+	if (rc != SP_OK)
+		sp_err_prefix(err, "calibration");
+	for (size_t i = 0; rc == SP_OK && i < run->calib.blocks * run->calib.len; i++) {
+		if (run->calib.ids[i] >= run->config->vocab)
+			rc = sp_err_set(err, SP_E_INVALID,
+			    "%s gives token %u, but the model's vocabulary ends at %u", path,
+			    run->calib.ids[i], run->config->vocab);
+	}
+out:
+	sp_tokenizer_free(&tokenizer);
+	free(data);
+	free(path);
+	return rc;
+}
+
+/* What the first layer takes. Weights are taken as the fp16 values that the new checkpoint will
+ * hold, so that what is measured is what will run. */
+static enum sp_code
+embed(struct run *run, struct sp_err *err)
+{
+	size_t n = run->calib.blocks * run->calib.len, hidden = run->config->hidden;
+	float *table = NULL;
+	enum sp_code rc;
+
+	run->h = malloc(n * hidden * sizeof(*run->h));
+	if (run->h == NULL)
+		return sp_err_set(err, SP_E_NO_MEMORY, "no memory for %zu tokens", n);
+	rc = sp_weights_embed(run->weights, &table, err);
+	if (rc != SP_OK)
+		return rc;
+	sp_weights_lookup(table, hidden, run->calib.ids, n, run->h);
+	free(table);
+	rc = sp_round_half(run->h, n * hidden, err);
+	return rc == SP_OK ? SP_OK : sp_err_prefix(err, "model.embed_tokens.weight");
+}
+
+/* Finds the layers whose results are there. One that cannot be read is done again: the files are
+ * ours, and a result never counts for more than the bytes it holds. */
+static void
+find_done(struct run *run)
+{
+	run->done = sp_xcalloc(run->config->layers, 1);
+	for (size_t i = 0; i < run->config->layers; i++) {
+		struct sp_result result;
+
+		if (sp_result_open(run->spec->work, i, run->config, run->spec->group_size, &result,
+			NULL) != SP_OK)
+			continue;
+		sp_result_close(&result);
+		run->done[i] = 1;
+		run->done_count++;
+	}
+}
+
+static enum sp_code
+load_layer(const struct run *run, size_t i, struct sp_layer *layer, struct sp_err *err)
+{
+	size_t hidden = run->config->hidden;
+	enum sp_code rc;
+
+	rc = sp_weights_layer(run->weights, i, layer, err);
+	if (rc != SP_OK)
+		return rc;
+	if ((rc = sp_round_half(layer->input_norm, hidden, err)) ||
+	    (rc = sp_round_half(layer->post_norm, hidden, err)))
+		goto out;
+	for (enum sp_block_linear k = 0; k < SP_BLOCK_LINEARS && rc == SP_OK; k++) {
+		struct sp_linear *linear = sp_block_linear(layer, k);
+
+		rc = sp_round_half(linear->w, linear->out * linear->in, err);
+		if (rc == SP_OK && linear->bias != NULL)
+			rc = sp_round_half(linear->bias, linear->out, err);
+		if (rc != SP_OK)
+			sp_err_prefix(err, "%s", sp_block_name(k));
+	}
+	if (rc == SP_OK)
+		rc = sp_layer_pack(layer, run->env.pool, err);
+out:
+	if (rc != SP_OK)
+		sp_layer_free(layer);
+	return rc;
+}
+
+static enum sp_code
+do_layer(struct run *run, size_t i, struct sp_err *err)
+{
+	struct sp_block_inputs inputs = {0};
+	struct sp_block block = {0};
+	struct sp_layer layer;
+	enum sp_code rc;
+
+	rc = load_layer(run, i, &layer, err);
+	if (rc != SP_OK)
+		return rc;
+	if (run->done[i]) {
+		rc = sp_layer_forward(
+		    &run->env, &layer, run->h, run->calib.blocks, run->calib.len, err);
+		goto out;
+	}
+	if ((rc = sp_block_collect(
+		 &run->env, &layer, run->h, run->calib.blocks, run->calib.len, &inputs, err)) ||
+	    (rc = sp_block_quantize(
+		 &run->env, &layer, &inputs, run->spec->group_size, &block, err)))
+		goto out;
+	rc = sp_result_save(run->spec->work, i, &layer, &block, err);
+	if (rc == SP_OK) {
+		run->done[i] = 1;
+		run->done_count++;
+	}
+out:
+	sp_block_inputs_free(&inputs);
+	sp_block_free(&block);
+	sp_layer_free(&layer);
+	return rc;
+}
+
+static void
+progress(const struct run *run)
+{
+	if (run->spec->progress != NULL)
+		run->spec->progress(run->spec->arg, run->done_count, run->config->layers);
+}
+
+static enum sp_code
+all_layers(struct run *run, struct sp_err *err)
+{
+	enum sp_code rc;
+
+	find_done(run);
+	progress(run);
+	if (run->done_count == run->config->layers)
+		return SP_OK;
+	rc = sp_layer_env_open(&run->env, run->config, run->spec->sequence, run->spec->pool, err);
+	if (rc == SP_OK)
+		rc = embed(run, err);
+	for (size_t i = 0; rc == SP_OK && run->done_count < run->config->layers; i++) {
+		rc = do_layer(run, i, err);
+		if (rc != SP_OK)
+			return sp_err_prefix(err, "layer %zu", i);
+		progress(run);
+	}
+	return rc;
+}
+
+static enum sp_code
+emit(const struct run *run, json_t **report, struct sp_err *err)
+{
+	const struct sp_emit spec = {
+	    .source = run->spec->source,
+	    .weights = run->weights,
+	    .work = run->spec->work,
+	    .out = run->spec->out,
+	    .group = run->spec->group_size,
+	    .shard_bytes =
+		run->spec->shard_bytes != 0 ? run->spec->shard_bytes : SP_QUANTIZE_SHARD_BYTES,
+	};
+	json_t *layers = NULL;
+	enum sp_code rc;
+
+	rc = sp_emit_checkpoint(&spec, &layers, err);
+	if (rc == SP_OK)
+		*report = json_pack("{s:I, s:o, s:I, s:I}", "blocks", (json_int_t)run->calib.blocks,
+		    "layers", layers, "skipped", (json_int_t)run->calib.skipped, "texts",
+		    (json_int_t)run->calib.texts);
+	return rc;
+}
+
+enum sp_code
+sp_quantize_run(const struct sp_quantize *quantize, json_t **report, struct sp_err *err)
+{
+	struct run run = {.spec = quantize};
+	enum sp_code rc;
+
+	*report = NULL;
+	SP_ASSERT(quantize->sequence > 0 && quantize->samples > 0);
+	if ((rc = sp_file_mkdirs(quantize->work, 0750, err)) ||
+	    (rc = sp_weights_open(quantize->source, &run.weights, err)))
+		goto out;
+	run.config = sp_weights_config(run.weights);
+	if ((rc = check_model(&run, err)) || (rc = load_calibration(&run, err)) ||
+	    (rc = all_layers(&run, err)))
+		goto out;
+	rc = emit(&run, report, err);
+out:
+	sp_layer_env_close(&run.env);
+	sp_calib_free(&run.calib);
+	free(run.h);
+	free(run.done);
+	sp_weights_close(&run.weights);
+	return rc;
+}

@@ -1,0 +1,35 @@
+/* quantize.h -- a checkpoint directory in, its 4-bit AWQ checkpoint out; on the CPU. */
+#ifndef SP_QUANTIZE_H
+#define SP_QUANTIZE_H
+
+#include "base/json.h"
+#include "engine/pool.h"
+
+#define SP_QUANTIZE_METHOD "awq"
+#define SP_QUANTIZE_SHARD_BYTES (UINT64_C(5) << 30)
+
+struct sp_quantize {
+	const char *source; /* checkpoint directory, only read */
+	/* Finished layers are kept here, so that a run that was killed goes on after the last of
+	 * them. It must belong to these very inputs: name it after their digests. */
+	const char *work;
+	const char *out;	    /* directory written; what is there is replaced */
+	const uint8_t *calibration; /* JSONL (awq/calib.h) */
+	size_t calibration_size;
+	size_t group_size; /* 32, 64 or 128 */
+	size_t samples, sequence;
+	uint64_t shard_bytes; /* 0: SP_QUANTIZE_SHARD_BYTES */
+	struct sp_pool *pool;
+	/* Layers that are done, at the start and after each; may be NULL. */
+	void (*progress)(void *arg, size_t done, size_t total);
+	void *arg;
+};
+
+/*
+ * The same inputs give the same bytes, on any number of threads, interrupted or not. report (new):
+ *	{"blocks": N, "layers": [as in awq/result.h, …], "skipped": texts not used, "texts": used}
+ */
+enum sp_code sp_quantize_run(
+    const struct sp_quantize *quantize, json_t **report, struct sp_err *err) SP_MUST_USE;
+
+#endif

@@ -1,0 +1,319 @@
+/* result.c -- what quantizing one layer gave, as files of a work directory. */
+#include "awq/result.h"
+
+#include "awq/pack.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Two norms, and qweight, qzeros, scales and perhaps a bias for each linear layer. */
+#define TENSORS_MAX (2 + 4 * SP_BLOCK_LINEARS)
+#define REPORT_MAX ((size_t)1 << 20)
+
+/* The tensors of a layer in order. data is owned. */
+struct tensors {
+	struct sp_tensor list[TENSORS_MAX];
+	char names[TENSORS_MAX][128];
+	uint8_t *data[TENSORS_MAX];
+	size_t count;
+};
+
+static char *
+path_of(const char *work, size_t index, const char *suffix)
+{
+	return sp_xasprintf("%s/layer-%05zu%s", work, index, suffix);
+}
+
+static void
+tensors_free(struct tensors *tensors)
+{
+	for (size_t i = 0; i < tensors->count; i++)
+		free(tensors->data[i]);
+	tensors->count = 0;
+}
+
+/* Adds a tensor of rows x columns (rows 0: a vector) and returns it with its memory, NULL when
+ * there is none. with_data: 0 only describes it. */
+static uint8_t *
+tensor_add(struct tensors *tensors, size_t index, const char *module, const char *what,
+    enum sp_dtype dtype, size_t rows, size_t columns)
+{
+	size_t i = tensors->count++;
+	struct sp_tensor *tensor = &tensors->list[i];
+
+	SP_ASSERT(i < TENSORS_MAX);
+	snprintf(tensors->names[i], sizeof(tensors->names[i]), "model.layers.%zu.%s.%s", index,
+	    module, what);
+	*tensor = (struct sp_tensor){.name = tensors->names[i], .dtype = dtype};
+	if (rows > 0)
+		tensor->shape[tensor->rank++] = rows;
+	tensor->shape[tensor->rank++] = columns;
+	tensor->size = (rows > 0 ? rows : 1) * columns * sp_dtype_size(dtype);
+	tensors->data[i] = malloc(tensor->size);
+	tensor->data = tensors->data[i];
+	return tensors->data[i];
+}
+
+static enum sp_code
+no_memory(struct sp_err *err)
+{
+	return sp_err_set(err, SP_E_NO_MEMORY, "no memory for the tensors of a layer");
+}
+
+static enum sp_code
+add_halves(struct tensors *tensors, size_t index, const char *module, const char *what,
+    const float *values, size_t count, struct sp_err *err)
+{
+	uint8_t *data = tensor_add(tensors, index, module, what, SP_F16, 0, count);
+
+	if (data == NULL)
+		return no_memory(err);
+	sp_dtype_from_f32(SP_F16, values, data, count);
+	return SP_OK;
+}
+
+/* scales[out][groups] -> [groups][out] */
+static void
+transpose(const uint16_t *from, size_t out, size_t groups, uint16_t *to)
+{
+	for (size_t r = 0; r < out; r++) {
+		for (size_t g = 0; g < groups; g++)
+			to[g * out + r] = from[r * groups + g];
+	}
+}
+
+static enum sp_code
+add_linear(struct tensors *tensors, size_t index, const char *module,
+    const struct sp_linear *linear, const struct sp_codes *codes, struct sp_err *err)
+{
+	size_t groups = codes->in / codes->group, words = codes->out / 8;
+	uint8_t *data;
+
+	data = tensor_add(tensors, index, module, "qweight", SP_I32, codes->in, words);
+	if (data == NULL)
+		return no_memory(err);
+	sp_pack_gemm(codes->codes, codes->out, codes->in, (uint32_t *)(void *)data);
+	data = tensor_add(tensors, index, module, "qzeros", SP_I32, groups, words);
+	if (data == NULL)
+		return no_memory(err);
+	sp_pack_gemm(codes->zeros, codes->out, groups, (uint32_t *)(void *)data);
+	data = tensor_add(tensors, index, module, "scales", SP_F16, groups, codes->out);
+	if (data == NULL)
+		return no_memory(err);
+	transpose(codes->scales, codes->out, groups, (uint16_t *)(void *)data);
+	if (linear->bias == NULL)
+		return SP_OK;
+	return add_halves(tensors, index, module, "bias", linear->bias, linear->out, err);
+}
+
+/* JSON has no infinity. */
+static json_t *
+number(double value)
+{
+	return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *
+report_of(const struct sp_block *block)
+{
+	json_t *groups = json_array();
+
+	for (size_t i = 0; i < block->group_count; i++) {
+		const struct sp_block_group *group = &block->groups[i];
+		json_t *losses = json_array();
+
+		for (size_t k = 0; k < SP_SEARCH_RATIOS; k++)
+			json_array_append_new(losses, number(group->result.losses[k]));
+		json_array_append_new(
+		    groups, json_pack("{s:s, s:o, s:I}", "after", group->prev, "losses", losses,
+				"ratio", (json_int_t)group->result.best));
+	}
+	return json_pack("{s:o, s:o, s:o}", "attn_error", number(block->attn_error), "groups",
+	    groups, "mlp_error", number(block->mlp_error));
+}
+
+static enum sp_code
+save_report(const char *work, size_t index, const struct sp_block *block, struct sp_err *err)
+{
+	char *path = path_of(work, index, ".json");
+	json_t *report = report_of(block);
+	enum sp_code rc;
+	char *text;
+	size_t len;
+
+	SP_ASSERT(report != NULL);
+	text = sp_json_canonical(report, &len);
+	rc = sp_file_write(path, 0640, text, len, err);
+	free(text);
+	json_decref(report);
+	free(path);
+	return rc;
+}
+
+static enum sp_code
+save_tensors(const char *work, size_t index, const struct tensors *tensors, struct sp_err *err)
+{
+	char *path = path_of(work, index, ".safetensors"), *tmp = path_of(work, index, ".tmp");
+	enum sp_code rc;
+	int fd;
+
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+	if (fd < 0) {
+		rc = sp_err_errno(err, "%s", tmp);
+		goto out;
+	}
+	rc = sp_safetensors_write(fd, tensors->list, tensors->count, err);
+	if (rc == SP_OK && fsync(fd) != 0)
+		rc = sp_err_errno(err, "%s", tmp);
+	if (close(fd) != 0 && rc == SP_OK)
+		rc = sp_err_errno(err, "%s", tmp);
+	if (rc == SP_OK && rename(tmp, path) != 0)
+		rc = sp_err_errno(err, "%s", path);
+	if (rc == SP_OK)
+		rc = sp_file_sync_dir(work, err);
+out:
+	free(path);
+	free(tmp);
+	return rc;
+}
+
+enum sp_code
+sp_result_save(const char *work, size_t index, const struct sp_layer *layer,
+    const struct sp_block *block, struct sp_err *err)
+{
+	struct tensors *tensors = sp_xcalloc(1, sizeof(*tensors));
+	enum sp_code rc;
+
+	rc = add_halves(
+	    tensors, index, "input_layernorm", "weight", layer->input_norm, layer->q.in, err);
+	for (enum sp_block_linear i = 0; i < SP_BLOCK_LINEARS && rc == SP_OK; i++)
+		rc = add_linear(tensors, index, sp_block_name(i),
+		    sp_block_linear((struct sp_layer *)(uintptr_t)layer, i), &block->codes[i], err);
+	if (rc == SP_OK)
+		rc = add_halves(tensors, index, "post_attention_layernorm", "weight",
+		    layer->post_norm, layer->gate.in, err);
+	if (rc == SP_OK)
+		rc = save_report(work, index, block, err);
+	if (rc == SP_OK)
+		rc = save_tensors(work, index, tensors, err);
+	tensors_free(tensors);
+	free(tensors);
+	return rc;
+}
+
+/* --- reading -----------------------------------------------------------------------------------
+ */
+
+static enum sp_code
+expect(const struct sp_result *result, size_t index, const char *module, const char *what,
+    enum sp_dtype dtype, uint64_t rows, uint64_t columns, struct sp_err *err)
+{
+	const struct sp_tensor *tensor;
+	char name[128];
+
+	snprintf(name, sizeof(name), "model.layers.%zu.%s.%s", index, module, what);
+	tensor = sp_safetensors_find(result->file, name);
+	if (tensor == NULL || tensor->dtype != dtype || tensor->rank != (rows > 0 ? 2 : 1) ||
+	    tensor->shape[0] != (rows > 0 ? rows : columns) ||
+	    (rows > 0 && tensor->shape[1] != columns))
+		return sp_err_set(
+		    err, SP_E_INVALID, "tensor %s is missing or of another shape", name);
+	return SP_OK;
+}
+
+/* The shapes that the model's configuration gives a linear layer. */
+static void
+shape_of(const struct sp_model_config *c, enum sp_block_linear which, size_t *out, size_t *in)
+{
+	size_t heads = (size_t)c->heads * c->head_dim, kv_heads = (size_t)c->kv_heads * c->head_dim;
+
+	*in = which == SP_BLOCK_O ? heads : which == SP_BLOCK_DOWN ? c->intermediate : c->hidden;
+	if (which == SP_BLOCK_Q)
+		*out = heads;
+	else if (which == SP_BLOCK_K || which == SP_BLOCK_V)
+		*out = kv_heads;
+	else if (which == SP_BLOCK_O || which == SP_BLOCK_DOWN)
+		*out = c->hidden;
+	else
+		*out = c->intermediate;
+}
+
+static enum sp_code
+check_tensors(const struct sp_result *result, size_t index, const struct sp_model_config *config,
+    size_t group, struct sp_err *err)
+{
+	size_t count = 2;
+	enum sp_code rc;
+
+	if ((rc = expect(
+		 result, index, "input_layernorm", "weight", SP_F16, 0, config->hidden, err)) ||
+	    (rc = expect(result, index, "post_attention_layernorm", "weight", SP_F16, 0,
+		 config->hidden, err)))
+		return rc;
+	for (enum sp_block_linear i = 0; i < SP_BLOCK_LINEARS; i++) {
+		const char *module = sp_block_name(i);
+		size_t out, in;
+
+		shape_of(config, i, &out, &in);
+		if ((rc = expect(result, index, module, "qweight", SP_I32, in, out / 8, err)) ||
+		    (rc = expect(
+			 result, index, module, "qzeros", SP_I32, in / group, out / 8, err)) ||
+		    (rc = expect(result, index, module, "scales", SP_F16, in / group, out, err)))
+			return rc;
+		count += 3;
+		if (i <= SP_BLOCK_V) {
+			rc = expect(result, index, module, "bias", SP_F16, 0, out, err);
+			if (rc != SP_OK)
+				return rc;
+			count++;
+		}
+	}
+	if (sp_safetensors_count(result->file) != count)
+		return sp_err_set(err, SP_E_INVALID, "%zu tensors, not %zu",
+		    sp_safetensors_count(result->file), count);
+	return SP_OK;
+}
+
+enum sp_code
+sp_result_open(const char *work, size_t index, const struct sp_model_config *config, size_t group,
+    struct sp_result *out, struct sp_err *err)
+{
+	char *path = path_of(work, index, ".safetensors"), *report = path_of(work, index, ".json");
+	uint8_t *text = NULL;
+	enum sp_code rc;
+	size_t len;
+
+	*out = (struct sp_result){0};
+	if ((rc = sp_map_open(&out->map, path, err)))
+		goto out;
+	if ((rc = sp_safetensors_parse(out->map.data, out->map.len, path, &out->file, err)))
+		goto out;
+	if ((rc = check_tensors(out, index, config, group, err))) {
+		sp_err_prefix(err, "%s", path);
+		goto out;
+	}
+	rc = sp_file_read(report, REPORT_MAX, &text, &len, err);
+	if (rc == SP_OK)
+		rc = sp_json_parse(text, len, report, &out->report, err);
+out:
+	if (rc != SP_OK)
+		sp_result_close(out);
+	free(text);
+	free(path);
+	free(report);
+	return rc;
+}
+
+void
+sp_result_close(struct sp_result *result)
+{
+	sp_safetensors_free(&result->file);
+	if (result->map.data != NULL)
+		sp_map_close(&result->map);
+	json_decref(result->report);
+	memset(result, 0, sizeof(*result));
+}
