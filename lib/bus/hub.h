@@ -8,7 +8,8 @@
  * NULL: signed content by topic, frames [topic][content]; who subscribes gets the newest at once.
  *
  * A message that breaks a rule is dropped, logged with its sender's name and counted. Callbacks run
- * on the loop and may call any function here but sp_hub_close. No function blocks.
+ * on the loop and may call any function here but sp_hub_close. None blocks, but that sp_hub_close
+ * gives what is still to be sent half a second.
  *
  * The hub itself answers each Heartbeat with a Welcome (ledgerd.heartbeat_ms, ledgerd.lease_ms,
  * spec.origin) before on_worker sees it: workers take silence for a dead ledgerd. What is left to
@@ -29,6 +30,9 @@
 
 #include <uv.h>
 
+#define SP_HUB_REQUEST_MAX (1u << 20) /* bytes of an operator's request; replies: SP_MESSAGE_MAX \
+				       */
+
 struct sp_hub;
 
 /* A connection that asked something: copy it to answer later. uid, gid, pid as the kernel says. */
@@ -48,8 +52,8 @@ typedef enum sp_code sp_hub_admit_fn(void *ctx, const uint8_t key[SP_PUBKEY_LEN]
  * made: who wants a removal from the trust document to bite sooner looks the name up again. */
 typedef void sp_hub_worker_fn(void *ctx, const char *worker, const Sallyport__Envelope *envelope);
 
-/* From an operator: one frame, at most SP_MESSAGE_MAX bytes, otherwise unchecked (see bus/wire.h).
- */
+/* From an operator: one frame of at most SP_HUB_REQUEST_MAX bytes, otherwise unchecked: see
+ * bus/wire.h. */
 typedef void
 sp_hub_operator_fn(void *ctx, const struct sp_hub_operator *from, const uint8_t *data, size_t len);
 

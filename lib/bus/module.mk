@@ -1,1 +1,1 @@
-$(eval $(call lib,bus,outcome paths wire envelope))
+$(eval $(call lib,bus,outcome paths wire envelope zloop zap hub))
