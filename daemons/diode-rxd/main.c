@@ -1,0 +1,31 @@
+/* main.c -- diode-rxd: what it does as a worker of the bus. */
+#include "bus/worker.h"
+#include "rxd.h"
+
+static const struct sp_worker_step steps[] = {
+    {"receive", NULL, rxd_seal_receive},
+    {"verify", NULL, rxd_seal_verify},
+};
+
+static const struct sp_worker_helper helpers[] = {
+    {"receiver", rxd_receive},
+};
+
+int
+main(int argc, char **argv)
+{
+	static const struct sp_worker_spec spec = {
+	    .service = RXD_SERVICE,
+	    .summary = "receives releases from the diode, verifies them, keeps or quarantines them",
+	    .steps = steps,
+	    .step_count = sizeof(steps) / sizeof(steps[0]),
+	    .slots = 8, /* transfers that interleave on the wire, each waiting for its own end */
+	    .helpers = helpers,
+	    .helper_count = sizeof(helpers) / sizeof(helpers[0]),
+	    .check = rxd_check,
+	    .open = rxd_open,
+	    .close = rxd_close,
+	};
+
+	return sp_worker_main(argc, argv, &spec);
+}

@@ -1,0 +1,2 @@
+$(eval $(call program,diode-rxd,daemons/diode-rxd,main rxd_step rxd_verify rxd_receiver rxd_io,bus release ledger store diode base proto,libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig libisal))
+$(eval $(call unit,diode_steps,$(BASE) lib/base/conf lib/base/conf_keys daemons/diode-rxd/rxd_step daemons/diode-txd/txd_step lib/diode/manifest lib/diode/layout lib/diode/tx lib/diode/fec lib/diode/frame lib/store/tree lib/bus/outcome proto/diode proto/bus,libprotobuf-c jansson gnutls libisal libconfig))
