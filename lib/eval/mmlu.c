@@ -1,0 +1,308 @@
+#include "eval/mmlu.h"
+
+#include "base/file.h"
+#include "store/tree.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIELDS (SP_MMLU_CHOICES + 2)
+#define SUBJECT_MAX 128 /* bytes of a subject's name */
+
+enum sp_code
+sp_mmlu_parse(const uint8_t *data, size_t len, const char *what, struct sp_mmlu_split *out,
+    struct sp_err *err)
+{
+	enum sp_code code;
+	size_t i;
+
+	memset(out, 0, sizeof(*out));
+	code = sp_csv_parse(data, len, what, &out->csv, err);
+	if (code != SP_OK)
+		return code;
+	out->count = out->csv.rows;
+	out->gold = malloc(out->count + 1);
+	if (!out->gold) {
+		code = sp_err_set(err, SP_E_NO_MEMORY, "%s: %zu rows do not fit", what, out->count);
+		goto out;
+	}
+	for (i = 0; i < out->count; i++) {
+		size_t width = sp_csv_width(&out->csv, i);
+		const char *letter;
+
+		if (width != FIELDS) {
+			code = sp_err_set(err, SP_E_INVALID,
+			    "%s row %zu: %zu fields, expected question,A,B,C,D,letter", what, i + 1,
+			    width);
+			goto out;
+		}
+		letter = sp_csv_field(&out->csv, i, FIELDS - 1);
+		if (letter[0] < 'A' || letter[0] > 'D' || letter[1] != '\0') {
+			code = sp_err_set(err, SP_E_INVALID,
+			    "%s row %zu: the answer must be A, B, C or D", what, i + 1);
+			goto out;
+		}
+		out->gold[i] = (uint8_t)(letter[0] - 'A');
+	}
+out:
+	if (code != SP_OK)
+		sp_mmlu_split_clear(out);
+	return code;
+}
+
+void
+sp_mmlu_split_clear(struct sp_mmlu_split *split)
+{
+	sp_csv_clear(&split->csv);
+	free(split->gold);
+	memset(split, 0, sizeof(*split));
+}
+
+static enum sp_code
+load_split(const char *dir, const char *split, const char *subject, struct sp_mmlu_split *out,
+    struct sp_tree *tree, struct sp_err *err)
+{
+	char *name = sp_xasprintf("%s/%s_%s.csv", split, subject, split);
+	char *path = sp_xasprintf("%s/%s", dir, name);
+	uint8_t *data = NULL;
+	size_t len;
+	enum sp_code code;
+
+	code = sp_file_read(path, SP_MMLU_FILE_MAX, &data, &len, err);
+	if (code == SP_OK)
+		code = sp_mmlu_parse(data, len, path, out, err);
+	if (code == SP_OK)
+		code = sp_tree_add(tree, name, len, sp_sha256_hex(data, len).s, 0, err);
+	free(data);
+	free(path);
+	free(name);
+	return code;
+}
+
+/* 1 when the file name is SUBJECT_test.csv; subject then holds SUBJECT. */
+static int
+subject_of(const char *file, char subject[SUBJECT_MAX])
+{
+	static const char suffix[] = "_test.csv";
+	size_t len = strlen(file), n = sizeof(suffix) - 1;
+
+	if (len <= n || len - n >= SUBJECT_MAX || strcmp(file + len - n, suffix) != 0)
+		return 0;
+	len -= n;
+	if (strspn(file, "abcdefghijklmnopqrstuvwxyz0123456789_") < len)
+		return 0;
+	memcpy(subject, file, len);
+	subject[len] = '\0';
+	return 1;
+}
+
+static int
+by_name(const void *left, const void *right)
+{
+	const struct sp_mmlu_subject *a = left, *b = right;
+
+	return strcmp(a->name, b->name);
+}
+
+static enum sp_code
+list_subjects(const char *dir, struct sp_mmlu *out, struct sp_err *err)
+{
+	char *path = sp_xasprintf("%s/test", dir);
+	struct dirent *entry;
+	enum sp_code code = SP_OK;
+	DIR *list = opendir(path);
+
+	if (!list) {
+		code = sp_err_errno(err, "MMLU data set: %s", path);
+		goto out;
+	}
+	while ((entry = readdir(list)) != NULL) {
+		char subject[SUBJECT_MAX];
+
+		if (!subject_of(entry->d_name, subject))
+			continue;
+		if (out->count == SP_MMLU_SUBJECTS_MAX) {
+			code = sp_err_set(err, SP_E_LIMIT,
+			    "MMLU data set: %s has more than %d subjects", path,
+			    SP_MMLU_SUBJECTS_MAX);
+			goto out;
+		}
+		out->subjects = sp_xrealloc(out->subjects, out->count + 1, sizeof(*out->subjects));
+		memset(&out->subjects[out->count], 0, sizeof(*out->subjects));
+		out->subjects[out->count++].name = sp_xstrdup(subject);
+	}
+	if (out->count == 0)
+		code = sp_err_set(
+		    err, SP_E_NOT_FOUND, "MMLU data set: no SUBJECT_test.csv in %s", path);
+	else
+		qsort(out->subjects, out->count, sizeof(*out->subjects), by_name);
+out:
+	if (list)
+		closedir(list);
+	free(path);
+	return code;
+}
+
+enum sp_code
+sp_mmlu_load(const char *dir, unsigned shots, struct sp_mmlu *out, struct sp_err *err)
+{
+	struct sp_tree tree = {0};
+	uint8_t *listing = NULL;
+	size_t len, i;
+	enum sp_code code;
+
+	memset(out, 0, sizeof(*out));
+	code = list_subjects(dir, out, err);
+	for (i = 0; code == SP_OK && i < out->count; i++) {
+		struct sp_mmlu_subject *subject = &out->subjects[i];
+
+		code = load_split(dir, "dev", subject->name, &subject->dev, &tree, err);
+		if (code == SP_OK)
+			code = load_split(dir, "test", subject->name, &subject->test, &tree, err);
+		if (code == SP_OK && subject->dev.count < shots)
+			code = sp_err_set(err, SP_E_INVALID,
+			    "MMLU data set: %s/dev/%s_dev.csv has %zu rows, the profile asks for "
+			    "%u shots",
+			    dir, subject->name, subject->dev.count, shots);
+		out->questions += subject->test.count;
+	}
+	if (code == SP_OK && out->questions == 0)
+		code = sp_err_set(err, SP_E_INVALID, "MMLU data set: %s has no question", dir);
+	if (code == SP_OK)
+		code = sp_tree_format(&tree, &listing, &len, err);
+	if (code == SP_OK)
+		out->digest = sp_sha256_hex(listing, len);
+	else
+		sp_mmlu_clear(out);
+	free(listing);
+	sp_tree_clear(&tree);
+	return code;
+}
+
+void
+sp_mmlu_clear(struct sp_mmlu *mmlu)
+{
+	size_t i;
+
+	for (i = 0; i < mmlu->count; i++) {
+		free(mmlu->subjects[i].name);
+		sp_mmlu_split_clear(&mmlu->subjects[i].dev);
+		sp_mmlu_split_clear(&mmlu->subjects[i].test);
+	}
+	free(mmlu->subjects);
+	memset(mmlu, 0, sizeof(*mmlu));
+}
+
+/*
+ * Length of the white space character that text starts with, as Python's str.strip() sees it
+ * (str.isspace: bidirectional type WS, B or S, or category Zs); 0 when it is another character.
+ */
+static size_t
+space_len(const char *text)
+{
+	static const char *const wide[] = {"\xc2\x85", "\xc2\xa0", "\xe1\x9a\x80", "\xe2\x80\x80",
+	    "\xe2\x80\x81", "\xe2\x80\x82", "\xe2\x80\x83", "\xe2\x80\x84", "\xe2\x80\x85",
+	    "\xe2\x80\x86", "\xe2\x80\x87", "\xe2\x80\x88", "\xe2\x80\x89", "\xe2\x80\x8a",
+	    "\xe2\x80\xa8", "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80"};
+	uint8_t byte = (uint8_t)text[0];
+	size_t i;
+
+	if ((byte >= 0x09 && byte <= 0x0d) || (byte >= 0x1c && byte <= 0x20))
+		return 1;
+	for (i = 0; i < sizeof(wide) / sizeof(wide[0]); i++)
+		if (strncmp(text, wide[i], strlen(wide[i])) == 0)
+			return strlen(wide[i]);
+	return 0;
+}
+
+static void
+add_stripped(struct sp_buf *out, const char *text)
+{
+	size_t len, end = 0, i = 0;
+
+	while ((len = space_len(text)) != 0)
+		text += len;
+	while (text[i] != '\0') {
+		len = space_len(text + i);
+		i += len != 0 ? len : 1;
+		if (len == 0)
+			end = i;
+	}
+	sp_buf_add(out, text, end);
+}
+
+/* Only the question is stripped: the choices go in as they are. */
+static void
+add_question(struct sp_buf *out, const struct sp_csv *csv, size_t row)
+{
+	int i;
+
+	add_stripped(out, sp_csv_field(csv, row, 0));
+	sp_buf_puts(out, "\n");
+	for (i = 0; i < SP_MMLU_CHOICES; i++)
+		sp_buf_printf(out, "%c. %s\n", 'A' + i, sp_csv_field(csv, row, (size_t)i + 1));
+	sp_buf_puts(out, "Answer:");
+}
+
+void
+sp_mmlu_context(
+    struct sp_buf *out, const struct sp_mmlu_subject *subject, unsigned shots, size_t question)
+{
+	const char *c;
+	size_t i;
+
+	SP_ASSERT(shots <= subject->dev.count && question < subject->test.count);
+	sp_buf_puts(out, "The following are multiple choice questions (with answers) about ");
+	for (c = subject->name; *c; c++)
+		sp_buf_add(out, *c == '_' ? " " : c, 1);
+	sp_buf_puts(out, ".\n\n");
+	for (i = 0; i < shots; i++) {
+		add_question(out, &subject->dev.csv, i);
+		sp_buf_printf(out, " %c\n\n", 'A' + subject->dev.gold[i]);
+	}
+	add_question(out, &subject->test.csv, question);
+}
+
+int
+sp_mmlu_choose(const float *logits, size_t vocab, const uint32_t ids[SP_MMLU_CHOICES],
+    double ll[SP_MMLU_CHOICES])
+{
+	double top = -INFINITY, sum = 0;
+	size_t i;
+	int best = 0;
+
+	for (i = 0; i < vocab; i++) {
+		if (!isfinite(logits[i]))
+			return -1;
+		top = fmax(top, logits[i]);
+	}
+	for (i = 0; i < vocab; i++)
+		sum += exp(logits[i] - top);
+	for (i = 0; i < SP_MMLU_CHOICES; i++) {
+		SP_ASSERT(ids[i] < vocab);
+		ll[i] = logits[ids[i]] - top - log(sum);
+		if (ll[i] > ll[best])
+			best = (int)i;
+	}
+	return best;
+}
+
+void
+sp_mmlu_score(const struct sp_mmlu *mmlu, const int8_t *choices, struct sp_gate_score *scores,
+    struct sp_gate_score *all)
+{
+	size_t i, j, at = 0;
+
+	memset(all, 0, sizeof(*all));
+	for (i = 0; i < mmlu->count; i++) {
+		const struct sp_mmlu_split *test = &mmlu->subjects[i].test;
+
+		scores[i] = (struct sp_gate_score){.n = test->count};
+		for (j = 0; j < test->count; j++, at++)
+			scores[i].correct += choices[at] == (int8_t)test->gold[j];
+		all->n += scores[i].n;
+		all->correct += scores[i].correct;
+	}
+}

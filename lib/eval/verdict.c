@@ -1,0 +1,67 @@
+#include "eval/verdict.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void
+sp_verdict_init(struct sp_verdict *verdict, const char *nonce)
+{
+	memset(verdict, 0, sizeof(*verdict));
+	SP_ASSERT(strlen(nonce) == SP_SANDBOX_NONCE_LEN);
+	memcpy(verdict->nonce, nonce, SP_SANDBOX_NONCE_LEN);
+}
+
+static void
+decide(struct sp_verdict *verdict, enum sp_sandbox_outcome outcome, const char *detail)
+{
+	verdict->decided = 1;
+	verdict->outcome = outcome;
+	snprintf(verdict->detail, sizeof(verdict->detail), "%s", detail);
+}
+
+static void
+take_line(struct sp_verdict *verdict)
+{
+	const char *line = verdict->line;
+
+	if (strcmp(line, "ready") == 0 && !verdict->ready)
+		verdict->ready = 1;
+	else if (strncmp(line, "broken ", 7) == 0) {
+		verdict->broken = 1;
+		decide(verdict, SP_SANDBOX_UNKNOWN, line + 7);
+	} else if (!verdict->ready)
+		decide(verdict, SP_SANDBOX_DIED, "protocol");
+	else if (strncmp(line, "nonce ", 6) == 0 && strcmp(line + 6, verdict->nonce) == 0)
+		decide(verdict, SP_SANDBOX_PASSED, "");
+	else if (strncmp(line, "wrong ", 6) == 0)
+		decide(verdict, SP_SANDBOX_WRONG, line + 6);
+	else if (strncmp(line, "died ", 5) == 0)
+		decide(verdict, SP_SANDBOX_DIED, line + 5);
+	else
+		decide(verdict, SP_SANDBOX_DIED, "protocol");
+}
+
+void
+sp_verdict_feed(struct sp_verdict *verdict, const uint8_t *data, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len && !verdict->decided; i++) {
+		if (data[i] == '\n') {
+			verdict->line[verdict->len] = '\0';
+			verdict->len = 0;
+			take_line(verdict);
+		} else if (data[i] < 0x20 || data[i] > 0x7e ||
+			   verdict->len == sizeof(verdict->line) - 1)
+			decide(verdict, SP_SANDBOX_DIED, "protocol");
+		else
+			verdict->line[verdict->len++] = (char)data[i];
+	}
+}
+
+void
+sp_verdict_end(struct sp_verdict *verdict)
+{
+	if (!verdict->decided)
+		decide(verdict, SP_SANDBOX_DIED, "no verdict");
+}

@@ -1,0 +1,32 @@
+/* verdict.h -- what the tests' side of a sandbox prints, read by the parent; pure. */
+#ifndef SP_VERDICT_H
+#define SP_VERDICT_H
+
+#include "eval/sandbox.h"
+
+/*
+ * Lines, each at most 120 bytes of printable ASCII and '\n':
+ *	ready            both interpreters are up; nothing generated has run yet
+ *	nonce HEX        check() returned; HEX must be the nonce that was given
+ *	wrong NAME       an exception of that type came out of the program or of check()
+ *	died NAME        the program's side went away or broke the protocol
+ *	broken TEXT      the task itself cannot be run: prompt or test is at fault
+ * "ready" comes first, then exactly one of the others, then the end. Whatever deviates is no pass.
+ */
+struct sp_verdict {
+	char nonce[SP_SANDBOX_NONCE_LEN + 1];
+	char line[128];
+	size_t len;
+	int ready;
+	int decided; /* outcome is final; further bytes are ignored */
+	int broken;  /* the task is at fault: detail says how */
+	enum sp_sandbox_outcome outcome;
+	char detail[128];
+};
+
+void sp_verdict_init(struct sp_verdict *verdict, const char *nonce);
+void sp_verdict_feed(struct sp_verdict *verdict, const uint8_t *data, size_t len);
+/* No more bytes will come: undecided becomes SP_SANDBOX_DIED. */
+void sp_verdict_end(struct sp_verdict *verdict);
+
+#endif
