@@ -42,7 +42,7 @@ copy_text(const json_t *root, const char *key, char *out, size_t size, struct sp
 		return sp_err_set(
 		    err, SP_E_INVALID, "field \"%s\" must be 1 to %zu bytes", key, size - 1);
 	for (i = 0; i < len; i++)
-		if (text[i] <= ' ' || text[i] == 0x7f)
+		if ((unsigned char)text[i] <= ' ' || (unsigned char)text[i] >= 0x7f)
 			return sp_err_set(err, SP_E_INVALID,
 			    "field \"%s\" must be printable ASCII without spaces", key);
 	memcpy(out, text, len + 1);

@@ -1,1 +1,1 @@
-$(eval $(call lib,release,key dsse trust statement candidate))
+$(eval $(call lib,release,key dsse trust statement candidate bom chain proof release snapshot))

@@ -55,7 +55,8 @@ enum sp_code sp_release_check_chain(const struct sp_trust *trust, struct sp_byte
     const struct sp_bytes *attestations, size_t attestation_count, unsigned approvals,
     struct sp_candidate *out, const char **check, struct sp_err *err) SP_MUST_USE;
 
-/* Checks the chain, then builds and signs. *envelope is malloc'd. */
+/* Checks the chain, builds, signs, and verifies the result as the other side will: key must be a
+ * release key of trust. *envelope is malloc'd. */
 enum sp_code sp_release_build(const struct sp_trust *trust, const struct sp_release_parts *parts,
     unsigned approvals, const struct sp_key *key, char **envelope, size_t *len,
     struct sp_err *err) SP_MUST_USE;
@@ -74,9 +75,10 @@ struct sp_release {
 /*
  * Complete verification of an envelope against trust: signature of the release role, canonical
  * form, the chain, the log's checkpoint (log role) and the inclusion of every entry, each of which
- * belongs to the job and which together show that it was validated and approved. check names the
- * first that failed, as above, or "release", "canonical", "checkpoint", "proof", "bom". Bytes of
- * the tree are not looked at: that is sp_tree_verify's part.
+ * belongs to the job and which together show that it was validated (the entry to VALIDATED bears
+ * the digest of the gate's envelope) and then approved. check names the first that failed, as
+ * above, or "release", "canonical", "checkpoint", "proof", "bom". Bytes of the tree are not looked
+ * at: that is sp_tree_verify's part.
  */
 enum sp_code sp_release_verify(const struct sp_trust *trust, const uint8_t *envelope, size_t len,
     struct sp_release **out, const char **check, struct sp_err *err) SP_MUST_USE;

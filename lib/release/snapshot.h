@@ -33,6 +33,9 @@ struct sp_snapshot {
 
 enum sp_code sp_snapshot_sign(struct sp_snapshot *snapshot, const struct sp_key *key,
     char **envelope, size_t *len, struct sp_err *err) SP_MUST_USE;
+/* The payload's form alone: pure, proves nothing. */
+enum sp_code sp_snapshot_parse(
+    const uint8_t *payload, size_t len, struct sp_snapshot *out, struct sp_err *err) SP_MUST_USE;
 /* Verifies the signature of the registry role, then the payload's form. Free with _clear. */
 enum sp_code sp_snapshot_verify(const struct sp_trust *trust, const uint8_t *envelope, size_t len,
     struct sp_snapshot *out, struct sp_err *err) SP_MUST_USE;
