@@ -120,6 +120,14 @@ distance(const char *a, const char *b)
 	return row[len];
 }
 
+static const char *
+last(const char *key)
+{
+	const char *dot = strrchr(key, '.');
+
+	return dot != NULL ? dot + 1 : key;
+}
+
 static enum sp_code
 unknown(const struct sp_conf *conf, const char *key, unsigned line, int group, struct sp_err *err)
 {
@@ -129,6 +137,9 @@ unknown(const struct sp_conf *conf, const char *key, unsigned line, int group, s
 	for (i = 0; i < conf->key_count; i++) {
 		instantiate(conf->keys[i].key, key, group, candidate);
 		d = distance(key, candidate);
+		/* the right key in the wrong group is close too */
+		if (!group && 1 + distance(last(key), last(candidate)) < d)
+			d = 1 + distance(last(key), last(candidate));
 		if (d < best) {
 			best = d;
 			memcpy(closest, candidate, sizeof(closest));
@@ -499,6 +510,12 @@ sp_conf_free(struct sp_conf **conf)
 	free(c->file);
 	free(c);
 	*conf = NULL;
+}
+
+const char *
+sp_conf_root(const struct sp_conf *conf)
+{
+	return conf->root;
 }
 
 /* --- asking ---------------------------------------------------------------------------------- */

@@ -29,6 +29,9 @@ struct sp_conf;
 enum sp_code sp_conf_load(const char *file, const char *root, const struct sp_conf_key *keys,
     struct sp_conf **out, struct sp_err *err) SP_MUST_USE;
 void sp_conf_free(struct sp_conf **conf);
+/* The root it was loaded with, "" when there is none: for paths that come from elsewhere
+ * (profiles). */
+const char *sp_conf_root(const struct sp_conf *conf);
 
 /* Borrowed; NULL when neither file nor table gives a value. */
 const char *sp_conf_string(const struct sp_conf *conf, const char *key);
