@@ -1,10 +1,12 @@
 /* conf.c -- configuration files (libconfig) read against a table of known keys. */
 #include "base/conf.h"
+#include "base/buf.h"
 #include "base/file.h"
 #include "base/path.h"
 
 #include <errno.h>
 #include <libconfig.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -321,7 +323,7 @@ read_value(const struct sp_conf *conf, struct value *value, const config_setting
 		value->real = type == CONFIG_TYPE_FLOAT ? config_setting_get_float(setting)
 			      : type == CONFIG_TYPE_INT ? config_setting_get_int(setting)
 							: (double)config_setting_get_int64(setting);
-		if (!in_bounds(value->known, value->real))
+		if (!isfinite(value->real) || !in_bounds(value->known, value->real))
 			return out_of_bounds(conf, value, setting, err);
 		return SP_OK;
 	case SP_CONF_STRINGS:
@@ -388,40 +390,138 @@ read_group(
 /* --- the file -------------------------------------------------------------------------------- */
 
 /*
- * What libconfig would take without a word: a NUL ends its text early, so does an escaped one in a
- * string, and @include would let one file name others that the operator did not pass.
+ * libconfig takes some things without a word: a NUL ends its text early, an escaped NUL a string,
+ * @include names files that the operator did not pass, and an integer beyond 32 bits keeps its low
+ * bits unless an L is written behind it. So its lexical rules are followed once here: strings in
+ * double quotes with backslash escapes, comments from # or // to the end of the line or between
+ * slash-star and star-slash, names [A-Za-z*][-A-Za-z0-9_*]*, and numbers. out is text with the
+ * missing Ls.
  */
-static enum sp_code
-check_text(const char *file, const char *text, size_t len, struct sp_err *err)
-{
-	unsigned line = 1;
-	size_t i, escapes = 0, start = 0;
+struct lexer {
+	const char *file, *at;
+	unsigned line;
+	struct sp_buf *out;
+};
 
-	for (i = 0; i < len; i++) {
-		if (text[i] == '\0')
-			return sp_err_set(err, SP_E_CONFIG, "%s:%u: NUL byte", file, line);
-		if (i == start) {
-			start += strspn(text + start, " \t");
-			if (strncmp(text + start, "@include", 8) == 0)
-				return sp_err_set(err, SP_E_CONFIG,
-				    "%s:%u: @include is not supported: one file holds everything",
-				    file, line);
-		}
-		if (escapes % 2 == 1 && strncmp(text + i, "x00", 3) == 0)
+static int
+is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+static int
+is_letter(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/* Copies up to end, counting lines. */
+static void
+pass(struct lexer *lex, const char *end)
+{
+	const char *p;
+
+	for (p = lex->at; p < end; p++)
+		lex->line += *p == '\n';
+	sp_buf_add(lex->out, lex->at, (size_t)(end - lex->at));
+	lex->at = end;
+}
+
+/* Comments and blanks: the length of the one at p, 0 when there is none. */
+static size_t
+comment_len(const char *p)
+{
+	const char *end;
+
+	if (p[0] == '#' || (p[0] == '/' && p[1] == '/'))
+		return strcspn(p, "\n");
+	if (p[0] != '/' || p[1] != '*')
+		return 0;
+	end = strstr(p + 2, "*/");
+	return end != NULL ? (size_t)(end + 2 - p) : strlen(p);
+}
+
+static enum sp_code
+pass_string(struct lexer *lex, struct sp_err *err)
+{
+	const char *p = lex->at + 1;
+
+	while (*p != '\0' && *p != '"') {
+		if (p[0] == '\\' && (p[1] == 'x' || p[1] == 'X') && p[2] == '0' && p[3] == '0') {
+			pass(lex, p);
 			return sp_err_set(
-			    err, SP_E_CONFIG, "%s:%u: NUL byte in a string", file, line);
-		escapes = text[i] == '\\' ? escapes + 1 : 0;
-		if (text[i] == '\n') {
-			line++;
-			start = i + 1;
+			    err, SP_E_CONFIG, "%s:%u: NUL byte in a string", lex->file, lex->line);
+		}
+		p += p[0] == '\\' && p[1] != '\0' ? 2 : 1;
+	}
+	pass(lex, *p == '"' ? p + 1 : p);
+	return SP_OK;
+}
+
+static enum sp_code
+pass_number(struct lexer *lex, struct sp_err *err)
+{
+	const char *digits = lex->at + (lex->at[0] == '-' || lex->at[0] == '+');
+	int hex = digits[0] == '0' && (digits[1] == 'x' || digits[1] == 'X');
+	long long value;
+	char *end;
+
+	errno = 0;
+	value = strtoll(lex->at, &end, hex ? 16 : 10);
+	if (!hex && (*end == '.' || *end == 'e' || *end == 'E')) {
+		pass(lex, end + strspn(end, "0123456789.eE+-"));
+		return SP_OK;
+	}
+	if (errno == ERANGE)
+		return sp_err_set(err, SP_E_CONFIG, "%s:%u: integer %.*s does not fit 64 bits",
+		    lex->file, lex->line, (int)(end - lex->at < 40 ? end - lex->at : 40), lex->at);
+	pass(lex, end);
+	if (*end != 'L' && (value < INT32_MIN || value > INT32_MAX))
+		sp_buf_puts(lex->out, "L");
+	return SP_OK;
+}
+
+static enum sp_code
+prepare(const char *file, const char *text, size_t len, struct sp_buf *out, struct sp_err *err)
+{
+	struct lexer lex = {file, text, 1, out};
+	enum sp_code code = SP_OK;
+	const char *p;
+	size_t n;
+
+	if (strlen(text) != len) {
+		pass(&lex, text + strlen(text));
+		return sp_err_set(err, SP_E_CONFIG, "%s:%u: NUL byte", file, lex.line);
+	}
+	while (code == SP_OK && *lex.at != '\0') {
+		p = lex.at;
+		if ((n = comment_len(p)) > 0) {
+			pass(&lex, p + n);
+		} else if (*p == '"') {
+			code = pass_string(&lex, err);
+		} else if (strncmp(p, "@include", 8) == 0) {
+			code = sp_err_set(err, SP_E_CONFIG,
+			    "%s:%u: @include is not supported: one file holds everything", file,
+			    lex.line);
+		} else if (is_letter(*p) || *p == '*') {
+			for (n = 1; is_letter(p[n]) || is_digit(p[n]) ||
+				    (p[n] != '\0' && strchr("-_*", p[n]) != NULL);
+			     n++)
+				;
+			pass(&lex, p + n);
+		} else if (is_digit(*p) || ((*p == '-' || *p == '+') && is_digit(p[1]))) {
+			code = pass_number(&lex, err);
+		} else {
+			pass(&lex, p + 1);
 		}
 	}
-	return SP_OK;
+	return code;
 }
 
 static enum sp_code
 read_file(struct sp_conf *conf, struct sp_err *err)
 {
+	struct sp_buf prepared = {0};
 	uint8_t *text = NULL;
 	enum sp_code code;
 	config_t config;
@@ -435,10 +535,11 @@ read_file(struct sp_conf *conf, struct sp_err *err)
 		code = SP_E_CONFIG;
 		goto out;
 	}
-	code = check_text(conf->file, (const char *)text, len, err);
+	sp_buf_puts(&prepared, "");
+	code = prepare(conf->file, (const char *)text, len, &prepared, err);
 	if (code != SP_OK)
 		goto out;
-	if (!config_read_string(&config, (const char *)text)) {
+	if (!config_read_string(&config, (const char *)prepared.data)) {
 		code = sp_err_set(err, SP_E_CONFIG, "%s:%d: %s", conf->file,
 		    config_error_line(&config), config_error_text(&config));
 		goto out;
@@ -446,6 +547,7 @@ read_file(struct sp_conf *conf, struct sp_err *err)
 	code = read_group(conf, "", config_root_setting(&config), err);
 out:
 	config_destroy(&config);
+	sp_buf_free(&prepared);
 	free(text);
 	return code;
 }

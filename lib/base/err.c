@@ -159,9 +159,11 @@ sp_xcalloc(size_t count, size_t size)
 void *
 sp_xrealloc(void *old, size_t count, size_t size)
 {
-	if (count == 0 || size == 0)
-		count = size = 1;
-	return must_have(reallocarray(old, count, size));
+	size_t bytes;
+
+	if (__builtin_mul_overflow(count, size, &bytes))
+		return must_have(NULL);
+	return must_have(realloc(old, bytes != 0 ? bytes : 1));
 }
 
 char *
