@@ -1,7 +1,7 @@
 /* emit.c -- the quantized checkpoint as a directory. */
 #include "awq/emit.h"
 
-#include "awq/result.h"
+#include "awq/partial.h"
 
 #include <fcntl.h>
 #include <fts.h>
@@ -114,7 +114,7 @@ set_add(struct set *set, const struct sp_tensor *from, enum sp_dtype dtype)
 }
 
 static void
-set_build(const struct sp_emit *emit, const struct sp_result *layers, struct set *set)
+set_build(const struct sp_emit *emit, const struct sp_partial *layers, struct set *set)
 {
 	const struct sp_model_config *config = sp_weights_config(emit->weights);
 	const struct sp_tensor *head = sp_weights_find(emit->weights, "lm_head.weight");
@@ -256,12 +256,12 @@ static enum sp_code
 write_weights(const struct sp_emit *emit, json_t *report, struct sp_err *err)
 {
 	const struct sp_model_config *config = sp_weights_config(emit->weights);
-	struct sp_result *layers = sp_xcalloc(config->layers, sizeof(*layers));
+	struct sp_partial *layers = sp_xcalloc(config->layers, sizeof(*layers));
 	struct set set = {0};
 	enum sp_code rc = SP_OK;
 
 	for (size_t i = 0; i < config->layers && rc == SP_OK; i++) {
-		rc = sp_result_open(emit->work, i, config, emit->group, &layers[i], err);
+		rc = sp_partial_open(emit->work, i, config, emit->group, &layers[i], err);
 		if (rc == SP_OK)
 			json_array_append(report, layers[i].report);
 	}
@@ -279,7 +279,7 @@ write_weights(const struct sp_emit *emit, json_t *report, struct sp_err *err)
 		rc = write_index(emit, &set, err);
 out:
 	for (size_t i = 0; i < config->layers; i++)
-		sp_result_close(&layers[i]);
+		sp_partial_close(&layers[i]);
 	free(layers);
 	free(set.items);
 	return rc;

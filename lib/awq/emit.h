@@ -8,7 +8,7 @@
 struct sp_emit {
 	const char *source;		  /* checkpoint directory */
 	const struct sp_weights *weights; /* of it */
-	const char *work;		  /* results of every layer (awq/result.h) */
+	const char *work;		  /* results of every layer (awq/partial.h) */
 	const char *out;		  /* written; what is there is replaced */
 	size_t group;
 	uint64_t shard_bytes; /* weights beyond this are split into shards and an index */

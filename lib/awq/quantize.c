@@ -3,7 +3,7 @@
 
 #include "awq/calib.h"
 #include "awq/emit.h"
-#include "awq/result.h"
+#include "awq/partial.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -120,12 +120,12 @@ find_done(struct run *run)
 {
 	run->done = sp_xcalloc(run->config->layers, 1);
 	for (size_t i = 0; i < run->config->layers; i++) {
-		struct sp_result result;
+		struct sp_partial result;
 
-		if (sp_result_open(run->spec->work, i, run->config, run->spec->group_size, &result,
+		if (sp_partial_open(run->spec->work, i, run->config, run->spec->group_size, &result,
 			NULL) != SP_OK)
 			continue;
-		sp_result_close(&result);
+		sp_partial_close(&result);
 		run->done[i] = 1;
 		run->done_count++;
 	}
@@ -181,7 +181,7 @@ do_layer(struct run *run, size_t i, struct sp_err *err)
 	    (rc = sp_block_quantize(
 		 &run->env, &layer, &inputs, run->spec->group_size, &block, err)))
 		goto out;
-	rc = sp_result_save(run->spec->work, i, &layer, &block, err);
+	rc = sp_partial_save(run->spec->work, i, &layer, &block, err);
 	if (rc == SP_OK) {
 		run->done[i] = 1;
 		run->done_count++;

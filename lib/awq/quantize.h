@@ -27,7 +27,7 @@ struct sp_quantize {
 
 /*
  * The same inputs give the same bytes, on any number of threads, interrupted or not. report (new):
- *	{"blocks": N, "layers": [as in awq/result.h, …], "skipped": texts not used, "texts": used}
+ *	{"blocks": N, "layers": [as in awq/partial.h, …], "skipped": texts not used, "texts": used}
  */
 enum sp_code sp_quantize_run(
     const struct sp_quantize *quantize, json_t **report, struct sp_err *err) SP_MUST_USE;

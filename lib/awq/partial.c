@@ -1,5 +1,5 @@
-/* result.c -- what quantizing one layer gave, as files of a work directory. */
-#include "awq/result.h"
+/* partial.c -- what quantizing one layer gave, as files of a work directory. */
+#include "awq/partial.h"
 
 #include "awq/pack.h"
 
@@ -182,7 +182,7 @@ out:
 }
 
 enum sp_code
-sp_result_save(const char *work, size_t index, const struct sp_layer *layer,
+sp_partial_save(const char *work, size_t index, const struct sp_layer *layer,
     const struct sp_block *block, struct sp_err *err)
 {
 	struct tensors *tensors = sp_xcalloc(1, sizeof(*tensors));
@@ -209,7 +209,7 @@ sp_result_save(const char *work, size_t index, const struct sp_layer *layer,
  */
 
 static enum sp_code
-expect(const struct sp_result *result, size_t index, const char *module, const char *what,
+expect(const struct sp_partial *result, size_t index, const char *module, const char *what,
     enum sp_dtype dtype, uint64_t rows, uint64_t columns, struct sp_err *err)
 {
 	const struct sp_tensor *tensor;
@@ -243,7 +243,7 @@ shape_of(const struct sp_model_config *c, enum sp_block_linear which, size_t *ou
 }
 
 static enum sp_code
-check_tensors(const struct sp_result *result, size_t index, const struct sp_model_config *config,
+check_tensors(const struct sp_partial *result, size_t index, const struct sp_model_config *config,
     size_t group, struct sp_err *err)
 {
 	size_t count = 2;
@@ -279,15 +279,15 @@ check_tensors(const struct sp_result *result, size_t index, const struct sp_mode
 }
 
 enum sp_code
-sp_result_open(const char *work, size_t index, const struct sp_model_config *config, size_t group,
-    struct sp_result *out, struct sp_err *err)
+sp_partial_open(const char *work, size_t index, const struct sp_model_config *config, size_t group,
+    struct sp_partial *out, struct sp_err *err)
 {
 	char *path = path_of(work, index, ".safetensors"), *report = path_of(work, index, ".json");
 	uint8_t *text = NULL;
 	enum sp_code rc;
 	size_t len;
 
-	*out = (struct sp_result){0};
+	*out = (struct sp_partial){0};
 	if ((rc = sp_map_open(&out->map, path, err)))
 		goto out;
 	if ((rc = sp_safetensors_parse(out->map.data, out->map.len, path, &out->file, err)))
@@ -301,7 +301,7 @@ sp_result_open(const char *work, size_t index, const struct sp_model_config *con
 		rc = sp_json_parse(text, len, report, &out->report, err);
 out:
 	if (rc != SP_OK)
-		sp_result_close(out);
+		sp_partial_close(out);
 	free(text);
 	free(path);
 	free(report);
@@ -309,7 +309,7 @@ out:
 }
 
 void
-sp_result_close(struct sp_result *result)
+sp_partial_close(struct sp_partial *result)
 {
 	sp_safetensors_free(&result->file);
 	if (result->map.data != NULL)

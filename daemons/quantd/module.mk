@@ -1,0 +1,1 @@
+$(eval $(call program,quantd,daemons/quantd,main quantd_step quantd_io,awq engine model bus release store base proto,libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig libpcre2-8 libutf8proc))
