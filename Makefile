@@ -164,12 +164,15 @@ $(B)/check/%.h.o: %.h $(B)/flags | $(PROTO_H)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -x c $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
+# the cache knows the sources' changes, but not those of what cppcheck is told
 check-cppcheck:
-	@mkdir -p $(B)/cppcheck
-	$(Q)cppcheck --quiet --std=c11 --library=posix,gnu,tests/check/cppcheck.xml --enable=warning,performance,portability \
-		--inline-suppr --suppressions-list=tests/check/cppcheck.txt --error-exitcode=1 \
-		--cppcheck-build-dir=$(B)/cppcheck -j "$$(nproc)" -D_GNU_SOURCE \
-		-Ilib -Idaemons --include=/usr/include/$$($(CC) -print-multiarch)/sys/queue.h \
+	$(Q)cache=$(B)/cppcheck/$$(cat tests/check/cppcheck.* Makefile | sha1sum | cut -c -8); \
+	mkdir -p $$cache; \
+	cppcheck --quiet --std=c11 --library=posix,gnu,tests/check/cppcheck.xml \
+		--enable=warning,performance,portability --inline-suppr \
+		--suppressions-list=tests/check/cppcheck.txt --error-exitcode=1 \
+		--cppcheck-build-dir=$$cache -j "$$(nproc)" -D_GNU_SOURCE -Ilib -Idaemons \
+		--include=/usr/include/$$($(CC) -print-multiarch)/sys/queue.h \
 		$(filter %.c,$(SOURCES))
 
 # --- rules ---------------------------------------------------------------------------------------

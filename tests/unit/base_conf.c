@@ -216,100 +216,95 @@ test_root_of_defaults(void **state)
 }
 
 /* Each with the whole message behind the file's name. */
+static const struct {
+	const char *text, *says;
+} faulty[] = {
+    {"\nsid = \"x\";", ":2: unknown key \"sid\"; the closest known is \"side\""},
+    {"fetcherd: {\n\n paralel = 4; }",
+	":3: unknown key \"fetcherd.paralel\"; the closest known is \"fetcherd.parallel\""},
+    {"parallel = 4;", ":1: unknown key \"parallel\"; the closest known is \"fetcherd.parallel\""},
+    {"fetchrd: { parallel = 4; }",
+	":1: unknown group \"fetchrd\"; the closest known is \"fetcherd\""},
+    {"fetchrd: { }", ":1: unknown group \"fetchrd\"; the closest known is \"fetcherd\""},
+    {"registryd: { locals: { } }",
+	":1: unknown group \"registryd.locals\"; the closest known is \"registryd.local\""},
+    {"registryd: { local: {\n m: {\n nam = \"x\" } } }",
+	":3: unknown key \"registryd.local.m.nam\"; the closest known is "
+	"\"registryd.local.m.name\""},
+    {"registryd: { local: { m: { name: { x = 1 } } } }",
+	":1: registryd.local.m.name must be a string in double quotes, not a group"},
+    {"registryd: { local: { m: { x: { name = \"a\" } } } }",
+	":1: unknown group \"registryd.local.m.x\"; the closest known is "
+	"\"registryd.local.m.dir\""},
+    {"registryd: { local: { m = \"x\" } }",
+	":1: registryd.local.m is a group: write registryd.local.m: { ... }"},
+    {"registryd: { local = [] }", ":1: registryd.local is a group: write registryd.local: { ... }"},
+    {"fetcherd = 5;", ":1: fetcherd is a group: write fetcherd: { ... }"},
+    {"side = 5;", ":1: side must be a string in double quotes, not an integer"},
+    {"side = [ \"x\" ];", ":1: side must be a string in double quotes, not a list"},
+    {"fetcherd: { parallel = \"4\" }",
+	":1: fetcherd.parallel must be an integer from 1 to 64, not a string"},
+    {"fetcherd: { parallel = 4.0 }",
+	":1: fetcherd.parallel must be an integer from 1 to 64, not a fraction"},
+    {"fetcherd: { parallel = true }",
+	":1: fetcherd.parallel must be an integer from 1 to 64, not a boolean"},
+    {"fetcherd: { unbounded = \"x\" }", ":1: fetcherd.unbounded must be an integer, not a string"},
+    {"fetcherd: { parallel = 0 }", ":1: fetcherd.parallel is 0, allowed is 1 to 64"},
+    {"fetcherd: { parallel = 65 }", ":1: fetcherd.parallel is 65, allowed is 1 to 64"},
+    {"fetcherd: {\n parallel = 4294967300L }",
+	":2: fetcherd.parallel is 4294967300, allowed is 1 to 64"},
+    {"fetcherd: {\n parallel = 4294967300 }",
+	":2: fetcherd.parallel is 4294967300, allowed is 1 to 64"},
+    {"fetcherd: {\n parallel = -2147483649 }",
+	":2: fetcherd.parallel is -2147483649, allowed is 1 to 64"},
+    {"/* \n */ fetcherd: { unbounded = 99999999999999999999 }",
+	":2: integer 99999999999999999999 does not fit 64 bits"},
+    {"fetcherd: { unbounded = 0xffffffffffffffffL }",
+	":1: integer 0xffffffffffffffff does not fit 64 bits"},
+    {"diode-txd: { loss = 1e999 }", ":1: diode-txd.loss is inf, allowed is 0 to 1"},
+    {"diode-txd: { constant_rate = 1 }",
+	":1: diode-txd.constant_rate must be true or false, not an integer"},
+    {"diode-txd: { constant_rate = \"true\" }",
+	":1: diode-txd.constant_rate must be true or false, not a string"},
+    {"diode-txd: { loss = 1.5 }", ":1: diode-txd.loss is 1.5, allowed is 0 to 1"},
+    {"diode-txd: { loss = -1 }", ":1: diode-txd.loss is -1, allowed is 0 to 1"},
+    {"diode-txd: { loss = \"0.5\" }",
+	":1: diode-txd.loss must be a number from 0 to 1, not a string"},
+    {"diode-txd: { peers = \"a\" }",
+	":1: diode-txd.peers must be a list of strings: [ \"a\", \"b\" ], not a string"},
+    {"diode-txd: { peers = ( \"a\", 5 ) }", ":1: element 2 of diode-txd.peers is no string"},
+    {"diode-txd: { peers = [ 1, 2 ] }", ":1: element 1 of diode-txd.peers is no string"},
+    {"diode-txd: { peers: { } }",
+	":1: diode-txd.peers must be a list of strings: [ \"a\", \"b\" ], not a group"},
+    {"side = \"x\";\nside = \"y\";", ":2: duplicate setting name"},
+    {"side = \"a\nb\\\"\" /* 9 */ 9", ":2: syntax error"},
+    {"side = \"x\"\n\n= 5;", ":3: syntax error"},
+    {"\nside = \"x", ":2: syntax error"},
+    {"fetcherd: {\n", ":2: syntax error"},
+    {"side = x;", ":1: syntax error"},
+    {"\n\n@include \"other.conf\"\n", ":3: @include is not supported: one file holds everything"},
+    {"fetcherd: {\n \t@include \"other.conf\"\n}",
+	":2: @include is not supported: one file holds everything"},
+    {"@include\t\"/etc/passwd\"", ":1: @include is not supported: one file holds everything"},
+    {"\nside = \"encl\\x00ave\";", ":2: NUL byte in a string"},
+};
+
 static void
 test_errors(void **state)
 {
-	static const struct {
-		const char *text, *says;
-	} cases[] = {
-	    {"\nsid = \"x\";", ":2: unknown key \"sid\"; the closest known is \"side\""},
-	    {"fetcherd: {\n\n paralel = 4; }",
-		":3: unknown key \"fetcherd.paralel\"; the closest known is \"fetcherd.parallel\""},
-	    {"parallel = 4;",
-		":1: unknown key \"parallel\"; the closest known is \"fetcherd.parallel\""},
-	    {"fetchrd: { parallel = 4; }",
-		":1: unknown group \"fetchrd\"; the closest known is \"fetcherd\""},
-	    {"fetchrd: { }", ":1: unknown group \"fetchrd\"; the closest known is \"fetcherd\""},
-	    {"registryd: { locals: { } }",
-		":1: unknown group \"registryd.locals\"; the closest known is \"registryd.local\""},
-	    {"registryd: { local: {\n m: {\n nam = \"x\" } } }",
-		":3: unknown key \"registryd.local.m.nam\"; the closest known is "
-		"\"registryd.local.m.name\""},
-	    {"registryd: { local: { m: { name: { x = 1 } } } }",
-		":1: registryd.local.m.name must be a string in double quotes, not a group"},
-	    {"registryd: { local: { m: { x: { name = \"a\" } } } }",
-		":1: unknown group \"registryd.local.m.x\"; the closest known is "
-		"\"registryd.local.m.dir\""},
-	    {"registryd: { local: { m = \"x\" } }",
-		":1: registryd.local.m is a group: write registryd.local.m: { ... }"},
-	    {"registryd: { local = [] }",
-		":1: registryd.local is a group: write registryd.local: { ... }"},
-	    {"fetcherd = 5;", ":1: fetcherd is a group: write fetcherd: { ... }"},
-	    {"side = 5;", ":1: side must be a string in double quotes, not an integer"},
-	    {"side = [ \"x\" ];", ":1: side must be a string in double quotes, not a list"},
-	    {"fetcherd: { parallel = \"4\" }",
-		":1: fetcherd.parallel must be an integer from 1 to 64, not a string"},
-	    {"fetcherd: { parallel = 4.0 }",
-		":1: fetcherd.parallel must be an integer from 1 to 64, not a fraction"},
-	    {"fetcherd: { parallel = true }",
-		":1: fetcherd.parallel must be an integer from 1 to 64, not a boolean"},
-	    {"fetcherd: { unbounded = \"x\" }",
-		":1: fetcherd.unbounded must be an integer, not a string"},
-	    {"fetcherd: { parallel = 0 }", ":1: fetcherd.parallel is 0, allowed is 1 to 64"},
-	    {"fetcherd: { parallel = 65 }", ":1: fetcherd.parallel is 65, allowed is 1 to 64"},
-	    {"fetcherd: {\n parallel = 4294967300L }",
-		":2: fetcherd.parallel is 4294967300, allowed is 1 to 64"},
-	    {"fetcherd: {\n parallel = 4294967300 }",
-		":2: fetcherd.parallel is 4294967300, allowed is 1 to 64"},
-	    {"fetcherd: {\n parallel = -2147483649 }",
-		":2: fetcherd.parallel is -2147483649, allowed is 1 to 64"},
-	    {"/* \n */ fetcherd: { unbounded = 99999999999999999999 }",
-		":2: integer 99999999999999999999 does not fit 64 bits"},
-	    {"fetcherd: { unbounded = 0xffffffffffffffffL }",
-		":1: integer 0xffffffffffffffff does not fit 64 bits"},
-	    {"diode-txd: { loss = 1e999 }", ":1: diode-txd.loss is inf, allowed is 0 to 1"},
-	    {"diode-txd: { constant_rate = 1 }",
-		":1: diode-txd.constant_rate must be true or false, not an integer"},
-	    {"diode-txd: { constant_rate = \"true\" }",
-		":1: diode-txd.constant_rate must be true or false, not a string"},
-	    {"diode-txd: { loss = 1.5 }", ":1: diode-txd.loss is 1.5, allowed is 0 to 1"},
-	    {"diode-txd: { loss = -1 }", ":1: diode-txd.loss is -1, allowed is 0 to 1"},
-	    {"diode-txd: { loss = \"0.5\" }",
-		":1: diode-txd.loss must be a number from 0 to 1, not a string"},
-	    {"diode-txd: { peers = \"a\" }",
-		":1: diode-txd.peers must be a list of strings: [ \"a\", \"b\" ], not a string"},
-	    {"diode-txd: { peers = ( \"a\", 5 ) }",
-		":1: element 2 of diode-txd.peers is no string"},
-	    {"diode-txd: { peers = [ 1, 2 ] }", ":1: element 1 of diode-txd.peers is no string"},
-	    {"diode-txd: { peers: { } }",
-		":1: diode-txd.peers must be a list of strings: [ \"a\", \"b\" ], not a group"},
-	    {"side = \"x\";\nside = \"y\";", ":2: duplicate setting name"},
-	    {"side = \"a\nb\\\"\" /* 9 */ 9", ":2: syntax error"},
-	    {"side = \"x\"\n\n= 5;", ":3: syntax error"},
-	    {"\nside = \"x", ":2: syntax error"},
-	    {"fetcherd: {\n", ":2: syntax error"},
-	    {"side = x;", ":1: syntax error"},
-	    {"\n\n@include \"other.conf\"\n",
-		":3: @include is not supported: one file holds everything"},
-	    {"fetcherd: {\n \t@include \"other.conf\"\n}",
-		":2: @include is not supported: one file holds everything"},
-	    {"@include\t\"/etc/passwd\"",
-		":1: @include is not supported: one file holds everything"},
-	    {"\nside = \"encl\\x00ave\";", ":2: NUL byte in a string"},
-	};
 	struct sp_conf *conf = NULL;
 	struct sp_err err;
 
 	(void)state;
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		const char *text = cases[i].text;
+	for (size_t i = 0; i < COUNT(faulty); i++) {
+		const char *text = faulty[i].text;
 
 		if (load_bytes(text, strlen(text), NULL, &conf, &err) != SP_E_CONFIG)
 			fail_msg("%s: was not refused", text);
 		assert_memory_equal(err.msg, file, strlen(file));
-		if (strcmp(err.msg + strlen(file), cases[i].says) != 0)
+		if (strcmp(err.msg + strlen(file), faulty[i].says) != 0)
 			fail_msg("%s\n says \"%s\"\n not  \"%s\"", text, err.msg + strlen(file),
-			    cases[i].says);
+			    faulty[i].says);
 		assert_null(conf);
 		assert_int_equal(load_bytes(text, strlen(text), NULL, &conf, NULL), SP_E_CONFIG);
 	}
