@@ -1,6 +1,7 @@
 /* bom.c -- CycloneDX 1.6 of a candidate. */
 #include "release/bom.h"
 #include "base/json.h"
+#include "release/chain.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -67,12 +68,12 @@ static json_t *
 file_components(const struct sp_bom *bom)
 {
 	json_t *list = json_array(), *properties;
-	const struct sp_bom_file *file;
+	const struct sp_tree_file *file;
 	char *size;
 	size_t i;
 
-	for (i = 0; i < bom->file_count; i++) {
-		file = &bom->files[i];
+	for (i = 0; i < bom->tree->count; i++) {
+		file = &bom->tree->files[i];
 		size = sp_xasprintf("%" PRIu64, file->size);
 		properties = json_array();
 		add_property(properties, "sallyport:bytes", size);
@@ -94,8 +95,8 @@ properties(const struct sp_bom *bom)
 	add_property(list, "sallyport:job", bom->candidate->job);
 	add_property(list, "sallyport:kind", bom->candidate->kind);
 	add_property(list, "sallyport:tree", bom->candidate->tree.s);
-	if (bom->file_count > SP_BOM_FILES_MAX) {
-		count = sp_xasprintf("%zu", bom->file_count);
+	if (bom->tree != NULL && bom->tree->count > SP_BOM_FILES_MAX) {
+		count = sp_xasprintf("%zu", bom->tree->count);
 		add_property(list, "sallyport:files-left-out", count);
 		free(count);
 	}
@@ -134,7 +135,7 @@ component(const struct sp_bom *bom)
 			json_object_set(obj, "modelCard", card);
 		json_decref(card);
 	}
-	if (bom->file_count > 0 && bom->file_count <= SP_BOM_FILES_MAX)
+	if (bom->tree != NULL && bom->tree->count > 0 && bom->tree->count <= SP_BOM_FILES_MAX)
 		json_object_set_new(obj, "components", file_components(bom));
 	return obj;
 }
@@ -156,6 +157,92 @@ sp_bom_build(const struct sp_bom *bom)
 	free(serial);
 	return document;
 }
+
+/* --- from the attestations ----------------------------------------------------------------------
+ */
+
+#define METRICS_MAX 32
+
+/* The first of these fields that is a string, in either group of parameters of a provenance. */
+static const char *
+parameter(const struct sp_statement *s, const char *key)
+{
+	const json_t *definition = json_object_get(s->predicate, "buildDefinition");
+	const char *text;
+
+	text = json_string_value(
+	    json_object_get(json_object_get(definition, "externalParameters"), key));
+	if (text == NULL)
+		text = json_string_value(
+		    json_object_get(json_object_get(definition, "internalParameters"), key));
+	return text;
+}
+
+/* The verdict's numbers: per gate what the baseline and the candidate scored, in percent. */
+static size_t
+gate_metrics(const struct sp_statement *gate, struct sp_bom_metric metrics[METRICS_MAX])
+{
+	static const char *const sides[][2] = {
+	    {"candidate_pp", "candidate (percent)"}, {"baseline_pp", "baseline (percent)"}};
+	json_t *detail = json_object_get(gate->predicate, "sallyport"), *obj;
+	const char *name, *value;
+	size_t i, count = 0;
+
+	json_object_foreach(detail, name, obj)
+	{
+		for (i = 0; i < 2 && count < METRICS_MAX; i++) {
+			value = json_string_value(json_object_get(obj, sides[i][0]));
+			if (value != NULL)
+				metrics[count++] = (struct sp_bom_metric){
+				    .type = name, .value = value, .slice = sides[i][1]};
+		}
+	}
+	return count;
+}
+
+enum sp_code
+sp_bom_model(const struct sp_candidate *candidate, const struct sp_tree *tree,
+    const struct sp_bytes *attestations, size_t attestation_count, const char *time, json_t **out,
+    struct sp_err *err)
+{
+	struct sp_bom bom = {.candidate = candidate, .tree = tree, .time = time};
+	struct sp_statement statements[SP_CHAIN_STAGES];
+	struct sp_bom_metric metrics[METRICS_MAX];
+	enum sp_code code = SP_OK;
+	struct sp_dsse dsse;
+	size_t i;
+
+	memset(statements, 0, sizeof(statements));
+	for (i = 0; i < attestation_count && i < SP_CHAIN_STAGES && code == SP_OK; i++) {
+		code = sp_dsse_parse(attestations[i].data, attestations[i].len, &dsse, err);
+		if (code != SP_OK)
+			break;
+		code = sp_statement_parse(dsse.payload, dsse.payload_len, &statements[i], err);
+		sp_dsse_clear(&dsse);
+	}
+	if (code != SP_OK)
+		goto out;
+	if (statements[SP_CHAIN_FETCH].root != NULL) {
+		bom.source = parameter(&statements[SP_CHAIN_FETCH], "source");
+		bom.source_tree = statements[SP_CHAIN_FETCH].subject_tree;
+		bom.license = parameter(&statements[SP_CHAIN_FETCH], "license");
+		bom.family = parameter(&statements[SP_CHAIN_FETCH], "model_type");
+		bom.architecture = parameter(&statements[SP_CHAIN_FETCH], "architecture");
+	}
+	if (statements[SP_CHAIN_GATE].root != NULL) {
+		bom.task = "text-generation";
+		bom.metrics = metrics;
+		bom.metric_count = gate_metrics(&statements[SP_CHAIN_GATE], metrics);
+	}
+	*out = sp_bom_build(&bom);
+out:
+	for (i = 0; i < SP_CHAIN_STAGES; i++)
+		sp_statement_clear(&statements[i]);
+	return code;
+}
+
+/* --- checking ------------------------------------------------------------------------------------
+ */
 
 static enum sp_code
 check_text(const json_t *obj, const char *key, const char *wanted, struct sp_err *err)

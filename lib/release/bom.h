@@ -5,18 +5,11 @@
 #ifndef SP_BOM_H
 #define SP_BOM_H
 
-#include "release/candidate.h"
-
-#include <jansson.h>
+#include "release/release.h"
+#include "store/tree.h"
 
 /* A longer listing stays out of the document, which says so: the tree digest covers it anyway. */
 #define SP_BOM_FILES_MAX 4096
-
-struct sp_bom_file {
-	const char *path;
-	struct sp_hex sha256;
-	uint64_t size;
-};
 
 /* A gate's number: type "mmlu", value "0.7213", slice "quantized" (may be NULL). */
 struct sp_bom_metric {
@@ -26,14 +19,13 @@ struct sp_bom_metric {
 /* Everything borrowed; NULL where nothing is known. */
 struct sp_bom {
 	const struct sp_candidate *candidate;
-	const char *source;	  /* "hf:org/name@COMMIT", what it was made from */
-	const char *source_tree;  /* hex */
-	const char *license;	  /* as the source states it: "apache-2.0" */
-	const char *task;	  /* "text-generation" */
-	const char *family;	  /* "qwen2": config.json's model_type */
-	const char *architecture; /* "Qwen2ForCausalLM" */
-	const struct sp_bom_file *files;
-	size_t file_count;
+	const char *source;	    /* "hf:org/name@COMMIT", what it was made from */
+	const char *source_tree;    /* hex */
+	const char *license;	    /* as the source states it: "apache-2.0" */
+	const char *task;	    /* "text-generation" */
+	const char *family;	    /* "qwen2": config.json's model_type */
+	const char *architecture;   /* "Qwen2ForCausalLM" */
+	const struct sp_tree *tree; /* may be NULL: no files are listed */
 	const struct sp_bom_metric *metrics;
 	size_t metric_count;
 	const char *time; /* RFC 3339 */
@@ -41,6 +33,12 @@ struct sp_bom {
 
 /* A new reference; the same input gives the same document. */
 json_t *sp_bom_build(const struct sp_bom *bom);
+
+/* As diode-txd makes it: source, licence and scores from the attestations (DSSE envelopes, already
+ * verified), files from the listing. *out: a new reference. */
+enum sp_code sp_bom_model(const struct sp_candidate *candidate, const struct sp_tree *tree,
+    const struct sp_bytes *attestations, size_t attestation_count, const char *time, json_t **out,
+    struct sp_err *err) SP_MUST_USE;
 
 /* SP_E_INVALID when the document is not CycloneDX 1.6 about this very candidate. */
 enum sp_code sp_bom_check(

@@ -1,1 +1,7 @@
+RELEASE := lib/release/key lib/release/dsse lib/release/trust lib/release/statement \
+	lib/release/candidate lib/release/bom lib/release/chain lib/release/proof \
+	lib/release/release lib/release/snapshot
+
 $(eval $(call lib,release,key dsse trust statement candidate bom chain proof release snapshot))
+$(eval $(call unit,release,lib/release/key lib/release/dsse lib/release/trust lib/release/statement \
+	lib/release/candidate lib/release/snapshot $(BASE),libsodium gnutls jansson))

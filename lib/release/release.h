@@ -46,10 +46,12 @@ struct sp_release_parts {
  * The chain without the release around it: candidate and its approvals (the operator role, at least
  * `approvals` of them, each person once), each attestation by the key of its role, fetch.subject =
  * quantize.material, quantize.subject = gate.subject = candidate.tree, the gate PASSED, digests and
- * number of attestations as the candidate lists them. Kinds other than "model" need the fetch
- * alone. check (may be NULL) receives the name of the first check that failed: "candidate",
- * "approvals", "fetch", "quantize", "gate", "chain". out (may be NULL) is the candidate. approvals
- * 0: as many as the trust document's threshold of the operator role.
+ * number of attestations as the candidate lists them, in the order fetch, quantize, gate. A
+ * provenance names the owner of the key that signed it as its builder; the gate names fetch.subject
+ * in its configuration. Kinds other than "model" need the fetch alone. check (may be NULL) receives
+ * the name of the first check that failed: "candidate", "approvals", "fetch", "quantize", "gate",
+ * "chain". out (may be NULL) is the candidate. approvals 0, or less than the trust document's
+ * threshold of the operator role: that threshold.
  */
 enum sp_code sp_release_check_chain(const struct sp_trust *trust, struct sp_bytes candidate,
     const struct sp_bytes *attestations, size_t attestation_count, unsigned approvals,
