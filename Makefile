@@ -92,7 +92,7 @@ BASE := lib/base/err lib/base/hash lib/base/buf lib/base/file lib/base/path lib/
 
 # --- targets -------------------------------------------------------------------------------------
 all: deps-present ## build every program (default)
-	$(Q)$(SUBMAKE) programs
+	+$(Q)$(SUBMAKE) programs
 
 include $(sort $(wildcard lib/*/module.mk daemons/*/module.mk tests/*/module.mk))
 
@@ -106,18 +106,18 @@ deps-present:
 	$(Q)sh tests/check/deps.sh present $(PACKAGES)
 
 test: deps-present ## unit tests, then integration and end-to-end tests
-	$(Q)$(SUBMAKE) programs units
+	+$(Q)$(SUBMAKE) programs units
 	$(Q)B=$(B) tests/run.sh $(UNIT) $(wildcard tests/integration/*.sh tests/e2e/*.sh)
 
 test-unit: deps-present ## unit tests alone
-	$(Q)$(SUBMAKE) units
+	+$(Q)$(SUBMAKE) units
 	$(Q)B=$(B) tests/run.sh $(UNIT)
 
 san: deps-present ## unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	$(Q)$(SUBMAKE) SAN=1 B=$(SAN_B) test-unit
+	+$(Q)$(SUBMAKE) SAN=1 B=$(SAN_B) test-unit
 
 check: deps-present ## format, static analysis, headers that compile alone, size budgets
-	$(Q)$(SUBMAKE) check-format check-budgets check-headers check-cppcheck
+	+$(Q)$(SUBMAKE) check-format check-budgets check-headers check-cppcheck
 	@echo "check: all passed"
 
 demo: all ## both sides on this machine: a model goes the whole way

@@ -48,7 +48,12 @@ static enum sp_code
 load_bytes(
     const char *text, size_t len, const char *root, struct sp_conf **conf, struct sp_err *err)
 {
-	assert_int_equal(sp_file_write(file, 0600, text, len, err), SP_OK);
+	/* not durably: thousands are written */
+	FILE *f = fopen(file, "w");
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(text, 1, len, f), len);
+	assert_int_equal(fclose(f), 0);
 	return sp_conf_load(file, root, keys, conf, err);
 }
 
