@@ -1,1 +1,1 @@
-$(eval $(call lib,model,dtype safetensors config tokenizer))
+$(eval $(call lib,model,dtype safetensors config nfc pattern bpe tokenizer_parse tokenizer))
