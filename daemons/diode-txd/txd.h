@@ -27,10 +27,6 @@ enum sp_code txd_package_read(
     const Sallyport__Task *task, struct txd_package *out, struct sp_err *err) SP_MUST_USE;
 void txd_package_clear(struct txd_package *package);
 
-/* The release's bill of materials: what the attestations, already verified, say of the tree. */
-enum sp_code txd_bom(const struct txd_package *package, const struct sp_candidate *candidate,
-    const struct sp_tree *tree, const char *time, json_t **out, struct sp_err *err) SP_MUST_USE;
-
 /* The objects of a transfer: the release, the tree's listing, each blob of the tree once. release
  * and listing: digest and bytes. Clear with sp_manifest_clear. */
 enum sp_code

@@ -4,6 +4,7 @@
 #include "bus/paths.h"
 #include "bus/worker.h"
 #include "diode/send.h"
+#include "release/bom.h"
 #include "txd.h"
 
 #include <pthread.h>
@@ -131,7 +132,8 @@ build_release(struct txd *txd, const struct sp_trust *trust, const struct txd_pa
 	char *envelope = NULL;
 	enum sp_code code;
 
-	if ((code = txd_bom(package, candidate, tree, now.s, &bom, err)))
+	if ((code = sp_bom_model(candidate, tree, package->attestations, package->attestation_count,
+		 now.s, &bom, err)))
 		return code;
 	parts.bom = bom;
 	code = sp_release_build(trust, &parts, package->approvals, txd->key, &envelope, len, err);

@@ -2,7 +2,6 @@
 #include "txd.h"
 
 #include "base/json.h"
-#include "release/bom.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -92,67 +91,6 @@ txd_package_clear(struct txd_package *package)
 	free(package->proofs);
 	free(package->attestations);
 	memset(package, 0, sizeof(*package));
-}
-
-/* Of a fetch provenance: where the model came from. */
-static char *
-source_of(const struct sp_statement *statement)
-{
-	const json_t *definition = json_object_get(statement->predicate, "buildDefinition");
-	const json_t *first =
-	    json_array_get(json_object_get(definition, "resolvedDependencies"), 0);
-	const char *uri = json_string_value(json_object_get(first, "uri"));
-	const char *commit =
-	    json_string_value(json_object_get(json_object_get(first, "digest"), "gitCommit"));
-
-	if (uri == NULL)
-		return NULL;
-	return commit == NULL ? sp_xstrdup(uri) : sp_xasprintf("%s@%s", uri, commit);
-}
-
-enum sp_code
-txd_bom(const struct txd_package *package, const struct sp_candidate *candidate,
-    const struct sp_tree *tree, const char *time, json_t **out, struct sp_err *err)
-{
-	struct sp_bom_file *files = sp_xcalloc(tree->count + 1, sizeof(*files));
-	struct sp_bom bom = {.candidate = candidate,
-	    .task = strcmp(candidate->kind, "model") == 0 ? "text-generation" : NULL,
-	    .files = files,
-	    .file_count = tree->count,
-	    .time = time};
-	struct sp_hex source_tree;
-	char *source = NULL;
-	enum sp_code code = SP_OK;
-
-	for (size_t i = 0; i < tree->count; i++)
-		files[i] = (struct sp_bom_file){
-		    tree->files[i].path, tree->files[i].sha256, tree->files[i].size};
-	for (size_t i = 0; i < package->attestation_count && source == NULL; i++) {
-		struct sp_bytes envelope = package->attestations[i];
-		struct sp_statement statement;
-		struct sp_dsse dsse;
-		const char *build;
-
-		if ((code = sp_dsse_parse(envelope.data, envelope.len, &dsse, err)))
-			goto out;
-		code = sp_statement_parse(dsse.payload, dsse.payload_len, &statement, err);
-		sp_dsse_clear(&dsse);
-		if (code != SP_OK)
-			goto out;
-		build = sp_statement_build_type(&statement);
-		if (build != NULL && strcmp(build, SP_BUILD_FETCH) == 0) {
-			source = source_of(&statement);
-			strcpy(source_tree.s, statement.subject_tree);
-			bom.source_tree = source_tree.s;
-		}
-		sp_statement_clear(&statement);
-	}
-	bom.source = source;
-	*out = sp_bom_build(&bom);
-out:
-	free(source);
-	free(files);
-	return code;
 }
 
 static int
