@@ -146,7 +146,7 @@ key_lines(void **state)
 	    "sallyport-public-key/1 guard v@b PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=\n",
 	    /* small order, and no point at all */
 	    "sallyport-public-key/1 gate v@b AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n",
-	    "sallyport-public-key/1 gate v@b ////////////////////////////////////////////\n",
+	    "sallyport-public-key/1 gate v@b //////////////////////////////////////////8=\n",
 	};
 	static const char good[] =
 	    "sallyport-public-key/1 gate v@b PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=\n";
