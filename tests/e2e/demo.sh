@@ -113,7 +113,7 @@ E verify "$RUN/pulled" | sed 's/^/   /'
 step "5. chain of custody"
 E chain "$name@1" | sed 's/^/   /'
 
-step "6. sabotaged weights: a quantizer that shuffles its scales, signing with quantd's own key"
+step "6. sabotaged weights: a quantizer that packs its nibbles in the wrong order and signs with quantd's own key"
 stop bastion quantd
 start bastion quantd quantd-sabotaged
 t=$(ms)
