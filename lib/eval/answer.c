@@ -175,7 +175,7 @@ sp_answer_programs_format(const struct sp_answer_programs *answers, size_t *len)
 		const struct sp_answer_program *p = &answers->programs[i];
 
 		json_array_append_new(list,
-		    json_pack("[s, s, s]", sp_sandbox_word(p->outcome), p->detail, p->digest.s));
+		    json_pack("[s, s, s]", sp_verdict_word(p->outcome), p->detail, p->digest.s));
 	}
 	root =
 	    json_pack("{s:o, s:I}", "programs", list, "truncated", (json_int_t)answers->truncated);
@@ -208,7 +208,7 @@ sp_answer_programs_parse(const uint8_t *text, size_t len, size_t count,
 		if (json_array_size(list) != count ||
 		    json_unpack(json_array_get(list, i), "[s, s, s!]", &word, &detail, &digest) !=
 			0 ||
-		    !sp_sandbox_find(word, &p->outcome) || strlen(detail) >= sizeof(p->detail) ||
+		    !sp_verdict_find(word, &p->outcome) || strlen(detail) >= sizeof(p->detail) ||
 		    !sp_hex_is_digest(digest)) {
 			code = sp_err_set(
 			    err, SP_E_INVALID, "program answers: not those of %zu tasks", count);

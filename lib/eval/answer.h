@@ -5,7 +5,7 @@
 #include "base/json.h"
 #include "eval/humaneval.h"
 #include "eval/mmlu.h"
-#include "eval/sandbox.h"
+#include "eval/verdict.h"
 
 /* progress of a phase, of any unit */
 typedef void sp_eval_progress_fn(void *ctx, uint64_t done, uint64_t total);
@@ -23,7 +23,7 @@ struct sp_answer_program {
 	char *completion; /* NUL-terminated, may hold NUL */
 	size_t completion_len;
 	struct sp_hex digest; /* of prompt and completion: the same text is run once */
-	enum sp_sandbox_outcome outcome;
+	enum sp_verdict_outcome outcome;
 	char detail[64];
 };
 

@@ -6,7 +6,7 @@
 
 /* Halvings that exhaust a double's mantissa on [-1, 1]. */
 #define BISECTIONS 200
-#define MORE_MAX 1e9
+#define MORE_MAX 1000000000 /* samples; nobody has more */
 
 const char *
 sp_gate_word(enum sp_gate_verdict verdict)
@@ -120,26 +120,27 @@ sp_gate_pooled_stderr(const struct sp_gate_score *scores, size_t count)
 static uint64_t
 more_samples(const struct sp_gate_pairs *pairs, const struct sp_gate_limits *limits)
 {
-	double n = (double)pairs->n, margin = limits->max_drop_pp / 100;
-	double lost = (double)pairs->lost / n, gained = (double)pairs->gained / n;
-	double low = n, high = n;
+	double margin = limits->max_drop_pp / 100, all = (double)pairs->n;
+	double lost = (double)pairs->lost / all, gained = (double)pairs->gained / all;
+	uint64_t low = pairs->n, high = pairs->n; /* low does not decide, high does */
 
-	while (sp_gate_bound(lost * high, gained * high, high, limits->confidence) >= margin) {
+	do {
 		low = high;
 		high *= 2;
 		if (high > MORE_MAX)
 			return 0;
-	}
-	while (high - low > 0.5) {
-		double middle = (low + high) / 2;
+	} while (sp_gate_bound(lost * (double)high, gained * (double)high, (double)high,
+		     limits->confidence) >= margin);
+	while (high - low > 1) {
+		uint64_t middle = low + (high - low) / 2;
+		double n = (double)middle;
 
-		if (sp_gate_bound(lost * middle, gained * middle, middle, limits->confidence) >=
-		    margin)
+		if (sp_gate_bound(lost * n, gained * n, n, limits->confidence) >= margin)
 			low = middle;
 		else
 			high = middle;
 	}
-	return (uint64_t)ceil(high - n);
+	return high - pairs->n;
 }
 
 static void

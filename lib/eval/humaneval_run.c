@@ -164,7 +164,7 @@ sp_humaneval_judge(const struct sp_humaneval *set, struct sp_answer_programs *an
 		const struct sp_humaneval_task *task = &set->tasks[i];
 		struct sp_answer_program *program = &answers->programs[i];
 
-		if (known && known->programs[i].outcome != SP_SANDBOX_UNKNOWN &&
+		if (known && known->programs[i].outcome != SP_VERDICT_UNKNOWN &&
 		    strcmp(known->programs[i].digest.s, program->digest.s) == 0) {
 			program->outcome = known->programs[i].outcome;
 			memcpy(program->detail, known->programs[i].detail, sizeof(program->detail));

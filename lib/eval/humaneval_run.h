@@ -4,12 +4,13 @@
 
 #include "engine/forward.h"
 #include "eval/answer.h"
+#include "eval/sandbox.h"
 #include "model/tokenizer.h"
 
 /*
  * Greedy completions of all prompts, at most max_new tokens each, cut at the harness's stop
  * strings. A prompt that leaves no room for max_new tokens is cut on the left. progress may be NULL
- * and counts tasks. *out is initialised here; its outcomes are SP_SANDBOX_UNKNOWN.
+ * and counts tasks. *out is initialised here; its outcomes are SP_VERDICT_UNKNOWN.
  */
 enum sp_code sp_humaneval_generate(struct sp_model *model, const struct sp_tokenizer *tokenizer,
     const struct sp_humaneval *set, unsigned max_new, sp_eval_progress_fn *progress, void *ctx,

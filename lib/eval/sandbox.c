@@ -7,7 +7,6 @@
 #include "base/time.h"
 #include "eval/sandbox_filter.h"
 #include "eval/sandbox_py.h"
-#include "eval/verdict.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,32 +29,6 @@
 
 const struct sp_sandbox_limits sp_sandbox_defaults = {
     .cpu_s = 3, .wall_ms = 20000, .start_ms = 30000, .memory_mib = 1024};
-
-const char *
-sp_sandbox_word(enum sp_sandbox_outcome outcome)
-{
-	static const char *const words[] = {
-#define X(id, word) word,
-	    SP_SANDBOX_OUTCOMES(X)
-#undef X
-	};
-
-	SP_ASSERT((size_t)outcome < SP_SANDBOX_OUTCOME_COUNT);
-	return words[outcome];
-}
-
-int
-sp_sandbox_find(const char *word, enum sp_sandbox_outcome *out)
-{
-	int i;
-
-	for (i = 0; i < SP_SANDBOX_OUTCOME_COUNT; i++)
-		if (strcmp(word, sp_sandbox_word((enum sp_sandbox_outcome)i)) == 0) {
-			*out = (enum sp_sandbox_outcome)i;
-			return 1;
-		}
-	return 0;
-}
 
 /* One of the two sandboxes of a program. */
 struct side {
@@ -230,8 +203,8 @@ start_run(
     struct pool *pool, struct run *run, struct sp_sandbox_program *program, struct sp_err *err)
 {
 	int calls[2] = {-1, -1}, replies[2] = {-1, -1}, verdict[2] = {-1, -1};
-	uint8_t random[SP_SANDBOX_NONCE_LEN / 2];
-	char nonce[SP_SANDBOX_NONCE_LEN + 1];
+	uint8_t random[SP_VERDICT_NONCE_LEN / 2];
+	char nonce[SP_VERDICT_NONCE_LEN + 1];
 	struct sp_buf text = {0};
 	char *task = NULL;
 	size_t task_len;
@@ -318,7 +291,7 @@ finish(struct run *run, int timeout, struct sp_err *err)
 		    err, SP_E_INVALID, "data set, task %s: %s", program->id, verdict->detail);
 	else if (!verdict->ready)
 		code = not_up(run, timeout ? "took too long to start" : "did not start", err);
-	program->outcome = timeout ? SP_SANDBOX_TIMEOUT : verdict->outcome;
+	program->outcome = timeout ? SP_VERDICT_TIMEOUT : verdict->outcome;
 	snprintf(program->detail, sizeof(program->detail), "%.63s",
 	    timeout ? "wall clock" : verdict->detail);
 	stop_run(run);
@@ -457,12 +430,12 @@ sp_sandbox_check(const struct sp_sandbox_limits *limits, struct sp_err *err)
 
 	if (code != SP_OK)
 		return code;
-	if (programs[0].outcome != SP_SANDBOX_PASSED || programs[1].outcome != SP_SANDBOX_DIED)
+	if (programs[0].outcome != SP_VERDICT_PASSED || programs[1].outcome != SP_VERDICT_DIED)
 		return sp_err_set(err, SP_E_IO,
 		    "the sandbox does not hold (refusals: %s %s, early exit: %s): no program may "
 		    "run "
 		    "here. See lib/eval/sandbox.c, probe_body, for what is tried",
-		    sp_sandbox_word(programs[0].outcome), programs[0].detail,
-		    sp_sandbox_word(programs[1].outcome));
+		    sp_verdict_word(programs[0].outcome), programs[0].detail,
+		    sp_verdict_word(programs[1].outcome));
 	return SP_OK;
 }

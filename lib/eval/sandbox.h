@@ -22,13 +22,10 @@
 #ifndef SP_SANDBOX_H
 #define SP_SANDBOX_H
 
-#include "base/err.h"
-
-#include <stdint.h>
+#include "eval/verdict.h"
 
 #define SP_SANDBOX_PYTHON "/usr/bin/python3"
 #define SP_SANDBOX_BWRAP "/usr/bin/bwrap"
-#define SP_SANDBOX_NONCE_LEN 32 /* hex digits: 128 bits */
 
 struct sp_sandbox_limits {
 	unsigned cpu_s;	     /* of the program; its tests get three times as much */
@@ -40,29 +37,12 @@ struct sp_sandbox_limits {
  * chance), 20 s on the wall, 30 s to start, 1 GiB. */
 extern const struct sp_sandbox_limits sp_sandbox_defaults;
 
-/* X(member, word in reports) */
-#define SP_SANDBOX_OUTCOMES(X)                                                  \
-	X(SP_SANDBOX_UNKNOWN, "unknown") /* not run */                          \
-	X(SP_SANDBOX_PASSED, "passed")                                          \
-	X(SP_SANDBOX_WRONG, "wrong") /* an assertion failed, or an exception */ \
-	X(SP_SANDBOX_DIED, "died")   /* it exited, or was killed at a limit */  \
-	X(SP_SANDBOX_TIMEOUT, "timeout")
-
-enum sp_sandbox_outcome {
-#define X(id, word) id,
-	SP_SANDBOX_OUTCOMES(X)
-#undef X
-	    SP_SANDBOX_OUTCOME_COUNT
-};
-const char *sp_sandbox_word(enum sp_sandbox_outcome outcome);
-int sp_sandbox_find(const char *word, enum sp_sandbox_outcome *out); /* 1 when known */
-
 /* Borrowed texts; completion may hold any bytes. outcome is set by sp_sandbox_run. */
 struct sp_sandbox_program {
 	const char *id; /* for messages */
 	const char *prompt, *completion, *entry, *test;
 	size_t completion_len;
-	enum sp_sandbox_outcome outcome;
+	enum sp_verdict_outcome outcome;
 	char detail[64]; /* "AssertionError", …; printable ASCII */
 };
 

@@ -3,16 +3,42 @@
 #include <stdio.h>
 #include <string.h>
 
+const char *
+sp_verdict_word(enum sp_verdict_outcome outcome)
+{
+	static const char *const words[] = {
+#define X(id, word) word,
+	    SP_VERDICT_OUTCOMES(X)
+#undef X
+	};
+
+	SP_ASSERT((size_t)outcome < SP_VERDICT_OUTCOME_COUNT);
+	return words[outcome];
+}
+
+int
+sp_verdict_find(const char *word, enum sp_verdict_outcome *out)
+{
+	int i;
+
+	for (i = 0; i < SP_VERDICT_OUTCOME_COUNT; i++)
+		if (strcmp(word, sp_verdict_word((enum sp_verdict_outcome)i)) == 0) {
+			*out = (enum sp_verdict_outcome)i;
+			return 1;
+		}
+	return 0;
+}
+
 void
 sp_verdict_init(struct sp_verdict *verdict, const char *nonce)
 {
 	memset(verdict, 0, sizeof(*verdict));
-	SP_ASSERT(strlen(nonce) == SP_SANDBOX_NONCE_LEN);
-	memcpy(verdict->nonce, nonce, SP_SANDBOX_NONCE_LEN);
+	SP_ASSERT(strlen(nonce) == SP_VERDICT_NONCE_LEN);
+	memcpy(verdict->nonce, nonce, SP_VERDICT_NONCE_LEN);
 }
 
 static void
-decide(struct sp_verdict *verdict, enum sp_sandbox_outcome outcome, const char *detail)
+decide(struct sp_verdict *verdict, enum sp_verdict_outcome outcome, const char *detail)
 {
 	verdict->decided = 1;
 	verdict->outcome = outcome;
@@ -28,17 +54,17 @@ take_line(struct sp_verdict *verdict)
 		verdict->ready = 1;
 	else if (strncmp(line, "broken ", 7) == 0) {
 		verdict->broken = 1;
-		decide(verdict, SP_SANDBOX_UNKNOWN, line + 7);
+		decide(verdict, SP_VERDICT_UNKNOWN, line + 7);
 	} else if (!verdict->ready)
-		decide(verdict, SP_SANDBOX_DIED, "protocol");
+		decide(verdict, SP_VERDICT_DIED, "protocol");
 	else if (strncmp(line, "nonce ", 6) == 0 && strcmp(line + 6, verdict->nonce) == 0)
-		decide(verdict, SP_SANDBOX_PASSED, "");
+		decide(verdict, SP_VERDICT_PASSED, "");
 	else if (strncmp(line, "wrong ", 6) == 0)
-		decide(verdict, SP_SANDBOX_WRONG, line + 6);
+		decide(verdict, SP_VERDICT_WRONG, line + 6);
 	else if (strncmp(line, "died ", 5) == 0)
-		decide(verdict, SP_SANDBOX_DIED, line + 5);
+		decide(verdict, SP_VERDICT_DIED, line + 5);
 	else
-		decide(verdict, SP_SANDBOX_DIED, "protocol");
+		decide(verdict, SP_VERDICT_DIED, "protocol");
 }
 
 void
@@ -53,7 +79,7 @@ sp_verdict_feed(struct sp_verdict *verdict, const uint8_t *data, size_t len)
 			take_line(verdict);
 		} else if (data[i] < 0x20 || data[i] > 0x7e ||
 			   verdict->len == sizeof(verdict->line) - 1)
-			decide(verdict, SP_SANDBOX_DIED, "protocol");
+			decide(verdict, SP_VERDICT_DIED, "protocol");
 		else
 			verdict->line[verdict->len++] = (char)data[i];
 	}
@@ -63,5 +89,5 @@ void
 sp_verdict_end(struct sp_verdict *verdict)
 {
 	if (!verdict->decided)
-		decide(verdict, SP_SANDBOX_DIED, "no verdict");
+		decide(verdict, SP_VERDICT_DIED, "no verdict");
 }
