@@ -76,6 +76,7 @@ site_new() {
 	rm -rf "$RUN"
 	mkdir -p "$RUN/log" "$RUN/offline" "$RUN/upstream"
 	read -r P_HUB P_WIRE P_DIODE P_REGISTRY P_WEBHOOK < <(sp-e2e ports 5)
+	declare -p P_HUB P_WIRE P_DIODE P_REGISTRY P_WEBHOOK >"$RUN/ports"
 
 	site_keys bastion ledgerd log
 	site_keys bastion fetcherd fetch
@@ -147,6 +148,12 @@ site_new() {
 
 	mkdir -p "$RUN/enclave/etc/sallyport/tls"
 	site_certificate "$RUN/enclave/etc/sallyport/tls"
+}
+
+# site_load RUN: a site made before, its daemons stopped
+site_load() {
+	RUN=$1
+	. "$RUN/ports"
 }
 
 site_certificate() { # DIR
