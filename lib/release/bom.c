@@ -77,6 +77,7 @@ file_components(const struct sp_bom *bom)
 		size = sp_xasprintf("%" PRIu64, file->size);
 		properties = json_array();
 		add_property(properties, "sallyport:bytes", size);
+		add_property(properties, "sallyport:mode", file->executable ? "0755" : "0644");
 		json_array_append_new(
 		    list, json_pack("{s:s, s:s, s:o, s:o}", "type", "file", "name", file->path,
 			      "hashes", sha256_list(file->sha256.s), "properties", properties));

@@ -204,9 +204,9 @@ check_links(const struct sp_candidate *c, const struct sp_statement *s, struct s
 }
 
 enum sp_code
-sp_chain_check(const struct sp_trust *trust, const struct sp_dsse *candidate,
+sp_chain_evidence(const struct sp_trust *trust, const struct sp_candidate *candidate,
     const struct sp_dsse *attestations, const struct sp_hex *digests, size_t count,
-    unsigned approvals, struct sp_candidate *out, const char **check, struct sp_err *err)
+    const char **check, struct sp_err *err)
 {
 	struct sp_statement statements[SP_CHAIN_STAGES];
 	struct sp_err inner;
@@ -214,19 +214,8 @@ sp_chain_check(const struct sp_trust *trust, const struct sp_dsse *candidate,
 	size_t i;
 
 	memset(statements, 0, sizeof(statements));
-	*check = "candidate";
-	if (strcmp(candidate->payload_type, SP_DSSE_CANDIDATE) != 0)
-		return sp_err_set(err, SP_E_INVALID,
-		    "the envelope holds \"%s\", not " SP_DSSE_CANDIDATE, candidate->payload_type);
-	code = sp_candidate_parse(candidate->payload, candidate->payload_len, out, err);
-	if (code != SP_OK)
-		return code;
-	*check = "approvals";
-	code = check_approvals(trust, candidate, approvals, err);
-	if (code != SP_OK)
-		return code;
 	*check = "chain";
-	code = check_digests(out, digests, count, err);
+	code = check_digests(candidate, digests, count, err);
 	if (code != SP_OK)
 		return code;
 	for (i = 0; i < count; i++) {
@@ -239,11 +228,32 @@ sp_chain_check(const struct sp_trust *trust, const struct sp_dsse *candidate,
 		}
 	}
 	*check = "chain";
-	code = check_links(out, statements, err);
+	code = check_links(candidate, statements, err);
 	if (code == SP_OK)
 		*check = NULL;
 out:
 	for (i = 0; i < SP_CHAIN_STAGES; i++)
 		sp_statement_clear(&statements[i]);
 	return code;
+}
+
+enum sp_code
+sp_chain_check(const struct sp_trust *trust, const struct sp_dsse *candidate,
+    const struct sp_dsse *attestations, const struct sp_hex *digests, size_t count,
+    unsigned approvals, struct sp_candidate *out, const char **check, struct sp_err *err)
+{
+	enum sp_code code;
+
+	*check = "candidate";
+	if (strcmp(candidate->payload_type, SP_DSSE_CANDIDATE) != 0)
+		return sp_err_set(err, SP_E_INVALID,
+		    "the envelope holds \"%s\", not " SP_DSSE_CANDIDATE, candidate->payload_type);
+	code = sp_candidate_parse(candidate->payload, candidate->payload_len, out, err);
+	if (code != SP_OK)
+		return code;
+	*check = "approvals";
+	code = check_approvals(trust, candidate, approvals, err);
+	if (code != SP_OK)
+		return code;
+	return sp_chain_evidence(trust, out, attestations, digests, count, check, err);
 }

@@ -25,6 +25,11 @@ enum sp_code sp_chain_check(const struct sp_trust *trust, const struct sp_dsse *
     unsigned approvals, struct sp_candidate *out, const char **check,
     struct sp_err *err) SP_MUST_USE;
 
+/* The same without approvals: what an operator wants to know before signing. */
+enum sp_code sp_chain_evidence(const struct sp_trust *trust, const struct sp_candidate *candidate,
+    const struct sp_dsse *attestations, const struct sp_hex *digests, size_t count,
+    const char **check, struct sp_err *err) SP_MUST_USE;
+
 /* Approvals alone: the different people among the operators whose signatures hold. *count of them,
  * at most max written to people (may be NULL). */
 enum sp_code sp_chain_approvals(const struct sp_trust *trust, const struct sp_dsse *candidate,

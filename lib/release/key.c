@@ -336,6 +336,21 @@ read_private(const char *path, char *text, size_t *len, struct sp_err *err)
 	return code;
 }
 
+int
+sp_key_is_sealed(const char *path)
+{
+	char magic[sizeof(SEALED_MAGIC) - 1];
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), sealed;
+
+	if (fd < 0)
+		return 0;
+	sealed = read(fd, magic, sizeof(magic)) == (ssize_t)sizeof(magic) &&
+		 memcmp(magic, SEALED_MAGIC, sizeof(magic)) == 0;
+	sodium_memzero(magic, sizeof(magic));
+	close(fd);
+	return sealed;
+}
+
 /* sealed: salt | nonce | box. */
 static enum sp_code
 unseal(uint8_t secret[SECRET_LEN], const uint8_t sealed[SEALED_LEN], const char *passphrase,

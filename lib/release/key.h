@@ -59,6 +59,8 @@ enum sp_code sp_key_load(const char *path, enum sp_role role, const char *passph
  * A link key has no path.pub: there is nothing public about it. */
 enum sp_code sp_key_save(const struct sp_key *key, const char *path, const char *passphrase,
     struct sp_err *err) SP_MUST_USE;
+/* 1 when the file is there and holds a sealed key: a passphrase is needed. */
+int sp_key_is_sealed(const char *path);
 void sp_key_free(struct sp_key **key);
 
 const struct sp_pubkey *sp_key_public(const struct sp_key *key);

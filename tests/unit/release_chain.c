@@ -130,10 +130,8 @@ set_up(void **state)
 static int
 tear_down(void **state)
 {
-	int role;
-
 	(void)state;
-	for (role = 0; role < SP_ROLE_COUNT; role++)
+	for (int role = 0; role < SP_ROLE_COUNT; role++)
 		sp_key_free(&keys[role]);
 	sp_key_free(&ben);
 	sp_key_free(&anna2);
@@ -280,9 +278,7 @@ make_parts(const struct deviation *d, struct parts *out)
 static void
 free_parts(struct parts *parts)
 {
-	size_t i;
-
-	for (i = 0; i < 3; i++)
+	for (size_t i = 0; i < 3; i++)
 		free(parts->text[i]);
 	free(parts->candidate);
 }
@@ -525,9 +521,7 @@ make_log(const char *const states[ENTRIES], const struct sp_hex *gate, const cha
 static void
 free_log(struct log *log)
 {
-	size_t i;
-
-	for (i = 0; i < ENTRIES; i++)
+	for (size_t i = 0; i < ENTRIES; i++)
 		sp_buf_free(&log->entries[i]);
 	free(log->checkpoint);
 }
@@ -848,39 +842,29 @@ release_log(void **state)
 /* --- the bill of materials ---------------------------------------------------------------------
  */
 
-static const char *
-at(const json_t *obj, const char *a, const char *b)
-{
-	return json_string_value(json_object_get(json_object_get(obj, a), b));
-}
-
 static void
 bom_model(void **state)
 {
 	const struct deviation none = {0};
-	json_t *bom, *component, *metrics, *file;
+	const char *serial, *type, *license, *file, *metric;
 	struct sp_candidate other;
 	struct parts parts;
+	json_t *bom;
 
 	(void)state;
 	make_parts(&none, &parts);
 	bom = make_bom(&parts);
-	assert_string_equal(json_string_value(json_object_get(bom, "serialNumber")),
-	    "urn:uuid:00112233-4455-6677-8899-aabbccddeeff");
-	component = json_object_get(json_object_get(bom, "metadata"), "component");
-	assert_string_equal(
-	    json_string_value(json_object_get(component, "type")), "machine-learning-model");
-	assert_string_equal(
-	    at(json_array_get(json_object_get(component, "licenses"), 0), "license", "name"),
-	    "mit");
-	file = json_array_get(json_object_get(component, "components"), 0);
-	assert_string_equal(json_string_value(json_object_get(file, "name")), "config.json");
-	metrics = json_object_get(
-	    json_object_get(json_object_get(component, "modelCard"), "quantitativeAnalysis"),
-	    "performanceMetrics");
-	assert_int_equal(json_array_size(metrics), 2);
-	assert_string_equal(
-	    json_string_value(json_object_get(json_array_get(metrics, 0), "value")), "70.5000");
+	assert_int_equal(
+	    json_unpack(bom, "{s:s, s:{s:{s:s, s:[{s:{s:s}}], s:[{s:s}], s:{s:{s:[{s:s}]}}}}}",
+		"serialNumber", &serial, "metadata", "component", "type", &type, "licenses",
+		"license", "name", &license, "components", "name", &file, "modelCard",
+		"quantitativeAnalysis", "performanceMetrics", "value", &metric),
+	    0);
+	assert_string_equal(serial, "urn:uuid:00112233-4455-6677-8899-aabbccddeeff");
+	assert_string_equal(type, "machine-learning-model");
+	assert_string_equal(license, "mit");
+	assert_string_equal(file, "config.json");
+	assert_string_equal(metric, "70.5000");
 	assert_int_equal(sp_bom_check(bom, &parts.c, &err), SP_OK);
 	other = parts.c;
 	other.version = 2;
