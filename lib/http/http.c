@@ -10,7 +10,6 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,71 +72,6 @@ name_peer(struct MHD_Connection *connection, char *peer, size_t size)
 
 /* --- replies ---------------------------------------------------------------------------------- */
 
-void
-sp_http_reply_field(struct sp_http_reply *reply, const char *name, const char *fmt, ...)
-{
-	struct sp_http_field *field;
-	char *value = NULL;
-	va_list ap;
-	int len;
-
-	va_start(ap, fmt);
-	len = vasprintf(&value, fmt, ap);
-	va_end(ap);
-	SP_ASSERT(len >= 0);
-	reply->fields = sp_xrealloc(reply->fields, reply->field_count + 1, sizeof(*reply->fields));
-	field = &reply->fields[reply->field_count++];
-	field->name = sp_xstrdup(name);
-	field->value = value;
-}
-
-static void
-drop_content(struct sp_http_reply *reply)
-{
-	if (reply->fd >= 0)
-		close(reply->fd);
-	reply->fd = -1;
-	free(reply->body);
-	reply->body = NULL;
-	reply->body_len = 0;
-}
-
-void
-sp_http_reply_body(
-    struct sp_http_reply *reply, unsigned status, const char *type, const void *data, size_t len)
-{
-	drop_content(reply);
-	reply->status = status;
-	reply->body = sp_xcalloc(len + 1, 1);
-	memcpy(reply->body, data, len);
-	reply->body_len = len;
-	sp_http_reply_field(reply, "Content-Type", "%s", type);
-}
-
-void
-sp_http_reply_fd(
-    struct sp_http_reply *reply, unsigned status, int fd, uint64_t offset, uint64_t length)
-{
-	drop_content(reply);
-	reply->status = status;
-	reply->fd = fd;
-	reply->offset = offset;
-	reply->length = length;
-}
-
-void
-sp_http_reply_clear(struct sp_http_reply *reply)
-{
-	drop_content(reply);
-	for (size_t i = 0; i < reply->field_count; i++) {
-		free(reply->fields[i].name);
-		free(reply->fields[i].value);
-	}
-	free(reply->fields);
-	memset(reply, 0, sizeof(*reply));
-	reply->fd = -1;
-}
-
 /* The response owns body or fd afterwards. NULL without memory. */
 static struct MHD_Response *
 make_response(struct sp_http_reply *reply)
@@ -195,7 +129,7 @@ send_reply(struct MHD_Connection *connection, struct sp_http_reply *reply)
 static enum MHD_Result
 refuse_body(struct sp_http *http, struct MHD_Connection *connection)
 {
-	struct sp_http_reply reply = {.fd = -1};
+	struct sp_http_reply reply = SP_HTTP_REPLY_INIT;
 	enum MHD_Result rc;
 	char text[96];
 	int len;
@@ -231,7 +165,7 @@ on_request(void *ctx, struct MHD_Connection *connection, const char *path, const
 {
 	struct sp_http *http = ctx;
 	struct sp_http_request request = {.method = method, .path = path, .connection = connection};
-	struct sp_http_reply reply = {.fd = -1};
+	struct sp_http_reply reply = SP_HTTP_REPLY_INIT;
 	struct exchange *ex = *state;
 	enum MHD_Result rc;
 

@@ -44,6 +44,11 @@ struct sp_http_reply {
 	uint64_t offset, length; /* the part of fd */
 };
 
+#define SP_HTTP_REPLY_INIT \
+	{                  \
+		.fd = -1   \
+	}
+
 void sp_http_reply_field(struct sp_http_reply *reply, const char *name, const char *fmt, ...)
     SP_PRINTF(3, 4);
 /* Copies data. type: of the content, "application/json". */

@@ -1,2 +1,2 @@
-$(eval $(call lib,http,http url))
-$(eval $(call unit,http,$(BASE) lib/http/http lib/http/url,gnutls jansson libmicrohttpd libcurl))
+$(eval $(call lib,http,http reply url))
+$(eval $(call unit,http,$(BASE) lib/http/http lib/http/reply lib/http/url,gnutls jansson libmicrohttpd libcurl))

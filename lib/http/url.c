@@ -73,28 +73,36 @@ bad:
 	return NULL;
 }
 
-char *
-sp_url_param(const char *query, size_t len, const char *key, size_t i)
+int
+sp_url_next_param(const char **at, const char *end, char **key, char **value)
 {
-	const char *p = query, *end = query + len, *amp, *eq;
-	char *name;
-	int same;
+	const char *p = *at, *amp, *eq;
 
-	for (; p < end; p = amp + 1) {
-		amp = memchr(p, '&', (size_t)(end - p));
-		if (amp == NULL)
-			amp = end;
-		eq = memchr(p, '=', (size_t)(amp - p));
-		if (eq == NULL)
-			eq = amp;
-		name = sp_url_decode(p, (size_t)(eq - p), 1);
-		same = name != NULL && strcmp(name, key) == 0;
+	if (p >= end)
+		return 0;
+	amp = memchr(p, '&', (size_t)(end - p));
+	if (amp == NULL)
+		amp = end;
+	eq = memchr(p, '=', (size_t)(amp - p));
+	*key = sp_url_decode(p, (size_t)((eq != NULL ? eq : amp) - p), 1);
+	*value = eq != NULL ? sp_url_decode(eq + 1, (size_t)(amp - eq - 1), 1) : sp_xstrdup("");
+	*at = amp < end ? amp + 1 : end;
+	return 1;
+}
+
+char *
+sp_url_param(const char *query, size_t len, const char *key)
+{
+	const char *at = query, *end = query + len;
+	char *name, *value;
+	int found;
+
+	while (sp_url_next_param(&at, end, &name, &value)) {
+		found = name != NULL && strcmp(name, key) == 0;
 		free(name);
-		if (!same || i-- > 0)
-			continue;
-		if (eq < amp)
-			eq++;
-		return sp_url_decode(eq, (size_t)(amp - eq), 1);
+		if (found)
+			return value;
+		free(value);
 	}
 	return NULL;
 }

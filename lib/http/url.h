@@ -10,9 +10,12 @@ char *sp_url_encode(const char *text, int keep_slash);
  * plus_is_space: as in query strings and forms. */
 char *sp_url_decode(const char *text, size_t len, int plus_is_space);
 
-/* Value of key in "a=1&b=2" (a query string or an urlencoded form), decoded and malloc'd; the i-th
- * of those with that key. NULL when there is none or it is badly encoded. */
-char *sp_url_param(const char *query, size_t len, const char *key, size_t i);
+/* The next "key=value" of a query string or urlencoded form [*at, end), decoded and malloc'd, NULL
+ * where badly encoded; moves *at behind it. 0 at the end. */
+int sp_url_next_param(const char **at, const char *end, char **key, char **value);
+/* Value of the first parameter of that key, malloc'd; NULL when there is none or it is badly
+ * encoded. */
+char *sp_url_param(const char *query, size_t len, const char *key);
 
 /* scheme://authority of an http(s) URL as [start, start+len) of it; 0 when url is none, or carries
  * user information. */

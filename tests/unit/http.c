@@ -374,13 +374,18 @@ test_url(void **state)
 	assert_null(sp_url_decode("%4", 2, 0));
 	assert_null(sp_url_decode("%zz", 3, 0));
 	assert_null(sp_url_decode("a%00b", 5, 0));
-	s = sp_url_param("paths=a%2Fb&expand=False&paths=c+d&paths", 40, "paths", 1);
+	s = sp_url_param("paths=a%2Fb&expand=False&paths=c+d&e", 36, "expand");
+	assert_string_equal(s, "False");
+	free(s);
+	s = sp_url_param("paths=c+d&e", 11, "paths");
 	assert_string_equal(s, "c d");
 	free(s);
-	s = sp_url_param("paths=a&paths", 13, "paths", 1);
+	s = sp_url_param("paths=c+d&e", 11, "e");
 	assert_string_equal(s, "");
 	free(s);
-	assert_null(sp_url_param("paths=a", 7, "paths", 1));
+	assert_null(sp_url_param("paths=a", 7, "path"));
+	assert_null(sp_url_param("", 0, "path"));
+	assert_null(sp_url_param("a=%zz", 5, "a"));
 
 	assert_true(sp_url_same_origin("http://Hub.example/x", "http://hub.EXAMPLE:80/y"));
 	assert_false(sp_url_same_origin("http://hub.example/x", "https://hub.example/x"));

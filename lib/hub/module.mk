@@ -1,0 +1,1 @@
+$(eval $(call lib,hub,source answer client table listing plan))
