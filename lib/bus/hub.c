@@ -23,7 +23,8 @@
 #define SOCKET_MODE 0660
 #define TOPICS_MAX 16
 #define PEERS_MAX 4096	   /* workers ever seen: more than any trust document names */
-#define QUEUE_MAX 64	   /* messages for, or from, one peer that waits or is waited for */
+#define RECEIVED_MAX 16	   /* messages of one peer held here: they may be SP_MESSAGE_MAX each */
+#define QUEUE_MAX 64	   /* messages for one peer that does not read */
 #define LINGER_MS 500	   /* for the last acknowledgements, at the end */
 #define HANDSHAKE_MS 10000 /* a connection that has not said who it is by then is closed */
 #define COMPLAINTS_MAX 20  /* log lines about bad messages, each second */
@@ -370,8 +371,11 @@ sp_hub_admit(const struct sp_trust *trust, const uint8_t key[SP_PUBKEY_LEN], int
 	if (strcmp(worker->service, "ledgerd") == 0)
 		return sp_err_set(err, SP_E_DENIED, "%s is not a worker: that key is the bus's own",
 		    worker->name);
-	/* over the network there is no uid to compare: then the key alone must do */
-	if (worker->uid >= 0 && uid >= 0 && worker->uid != uid)
+	if (worker->uid >= 0 && uid < 0)
+		return sp_err_set(err, SP_E_DENIED,
+		    "%s must run as uid %lld on this host, but its connection shows no uid",
+		    worker->name, (long long)worker->uid);
+	if (worker->uid >= 0 && worker->uid != uid)
 		return sp_err_set(err, SP_E_DENIED,
 		    "%s must run as uid %lld, but its process has uid %lld", worker->name,
 		    (long long)worker->uid, (long long)uid);
@@ -420,7 +424,7 @@ static int
 set_common(void *socket)
 {
 	return set_int(socket, ZMQ_LINGER, LINGER_MS) && set_int(socket, ZMQ_SNDHWM, QUEUE_MAX) &&
-	       set_int(socket, ZMQ_RCVHWM, QUEUE_MAX) &&
+	       set_int(socket, ZMQ_RCVHWM, RECEIVED_MAX) &&
 	       set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS);
 }
 

@@ -30,8 +30,9 @@
 
 #include <uv.h>
 
-#define SP_HUB_REQUEST_MAX (1u << 20) /* bytes of an operator's request; replies: SP_MESSAGE_MAX \
-				       */
+#define SP_HUB_REQUEST_MAX                                                    \
+	(1u << 20) /* bytes of an operator's request; replies: SP_MESSAGE_MAX \
+		    */
 
 struct sp_hub;
 
@@ -75,9 +76,9 @@ sp_hub_open(const struct sp_hub_spec *spec, struct sp_hub **out, struct sp_err *
 /* Not from a callback of the hub. Frees when the loop has run its close callbacks. */
 void sp_hub_close(struct sp_hub **hub);
 
-/* The usual sp_hub_admit_fn body: the trust document's worker with that key, whose uid, when it has
- * one, must be the process's (a worker that is not on this host has none to compare). ledgerd's own
- * entry is no worker. */
+/* The usual sp_hub_admit_fn body: the trust document's worker with that key, whose uid, when the
+ * document gives one, must be the process's (a worker on another host has none, so the document
+ * must say -1 for it). ledgerd's own entry is no worker. */
 enum sp_code sp_hub_admit(const struct sp_trust *trust, const uint8_t key[SP_PUBKEY_LEN],
     int64_t uid, char name[SP_NAME_MAX + 1], struct sp_err *err);
 

@@ -1,0 +1,232 @@
+/* ask.c -- what threads say to ledgerd and wait for: records, published content, new jobs. */
+#include "bus/worker_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static void
+deadline(struct timespec *at, int timeout_ms)
+{
+	SP_ASSERT(clock_gettime(CLOCK_MONOTONIC, at) == 0);
+	at->tv_sec += timeout_ms / 1000;
+	at->tv_nsec += timeout_ms % 1000 * 1000000L;
+	if (at->tv_nsec >= 1000000000L) {
+		at->tv_sec++;
+		at->tv_nsec -= 1000000000L;
+	}
+}
+
+static void
+init_cond(pthread_cond_t *cond)
+{
+	pthread_condattr_t attr;
+
+	SP_ASSERT(pthread_condattr_init(&attr) == 0);
+	SP_ASSERT(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
+	SP_ASSERT(pthread_cond_init(cond, &attr) == 0);
+	pthread_condattr_destroy(&attr);
+}
+
+static void
+remove_ask(struct sp_worker *worker, struct sp_ask *ask)
+{
+	struct sp_ask **at = &worker->asks;
+
+	while (*at != ask)
+		at = &(*at)->next;
+	*at = ask->next;
+}
+
+static enum sp_code
+ask_and_wait(struct sp_worker *worker, Sallyport__Envelope *envelope, const char *what,
+    int timeout_ms, uint64_t *log_seq, struct sp_err *err)
+{
+	struct sp_ask ask = {.envelope = envelope};
+	struct timespec until;
+	uv_thread_t self = uv_thread_self();
+
+	/* the loop would wait for itself */
+	SP_ASSERT(!uv_thread_equal(&self, &worker->loop_thread));
+	if (worker->standalone)
+		return sp_err_set(
+		    err, SP_E_STATE, "%s: this daemon runs without a ledgerd (standalone)", what);
+	deadline(&until, timeout_ms);
+	init_cond(&ask.cond);
+	pthread_mutex_lock(&worker->lock);
+	ask.id = ++worker->ask_id;
+	ask.next = worker->asks;
+	worker->asks = &ask;
+	uv_async_send(&worker->async);
+	if (worker->stopping) {
+		ask.answered = 1;
+		ask.code = sp_err_set(&ask.err, SP_E_CANCELLED, "the daemon is ending");
+	}
+	while (!ask.answered && pthread_cond_timedwait(&ask.cond, &worker->lock, &until) == 0)
+		;
+	remove_ask(worker, &ask);
+	if (!ask.answered) {
+		worker->withdrawn = 1;
+		uv_async_send(&worker->async);
+	}
+	pthread_mutex_unlock(&worker->lock);
+	pthread_cond_destroy(&ask.cond);
+	if (!ask.answered)
+		return sp_err_set(err, SP_E_TIMEOUT,
+		    "%s: ledgerd has not answered within %d ms: is it running?", what, timeout_ms);
+	if (ask.code != SP_OK)
+		return sp_err_set(err, ask.code, "%s: %s", what, ask.err.msg);
+	if (log_seq != NULL)
+		*log_seq = ask.log_seq;
+	return SP_OK;
+}
+
+enum sp_code
+sp_worker_record(struct sp_worker *worker, const Sallyport__Record *record, int timeout_ms,
+    uint64_t *log_seq, struct sp_err *err)
+{
+	Sallyport__Record copy = *record; /* protobuf-c wants it writable */
+	Sallyport__Envelope envelope;
+
+	sallyport__envelope__init(&envelope);
+	envelope.body_case = SALLYPORT__ENVELOPE__BODY_RECORD;
+	envelope.record = &copy;
+	return ask_and_wait(worker, &envelope, "audit record", timeout_ms, log_seq, err);
+}
+
+enum sp_code
+sp_worker_publish(struct sp_worker *worker, const char *topic, const void *content, size_t len,
+    int timeout_ms, struct sp_err *err)
+{
+	char *name = sp_xstrdup(topic);
+	uint8_t *copy = sp_xcalloc(len + 1, 1);
+	Sallyport__Envelope envelope;
+	Sallyport__Publish publish;
+	enum sp_code code;
+
+	memcpy(copy, content, len);
+	sallyport__publish__init(&publish);
+	publish.topic = name;
+	publish.content.data = copy;
+	publish.content.len = len;
+	sallyport__envelope__init(&envelope);
+	envelope.body_case = SALLYPORT__ENVELOPE__BODY_PUBLISH;
+	envelope.publish = &publish;
+	code = ask_and_wait(worker, &envelope, "publishing", timeout_ms, NULL, err);
+	free(name);
+	free(copy);
+	return code;
+}
+
+enum sp_code
+sp_worker_begin(
+    struct sp_worker *worker, const Sallyport__Begin *begin, int timeout_ms, struct sp_err *err)
+{
+	Sallyport__Begin copy = *begin;
+	Sallyport__Envelope envelope;
+
+	sallyport__envelope__init(&envelope);
+	envelope.body_case = SALLYPORT__ENVELOPE__BODY_BEGIN;
+	envelope.begin = &copy;
+	return ask_and_wait(worker, &envelope, "new job", timeout_ms, NULL, err);
+}
+
+/* --- the loop's part -----------------------------------------------------------------------------
+ */
+
+/* Under the lock. */
+static struct sp_ask *
+find_ask(const struct sp_worker *worker, uint64_t id)
+{
+	struct sp_ask *ask;
+
+	for (ask = worker->asks; ask != NULL; ask = ask->next)
+		if (ask->id == id)
+			return ask;
+	return NULL;
+}
+
+/* Tells the state machine of one ask that nobody waits for any more; 0: there is none. */
+static int
+withdraw_one(struct sp_worker *worker)
+{
+	struct sp_worker_event event = {.kind = SP_EVENT_WITHDRAW};
+	size_t i;
+
+	for (i = 0; i < worker->state.ask_count; i++) {
+		if (find_ask(worker, worker->state.asks[i].id) != NULL)
+			continue;
+		event.ask = worker->state.asks[i].id;
+		pthread_mutex_unlock(&worker->lock);
+		sp_worker_event(worker, &event);
+		pthread_mutex_lock(&worker->lock);
+		return 1;
+	}
+	return 0;
+}
+
+void
+sp_ask_collect(struct sp_worker *worker)
+{
+	struct sp_worker_event event = {.kind = SP_EVENT_ASK};
+	struct sp_ask *ask;
+
+	pthread_mutex_lock(&worker->lock);
+	if (worker->withdrawn) {
+		while (withdraw_one(worker))
+			;
+		worker->withdrawn = 0;
+	}
+	/* from the start again after each: the list may change while the lock is not held */
+	do {
+		for (ask = worker->asks; ask != NULL && (ask->taken || ask->answered);)
+			ask = ask->next;
+		if (ask == NULL)
+			break;
+		ask->taken = 1;
+		event.ask = ask->id;
+		pthread_mutex_unlock(&worker->lock);
+		sp_worker_event(worker, &event);
+		pthread_mutex_lock(&worker->lock);
+	} while (1);
+	pthread_mutex_unlock(&worker->lock);
+}
+
+void
+sp_ask_send(struct sp_worker *worker, uint64_t id, uint64_t seq)
+{
+	struct sp_worker_event event = {.kind = SP_EVENT_UNSENT, .ask = id};
+	enum sp_code code = SP_OK;
+	struct sp_ask *ask;
+	struct sp_err err;
+
+	pthread_mutex_lock(&worker->lock);
+	ask = find_ask(worker, id);
+	if (ask != NULL)
+		code = sp_bus_send(worker, ask->envelope, seq, &err);
+	pthread_mutex_unlock(&worker->lock);
+	if (code == SP_OK)
+		return;
+	if (code != SP_E_UNREACHABLE) {
+		/* it breaks a rule: no repetition will help */
+		sp_ask_answer(worker, id, code, err.msg);
+		event.kind = SP_EVENT_WITHDRAW;
+	}
+	sp_worker_event(worker, &event);
+}
+
+void
+sp_ask_answer(struct sp_worker *worker, uint64_t id, enum sp_code code, const char *message)
+{
+	struct sp_ask *ask;
+
+	pthread_mutex_lock(&worker->lock);
+	ask = find_ask(worker, id);
+	if (ask != NULL) {
+		ask->answered = 1;
+		ask->code = code == SP_OK ? SP_OK : sp_err_set(&ask->err, code, "%s", message);
+		ask->log_seq = worker->answer_log_seq;
+		pthread_cond_signal(&ask->cond);
+	}
+	pthread_mutex_unlock(&worker->lock);
+}
