@@ -1,0 +1,753 @@
+/* tokenizer.c -- against the `tokenizers` package's ids and texts (tests/vectors/README.md); what
+ * of a tokenizer.json is refused; merges and NFC against plain ones. */
+#include "model/tokenizer.h"
+#include "base/buf.h"
+#include "base/file.h"
+#include "model/bpe.h"
+#include "model/nfc.h"
+#include "model/pattern.h"
+
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#include <cmocka.h>
+
+static uint64_t seed = 1;
+
+/* splitmix64 (Steele, Lea, Flood 2014) */
+static uint64_t
+draw(void)
+{
+	uint64_t z = (seed += 0x9e3779b97f4a7c15);
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+	z = (z ^ z >> 27) * 0x94d049bb133111eb;
+	return z ^ z >> 31;
+}
+
+static struct sp_err err;
+
+static void
+ok(enum sp_code code)
+{
+	if (code != SP_OK)
+		fail_msg("%s: %s", sp_err_word(code), err.msg);
+}
+
+static json_t *
+fixture(void)
+{
+	json_t *root = json_load_file("tests/fixtures/model/tokenizer.json", 0, NULL);
+
+	assert_non_null(root);
+	return root;
+}
+
+/* Takes root. */
+static enum sp_code
+parse(json_t *root, struct sp_tokenizer **out)
+{
+	char *text = json_dumps(root, JSON_COMPACT);
+	enum sp_code code = sp_tokenizer_parse((uint8_t *)text, strlen(text), out, &err);
+
+	json_decref(root);
+	free(text);
+	return code;
+}
+
+/* Space-separated ids of text, malloc'd. */
+static char *
+ids_of(const struct sp_tokenizer *t, const char *text, int add_special)
+{
+	struct sp_buf buf = {0};
+	uint32_t *ids;
+	size_t count;
+
+	ok(sp_tokenizer_encode(t, text, strlen(text), add_special, &ids, &count, &err));
+	for (size_t i = 0; i < count; i++)
+		sp_buf_printf(&buf, "%s%u", i == 0 ? "" : " ", ids[i]);
+	free(ids);
+	return sp_buf_take(&buf, &count);
+}
+
+static void
+check_ids(const struct sp_tokenizer *t, const char *text, int add_special, const char *expected)
+{
+	char *ids = ids_of(t, text, add_special);
+
+	assert_string_equal(ids, expected);
+	free(ids);
+}
+
+/* --- against tokenizers ------------------------------------------------------------------------
+ */
+
+static size_t
+utf8_need(uint8_t lead)
+{
+	return lead < 0x80   ? 1
+	       : lead < 0xc2 ? 0
+	       : lead < 0xe0 ? 2
+	       : lead < 0xf0 ? 3
+	       : lead < 0xf5 ? 4
+			     : 0;
+}
+
+/* 1 when byte may be the i-th of a character that begins with lead. */
+static int
+utf8_goes_on(uint8_t lead, size_t i, uint8_t byte)
+{
+	uint8_t low = 0x80, high = 0xbf;
+
+	if (i == 1) {
+		low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : low;
+		high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : high;
+	}
+	return byte >= low && byte <= high;
+}
+
+/* As Python and Rust print bytes that are not UTF-8: U+FFFD for each longest beginning of a
+ * character that breaks off (Unicode 15, 3.9, "substitution of maximal subparts"). */
+static struct sp_buf
+lossy(const char *text, size_t len)
+{
+	struct sp_buf out = {0};
+
+	for (size_t i = 0; i < len;) {
+		size_t need = utf8_need((uint8_t)text[i]), n = 1;
+
+		while (n < need && i + n < len &&
+		       utf8_goes_on((uint8_t)text[i], n, (uint8_t)text[i + n]))
+			n++;
+		if (n == need)
+			sp_buf_add(&out, text + i, n);
+		else
+			sp_buf_puts(&out, "\xef\xbf\xbd");
+		i += n;
+	}
+	return out;
+}
+
+static void
+check_decoded(
+    const struct sp_tokenizer *t, const uint32_t *ids, size_t count, const json_t *expected)
+{
+	struct sp_buf text;
+	char *raw;
+	size_t len;
+
+	ok(sp_tokenizer_decode(t, ids, count, 0, &raw, &len, &err));
+	text = lossy(raw, len);
+	assert_int_equal(text.len, json_string_length(expected));
+	if (text.len > 0)
+		assert_memory_equal(text.data, json_string_value(expected), text.len);
+	free(raw);
+	sp_buf_free(&text);
+}
+
+/* Calls check for each line of a vector file; returns how many there were. */
+static size_t
+each_line(const char *path, void (*check)(const struct sp_tokenizer *t, const json_t *line))
+{
+	struct sp_tokenizer *t;
+	FILE *file = fopen(path, "r");
+	char *line = NULL;
+	size_t cap = 0, n = 0;
+
+	assert_non_null(file);
+	ok(parse(fixture(), &t));
+	for (; getline(&line, &cap, file) > 0; n++) {
+		json_t *value = json_loads(line, JSON_ALLOW_NUL, NULL);
+
+		assert_non_null(value);
+		check(t, value);
+		json_decref(value);
+	}
+	free(line);
+	fclose(file);
+	sp_tokenizer_free(&t);
+	return n;
+}
+
+static uint32_t *
+list_of(const json_t *ids)
+{
+	uint32_t *list = calloc(json_array_size(ids) + 1, sizeof(*list));
+
+	for (size_t i = 0; i < json_array_size(ids); i++)
+		list[i] = (uint32_t)json_integer_value(json_array_get(ids, i));
+	return list;
+}
+
+static void
+check_encode_line(const struct sp_tokenizer *t, const json_t *line)
+{
+	const json_t *text = json_object_get(line, "text"), *ids = json_object_get(line, "ids");
+	uint32_t *expected = list_of(ids), *got;
+	size_t count;
+
+	ok(sp_tokenizer_encode(
+	    t, json_string_value(text), json_string_length(text), 1, &got, &count, &err));
+	if (count != json_array_size(ids) || memcmp(got, expected, count * sizeof(*got)) != 0) {
+		char *shown = json_dumps(text, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+
+		fail_msg("other ids for %s", shown);
+	}
+	check_decoded(t, got, count, json_object_get(line, "decoded"));
+	free(expected);
+	free(got);
+}
+
+static void
+test_encode(void **state)
+{
+	(void)state;
+	assert_int_equal(each_line("tests/vectors/tokenizer.jsonl", check_encode_line), 531);
+}
+
+static void
+check_decode_line(const struct sp_tokenizer *t, const json_t *line)
+{
+	const json_t *ids = json_object_get(line, "ids");
+	uint32_t *list = list_of(ids);
+
+	check_decoded(t, list, json_array_size(ids), json_object_get(line, "decoded"));
+	free(list);
+}
+
+static void
+test_decode(void **state)
+{
+	(void)state;
+	assert_int_equal(each_line("tests/vectors/tokenizer_decode.jsonl", check_decode_line), 413);
+}
+
+/* --- the interface ---------------------------------------------------------------------------- */
+
+static void
+test_special(void **state)
+{
+	const uint32_t ids[] = {1786, 35, 1787};
+	struct sp_tokenizer *t;
+	char *text;
+	size_t len;
+	uint32_t id = 0;
+
+	(void)state;
+	ok(parse(fixture(), &t));
+	assert_int_equal(sp_tokenizer_size(t), 1788);
+	assert_true(sp_tokenizer_id(t, "<|endoftext|>", &id));
+	assert_int_equal(id, 1785);
+	assert_false(sp_tokenizer_id(t, "<|endoftext", &id));
+	assert_true(sp_tokenizer_id(t, "\xc4\xa0the", &id)); /* the spelling of " the" */
+	ok(sp_tokenizer_decode(t, &id, 1, 0, &text, &len, &err));
+	assert_string_equal(text, " the");
+	free(text);
+	ok(sp_tokenizer_decode(t, ids, 3, 1, &text, &len, &err));
+	assert_int_equal(len, 1);
+	free(text);
+	ok(sp_tokenizer_decode(t, ids, 3, 0, &text, &len, &err));
+	assert_int_equal(len, strlen("<|im_start|>") + 1 + strlen("<|im_end|>"));
+	free(text);
+	ok(sp_tokenizer_decode(t, ids, 0, 0, &text, &len, &err));
+	assert_string_equal(text, "");
+	free(text);
+	sp_tokenizer_free(&t);
+}
+
+static void
+test_bad_input(void **state)
+{
+	static const char *const texts[] = {
+	    "\xff", "a\xc3", "\xed\xa0\x80", "\xc0\xaf", "\xf4\x90\x80\x80", "\xe2\x82", "x\x80"};
+	const uint32_t ids[] = {5, 1788};
+	struct sp_tokenizer *t;
+	uint32_t *out;
+	char *text;
+	size_t n;
+
+	(void)state;
+	ok(parse(fixture(), &t));
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		assert_int_equal(
+		    sp_tokenizer_encode(t, texts[i], strlen(texts[i]), 0, &out, &n, &err),
+		    SP_E_INVALID);
+		assert_null(out);
+	}
+	assert_int_equal(sp_tokenizer_decode(t, ids, 2, 0, &text, &n, &err), SP_E_INVALID);
+	assert_non_null(strstr(err.msg, "1788"));
+	sp_tokenizer_free(&t);
+}
+
+/* A megabyte without a place to split, which a quadratic merge would take hours for. */
+static void
+test_long_word(void **state)
+{
+	const size_t len = 1 << 20;
+	char *text = malloc(len), *back;
+	struct sp_tokenizer *t;
+	uint32_t *ids;
+	size_t count, back_len;
+
+	(void)state;
+	ok(parse(fixture(), &t));
+	for (size_t i = 0; i < len; i++)
+		text[i] = "erationsthe"[draw() % 11];
+	ok(sp_tokenizer_encode(t, text, len, 0, &ids, &count, &err));
+	assert_in_range(count, 1000, len - 1000);
+	ok(sp_tokenizer_decode(t, ids, count, 0, &back, &back_len, &err));
+	assert_int_equal(back_len, len);
+	assert_memory_equal(back, text, len);
+	free(back);
+	free(ids);
+	free(text);
+	sp_tokenizer_free(&t);
+}
+
+/* --- what of the file is read ------------------------------------------------------------------
+ */
+
+/* Sets the value at a path like "model.type" or "added_tokens.0.lstrip" to JSON text; NULL: takes
+ * it away. */
+static void
+change(json_t *root, const char *path, const char *to)
+{
+	char *copy = strdup(path), *part = copy, *dot;
+	json_t *value = to == NULL ? NULL : json_loads(to, JSON_DECODE_ANY, NULL);
+
+	assert_true(to == NULL || value != NULL);
+	for (; (dot = strchr(part, '.')) != NULL; part = dot + 1) {
+		*dot = '\0';
+		root = json_is_array(root) ? json_array_get(root, (size_t)atoi(part))
+					   : json_object_get(root, part);
+		assert_non_null(root);
+	}
+	if (to == NULL)
+		assert_int_equal(json_object_del(root, part), 0);
+	else if (json_is_array(root))
+		assert_int_equal(json_array_set_new(root, (size_t)atoi(part), value), 0);
+	else
+		assert_int_equal(json_object_set_new(root, part, value), 0);
+	free(copy);
+}
+
+#define SPLIT0 "pre_tokenizer.pretokenizers.0"
+
+static void
+test_refused(void **state)
+{
+	static const struct {
+		const char *path, *to;
+		enum sp_code code;
+		const char *says;
+	} cases[] = {
+	    {"version", "\"2.0\"", SP_E_UNSUPPORTED, "version"},
+	    {"truncation", "{\"max_length\": 4}", SP_E_UNSUPPORTED, "truncation"},
+	    {"padding", "{}", SP_E_UNSUPPORTED, "padding"},
+	    {"surprise", "1", SP_E_UNSUPPORTED, "surprise"},
+	    {"", "1", SP_E_UNSUPPORTED, "not a field"},
+	    {"normalizer.type", "\"NFKC\"", SP_E_UNSUPPORTED, "normalizer.type"},
+	    {"normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Lowercase\"}]}",
+		SP_E_UNSUPPORTED, "normalizers[0].type"},
+	    {"pre_tokenizer", "null", SP_E_UNSUPPORTED, "pre_tokenizer"},
+	    {"pre_tokenizer", "{\"type\":\"Metaspace\"}", SP_E_UNSUPPORTED, "pre_tokenizer"},
+	    {SPLIT0 ".behavior", "\"Removed\"", SP_E_UNSUPPORTED, "pretokenizers[0].behavior"},
+	    {SPLIT0 ".invert", "true", SP_E_UNSUPPORTED, "pretokenizers[0].invert"},
+	    {SPLIT0 ".pattern", "{\"String\": \" \"}", SP_E_UNSUPPORTED, "[0].pattern"},
+	    {SPLIT0 ".pattern.Regex", "\"(\"", SP_E_UNSUPPORTED, "[0]"},
+	    {SPLIT0 ".pattern.Regex", "\"\\\\w+\"", SP_E_UNSUPPORTED, "escape"},
+	    {SPLIT0 ".type", "\"Digits\"", SP_E_UNSUPPORTED, "pretokenizers[0].type"},
+	    {"pre_tokenizer.pretokenizers.1.add_prefix_space", "true", SP_E_UNSUPPORTED,
+		"pretokenizers[1].add_prefix_space"},
+	    {"post_processor.type", "\"BertProcessing\"", SP_E_UNSUPPORTED, "post_processor.type"},
+	    {"post_processor.single", "[]", SP_E_UNSUPPORTED, "post_processor.single"},
+	    {"post_processor.single.0", "{\"SpecialToken\":{\"id\":\"<s>\"}}", SP_E_INVALID,
+		"post_processor.single[0]"},
+	    {"decoder.type", "\"WordPiece\"", SP_E_UNSUPPORTED, "decoder.type"},
+	    {"decoder", "null", SP_E_UNSUPPORTED, "decoder"},
+	    {"added_tokens.1.lstrip", "true", SP_E_UNSUPPORTED, "added_tokens[1].lstrip"},
+	    {"added_tokens.1.rstrip", "true", SP_E_UNSUPPORTED, "added_tokens[1].rstrip"},
+	    {"added_tokens.1.single_word", "true", SP_E_UNSUPPORTED, "added_tokens[1].single_wo"},
+	    {"added_tokens.1.special", "7", SP_E_INVALID, "added_tokens[1].special"},
+	    {"added_tokens.1.id", "1790", SP_E_INVALID, "added_tokens[1].id is not 1786"},
+	    {"added_tokens.1.content", "\"\"", SP_E_INVALID, "added_tokens[1].content"},
+	    {"added_tokens.1.content", "\"<|endoftext|>\"", SP_E_INVALID, "twice"},
+	    {"added_tokens", "{}", SP_E_INVALID, "added_tokens"},
+	    {"model.type", "\"Unigram\"", SP_E_UNSUPPORTED, "model.type"},
+	    {"model.dropout", "0.1", SP_E_UNSUPPORTED, "model.dropout"},
+	    {"model.byte_fallback", "true", SP_E_UNSUPPORTED, "model.byte_fallback"},
+	    {"model.end_of_word_suffix", "\"</w>\"", SP_E_UNSUPPORTED, "end_of_word_suffix"},
+	    {"model.cache", "1", SP_E_UNSUPPORTED, "model.cache"},
+	    {"model.vocab.a", "-1", SP_E_INVALID, "model.vocab"},
+	    {"model.vocab.a", "3", SP_E_INVALID, "the id 3"},
+	    {"model.vocab.a", "99999999", SP_E_INVALID, "model.vocab"},
+	    {"model.merges.0", "\"e r r\"", SP_E_INVALID, "model.merges[0]"},
+	    {"model.merges.0", "[\"e\"]", SP_E_INVALID, "model.merges[0]"},
+	    {"model.merges.0", "[\"\", \"er\"]", SP_E_INVALID, "model.merges[0]"},
+	    {"model.merges.0", "[\"q\", \"q\"]", SP_E_INVALID, "not in the vocabulary"},
+	    {"model.merges.1", "[\"e\", \"r\"]", SP_E_INVALID, "same pair"},
+	    {"model.merges", "{}", SP_E_INVALID, "merges"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct sp_tokenizer *t;
+		json_t *root = fixture();
+		enum sp_code code;
+
+		change(root, cases[i].path, cases[i].to);
+		code = parse(root, &t);
+		if (code != cases[i].code)
+			fail_msg(
+			    "%s = %s: %s", cases[i].path, cases[i].to, code ? err.msg : "accepted");
+		assert_null(t);
+		if (strstr(err.msg, cases[i].says) == NULL ||
+		    strstr(err.msg, "tokenizer.json") == NULL)
+			fail_msg("%s = %s: says %s", cases[i].path, cases[i].to, err.msg);
+	}
+}
+
+static void
+test_missing_byte(void **state)
+{
+	struct sp_tokenizer *t;
+	json_t *root = fixture();
+
+	(void)state;
+	change(root, "model.vocab.a", NULL);
+	change(root, "model.vocab.aa", "64");
+	assert_int_equal(parse(root, &t), SP_E_UNSUPPORTED);
+	assert_non_null(strstr(err.msg, "lacks the byte 61"));
+}
+
+static void
+test_cut_off(void **state)
+{
+	json_t *root = fixture();
+	char *text = json_dumps(root, JSON_COMPACT);
+	size_t len = strlen(text);
+	struct sp_tokenizer *t;
+
+	(void)state;
+	for (size_t cut = 0; cut < len; cut += 1 + cut / 16)
+		assert_int_not_equal(sp_tokenizer_parse((uint8_t *)text, cut, &t, &err), SP_OK);
+	free(text);
+	json_decref(root);
+}
+
+static void
+test_template(void **state)
+{
+	struct sp_tokenizer *t;
+	json_t *root = fixture();
+
+	(void)state;
+	change(root, "post_processor",
+	    "{\"type\": \"Sequence\", \"processors\": [{\"type\": \"ByteLevel\"},"
+	    "{\"type\": \"TemplateProcessing\", \"pair\": [], \"single\": ["
+	    "{\"SpecialToken\": {\"id\": \"B\", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"A\"}},"
+	    "{\"SpecialToken\": {\"id\": \"E\", \"type_id\": 0}}],"
+	    "\"special_tokens\": {\"B\": {\"id\": \"B\", \"ids\": [1786], \"tokens\": [\"x\"]},"
+	    "\"E\": {\"id\": \"E\", \"ids\": [1787, 1785], \"tokens\": [\"y\", \"z\"]}}}]}");
+	ok(parse(root, &t));
+	check_ids(t, "", 1, "1786 1787 1785");
+	check_ids(t, "", 0, "");
+	check_ids(t, "<|im_end|>", 1, "1786 1787 1787 1785");
+	sp_tokenizer_free(&t);
+	root = fixture();
+	change(root, "post_processor", "null");
+	ok(parse(root, &t));
+	check_ids(t, "<|im_end|>", 1, "1787");
+	sp_tokenizer_free(&t);
+}
+
+/* A token that no merge makes: only ignore_merges finds it, and only as a whole word. */
+static void
+test_ignore_merges(void **state)
+{
+	struct sp_tokenizer *plain, *whole;
+	char *ids;
+
+	(void)state;
+	for (int ignore = 0; ignore < 2; ignore++) {
+		json_t *root = fixture();
+
+		change(root, "model.vocab.\xc4\xa0zqxj", "1785");
+		for (int i = 0; i < 3; i++) {
+			char path[32], id[8];
+
+			snprintf(path, sizeof(path), "added_tokens.%d.id", i);
+			snprintf(id, sizeof(id), "%d", 1786 + i);
+			change(root, path, id);
+		}
+		change(root, "model.ignore_merges", ignore ? "true" : "false");
+		ok(parse(root, ignore ? &whole : &plain));
+	}
+	check_ids(whole, " zqxj", 0, "1785");
+	ids = ids_of(plain, " zqxj", 0);
+	assert_null(strstr(ids, "1785"));
+	check_ids(whole, "zqxj", 0, ids + strcspn(ids, " ") + 1);
+	free(ids);
+	ids = ids_of(plain, " the capital\n", 0);
+	check_ids(whole, " the capital\n", 0, ids);
+	free(ids);
+	sp_tokenizer_free(&plain);
+	sp_tokenizer_free(&whole);
+}
+
+/* The longest added token wins, at the leftmost place; a normalized one is found in NFC. */
+static void
+test_added(void **state)
+{
+	struct sp_tokenizer *t;
+	json_t *root = fixture();
+	char *ids;
+
+	(void)state;
+	change(root, "added_tokens",
+	    "[{\"id\": 1785, \"content\": \"@#\", \"special\": true},"
+	    "{\"id\": 1786, \"content\": \"@#%&\"}, {\"id\": 1787, \"content\": \"#%&*~\"},"
+	    "{\"id\": 1788, \"content\": \"e\\u0301\", \"normalized\": true},"
+	    "{\"id\": 1789, \"content\": \"o\\u0308\", \"normalized\": false}]");
+	ok(parse(root, &t));
+	check_ids(t, "@#@#%&@#%@#%&*~", 0, "1785 1786 1785 4 1786 9 93");
+	check_ids(t, "\xc3\xa9", 0, "1788");
+	check_ids(t, "e\xcc\x81", 0, "1788");
+	check_ids(t, "o\xcc\x88", 0, "1789");
+	ids = ids_of(t, "\xc3\xb6", 0);
+	assert_string_not_equal(ids, "1789");
+	free(ids);
+	sp_tokenizer_free(&t);
+}
+
+/* GPT-2's own splits: ByteLevel alone; merges in the older spelling. */
+static void
+test_byte_level(void **state)
+{
+	struct sp_tokenizer *t, *old;
+	json_t *root = fixture(), *merges;
+	char *ids, *others;
+
+	(void)state;
+	change(root, "pre_tokenizer", "{\"type\": \"ByteLevel\", \"add_prefix_space\": false}");
+	ok(parse(json_deep_copy(root), &t));
+	merges = json_object_get(json_object_get(root, "model"), "merges");
+	for (size_t i = 0; i < json_array_size(merges); i++) {
+		const json_t *pair = json_array_get(merges, i);
+
+		json_array_set_new(merges, i,
+		    json_sprintf("%s %s", json_string_value(json_array_get(pair, 0)),
+			json_string_value(json_array_get(pair, 1))));
+	}
+	ok(parse(root, &old));
+	ids = ids_of(t, "The capital of France isn't 1234.\n", 0);
+	others = ids_of(old, "The capital of France isn't 1234.\n", 0);
+	assert_string_equal(ids, others);
+	assert_true(strlen(ids) > 20);
+	free(ids);
+	free(others);
+	sp_tokenizer_free(&t);
+	sp_tokenizer_free(&old);
+}
+
+/* --- parts ------------------------------------------------------------------------------------ */
+
+/* The definition: look for the best pair, merge it, again. */
+static size_t
+plain_merge(const struct sp_bpe_merge *merges, size_t n, uint32_t *ids, size_t count)
+{
+	for (;;) {
+		size_t best = n, at = 0;
+
+		for (size_t i = 0; i + 1 < count; i++) {
+			for (size_t m = 0; m < best; m++) {
+				if (merges[m].left == ids[i] && merges[m].right == ids[i + 1]) {
+					best = m;
+					at = i;
+				}
+			}
+		}
+		if (best == n)
+			return count;
+		ids[at] = merges[best].id;
+		memmove(ids + at + 1, ids + at + 2, (count - at - 2) * sizeof(*ids));
+		count--;
+	}
+}
+
+static void
+test_merges(void **state)
+{
+	(void)state;
+	for (int round = 0; round < 200; round++) {
+		struct sp_bpe_merge merges[40];
+		struct sp_bpe_work work = {0};
+		struct sp_bpe *bpe;
+		size_t n = 0;
+		uint32_t letters = 2 + (uint32_t)(draw() % 3), next = letters;
+
+		while (n < 40) { /* a pair of what is there becomes a new id */
+			struct sp_bpe_merge m = {
+			    (uint32_t)(draw() % next), (uint32_t)(draw() % next), next};
+			size_t k = 0;
+
+			while (k < n && (merges[k].left != m.left || merges[k].right != m.right))
+				k++;
+			if (k == n) {
+				merges[n++] = m;
+				next++;
+			}
+		}
+		ok(sp_bpe_new(merges, n, next, &bpe, &err));
+		for (int word = 0; word < 20; word++) {
+			uint32_t ids[200], expected[200];
+			size_t count = draw() % 200, left = count;
+
+			for (size_t i = 0; i < count; i++)
+				ids[i] = expected[i] = (uint32_t)(draw() % letters);
+			left = plain_merge(merges, n, expected, count);
+			ok(sp_bpe_run(bpe, &work, ids, &count, &err));
+			assert_int_equal(count, left);
+			assert_memory_equal(ids, expected, count * sizeof(*ids));
+		}
+		sp_bpe_work_free(&work);
+		sp_bpe_free(&bpe);
+	}
+}
+
+/* utf8proc's own NFC, which sorts marks in quadratic time but rightly. */
+static void
+test_nfc(void **state)
+{
+	static const int32_t marks[] = {0x300, 0x301, 0x308, 0x316, 0x323, 0x327, 0x31b, 0x345,
+	    0x5b0, 0x64b, 0x3099, 'a', 'e', 'o', 0xe9, 0x1100, 0x1161, 0x11a8, 0xac00, 0x4f60,
+	    0xf900, 0x1f600, 0x2126, 0x958, ' '};
+
+	(void)state;
+	for (int round = 0; round < 3000; round++) {
+		uint8_t text[256];
+		utf8proc_uint8_t *expected;
+		size_t len = 0, points = 1 + draw() % 40, out_len;
+		char *out;
+
+		for (size_t i = 0; i < points; i++)
+			len += (size_t)utf8proc_encode_char(
+			    marks[draw() % (sizeof(marks) / sizeof(marks[0]))], text + len);
+		text[len] = '\0';
+		expected = utf8proc_NFC(text);
+		ok(sp_nfc_normalize((char *)text, len, &out, &out_len, &err));
+		assert_string_equal(out == NULL ? (char *)text : out, (char *)expected);
+		assert_true(out == NULL || out_len == strlen(out));
+		free(out);
+		free(expected);
+	}
+}
+
+static void
+test_nfc_long(void **state)
+{
+	const size_t marks = 1 << 19;
+	char *text = malloc(2 * marks), *out;
+	size_t len;
+
+	(void)state;
+	for (size_t i = 0; i < marks; i++) /* classes 230 and 220 by turns */
+		memcpy(text + 2 * i, i % 2 ? "\xcc\x96" : "\xcc\x81", 2);
+	ok(sp_nfc_normalize(text, 2 * marks, &out, &len, &err));
+	assert_int_equal(len, 2 * marks);
+	for (size_t i = 0; i < marks; i++)
+		assert_memory_equal(out + 2 * i, i < marks / 2 ? "\xcc\x96" : "\xcc\x81", 2);
+	free(out);
+	free(text);
+}
+
+static void
+test_pattern(void **state)
+{
+	static const char *const refused[] = {"\\w", "\\h", "\\b", "\\x41", "[\\S]", "[[:alpha:]]",
+	    "[a&&b]", "[]a]", "[a", "(?<n>a)", "(a)", "(?x: a)", "a{,3}", "a{2}+", "^a", "a$",
+	    "\\p{^L}", "\\pL", "\\p{Nonsense}", "a**", "\\"};
+	static const struct {
+		const char *pattern, *text;
+		size_t start, end;
+	} cases[] = {
+	    {"\\s+", "a\xe1\xa0\x8e\t\n", 4, 6}, /* U+180E is no white space */
+	    {"[^\\s]+", " \xc2\x85\xe1\xa0\x8e.", 3, 7},
+	    {"\\S", "\xe2\x80\xa8\xe3\x80\x80z", 6, 7},
+	    {"\\p{N}{1,3}", "a12345", 1, 4},
+	    {"(?i:'s|'t)", "it'S", 2, 4},
+	    {"x", "abc", 4, 4},
+	    {"b*", "abc", 0, 0},
+	    {"\\[\\]\\{", "a[]{", 1, 4},
+	};
+	struct sp_pattern_work *work;
+	struct sp_pattern *pattern;
+	size_t start, end;
+
+	(void)state;
+	ok(sp_pattern_work_new(&work, &err));
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		if (sp_pattern_compile(refused[i], &pattern, &err) != SP_E_UNSUPPORTED)
+			fail_msg("%s: not refused", refused[i]);
+		assert_null(pattern);
+	}
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const char *text = cases[i].text;
+
+		ok(sp_pattern_compile(cases[i].pattern, &pattern, &err));
+		ok(sp_pattern_find(pattern, work, text, strlen(text), 0, &start, &end, &err));
+		if (start != cases[i].start || end != cases[i].end)
+			fail_msg("%s: %zu to %zu", cases[i].pattern, start, end);
+		sp_pattern_free(&pattern);
+	}
+	sp_pattern_work_free(&work);
+}
+
+/* A pattern that backtracks without end gives up instead. */
+static void
+test_pattern_endless(void **state)
+{
+	struct sp_pattern_work *work;
+	struct sp_pattern *pattern;
+	size_t start, end;
+
+	(void)state;
+	ok(sp_pattern_work_new(&work, &err));
+	ok(sp_pattern_compile("(?:a|aa)+(?:a|aa)+(?:a|aa)+[bd]", &pattern, &err));
+	assert_int_equal(sp_pattern_find(pattern, work, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac",
+			     41, 0, &start, &end, &err),
+	    SP_E_LIMIT);
+	sp_pattern_free(&pattern);
+	sp_pattern_work_free(&work);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_encode),
+	    cmocka_unit_test(test_decode),
+	    cmocka_unit_test(test_special),
+	    cmocka_unit_test(test_bad_input),
+	    cmocka_unit_test(test_long_word),
+	    cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_missing_byte),
+	    cmocka_unit_test(test_cut_off),
+	    cmocka_unit_test(test_template),
+	    cmocka_unit_test(test_ignore_merges),
+	    cmocka_unit_test(test_added),
+	    cmocka_unit_test(test_byte_level),
+	    cmocka_unit_test(test_merges),
+	    cmocka_unit_test(test_nfc),
+	    cmocka_unit_test(test_nfc_long),
+	    cmocka_unit_test(test_pattern),
+	    cmocka_unit_test(test_pattern_endless),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
