@@ -23,7 +23,7 @@ PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libzmq3-dev libpro
 	libjansson-dev libpcre2-dev libutf8proc-dev libisal-dev libseccomp-dev libconfig-dev \
 	libsqlite3-dev zlib1g-dev \
 	libcmocka-dev clang-format cppcheck \
-	bubblewrap python3
+	bubblewrap python3 jq curl gnutls-bin ca-certificates
 
 PKGS := libzmq libprotobuf-c libuv libsodium gnutls libcurl libmicrohttpd jansson libpcre2-8 \
 	libutf8proc libisal libseccomp libconfig sqlite3 zlib
@@ -67,10 +67,12 @@ $(B)/lib/$(1).a: $(call objs,$(addprefix lib/$(1)/,$(2))) $(3)
 	$$(Q)rm -f $$@ && $(AR) rcsD $$@ $$^
 endef
 
-# $(call program,NAME,DIR,sources,libs it may use,pkg-config names)
+# $(call program,NAME,DIR,sources,libs it may use,pkg-config names): a program, installed when a
+# daemon's module.mk names it. Flags of one program: `$(B)/bin/NAME: private LDFLAGS_ALL += …`;
+# without `private` they would reach what it is made of.
 define program
 ALL += $(B)/bin/$(1)
-INSTALL += $(if $(filter daemons/%,$(2)),$(1))
+INSTALL += $(if $(filter daemons/%,$(lastword $(MAKEFILE_LIST))),$(1))
 OBJS += $(call objs,$(addprefix $(2)/,$(3)))
 $(B)/bin/$(1): $(call objs,$(addprefix $(2)/,$(3))) $(patsubst %,$(B)/lib/%.a,$(4)) $(B)/flags
 	@mkdir -p $$(@D); echo "  LINK    $(1)"
@@ -90,6 +92,9 @@ endef
 BASE := lib/base/err lib/base/hash lib/base/buf lib/base/file lib/base/path lib/base/time \
 	lib/base/log lib/base/json
 
+# what scripts learn of the build
+RUN_ENV = B=$(B) BIN=$(abspath $(B))/bin
+
 # --- targets -------------------------------------------------------------------------------------
 all: deps-present ## build every program (default)
 	+$(Q)$(SUBMAKE) programs
@@ -107,11 +112,11 @@ deps-present:
 
 test: deps-present ## unit tests, then integration and end-to-end tests
 	+$(Q)$(SUBMAKE) programs units
-	$(Q)B=$(B) tests/run.sh $(UNIT) $(wildcard tests/integration/*.sh tests/e2e/*.sh)
+	$(Q)$(RUN_ENV) tests/run.sh $(UNIT) $(wildcard tests/integration/*.sh tests/e2e/*.sh)
 
 test-unit: deps-present ## unit tests alone
 	+$(Q)$(SUBMAKE) units
-	$(Q)B=$(B) tests/run.sh $(UNIT)
+	$(Q)$(RUN_ENV) tests/run.sh $(UNIT)
 
 san: deps-present ## unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	+$(Q)$(SUBMAKE) SAN=1 B=$(SAN_B) test-unit
@@ -121,10 +126,10 @@ check: deps-present ## format, static analysis, headers that compile alone, size
 	@echo "check: all passed"
 
 demo: all ## both sides on this machine: a model goes the whole way
-	$(Q)B=$(B) tests/e2e/demo.sh
+	$(Q)$(RUN_ENV) tests/e2e/demo.sh
 
 peers: all ## against the real peers: Python and the network are needed
-	$(Q)B=$(B) tests/peers/run.sh
+	$(Q)$(RUN_ENV) tests/peers/run.sh
 
 install: all ## install under $(DESTDIR)$(PREFIX)
 	$(Q)for p in $(INSTALL); do \
