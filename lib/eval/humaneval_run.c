@@ -14,25 +14,29 @@ struct draft {
 	struct sp_err err; /* code is SP_OK as long as decoding went well */
 };
 
-/* sp_greedy.stop: decodes what is new and looks for a stop string. */
+/* sp_greedy.stop: decodes what is new and looks for a stop string. A vocabulary may be padded with
+ * ids that no token has; they are no text, as for Hugging Face's decoder. */
 static int
 draft_stop(void *arg, const uint32_t *ids, size_t count)
 {
 	struct draft *draft = arg;
 	size_t before = draft->text.len, from, len;
-	char *bytes;
 
-	if (draft->err.code != SP_OK)
-		return 1;
-	if (sp_tokenizer_decode(draft->tokenizer, ids + draft->decoded, count - draft->decoded, 1,
-		&bytes, &len, &draft->err) != SP_OK)
-		return 1;
-	sp_buf_add(&draft->text, bytes, len);
-	free(bytes);
-	draft->decoded = count;
+	for (; draft->decoded < count && draft->err.code == SP_OK; draft->decoded++) {
+		enum sp_code code;
+		char *bytes;
+
+		code = sp_tokenizer_decode(
+		    draft->tokenizer, ids + draft->decoded, 1, 1, &bytes, &len, &draft->err);
+		if (code == SP_OK) {
+			sp_buf_add(&draft->text, bytes, len);
+			free(bytes);
+		} else if (code == SP_E_INVALID)
+			draft->err.code = SP_OK;
+	}
 	from = before < SP_HUMANEVAL_STOP_MAX ? 0 : before - SP_HUMANEVAL_STOP_MAX;
-	return sp_humaneval_stop((const char *)draft->text.data, draft->text.len, from) !=
-	       draft->text.len;
+	return draft->err.code != SP_OK || sp_humaneval_stop((const char *)draft->text.data,
+					       draft->text.len, from) != draft->text.len;
 }
 
 static enum sp_code

@@ -5,7 +5,8 @@ EVAL_PURE := lib/eval/csv lib/eval/gate lib/eval/mmlu lib/eval/humaneval lib/eva
 EVAL_SANDBOX := lib/eval/sandbox lib/eval/sandbox_py lib/eval/sandbox_filter
 EVAL_ENGINE := lib/engine/pool lib/engine/kernels lib/engine/attention lib/engine/layer \
 	lib/engine/weights lib/engine/forward lib/model/dtype lib/model/safetensors \
-	lib/model/config lib/model/tokenizer
+	lib/model/config lib/model/nfc lib/model/pattern lib/model/bpe lib/model/tokenizer_parse \
+	lib/model/tokenizer
 $(eval $(call unit,eval,$(BASE) lib/store/tree $(addprefix lib/eval/,csv gate mmlu humaneval verdict),gnutls jansson zlib))
 $(eval $(call unit,eval_gate,$(BASE) lib/store/tree $(EVAL_PURE),gnutls jansson zlib))
 $(eval $(call unit,eval_sandbox,$(BASE) lib/eval/verdict $(EVAL_SANDBOX),gnutls jansson libseccomp))
