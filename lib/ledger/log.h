@@ -19,7 +19,7 @@ struct sp_log_report {
 	char origin[256];
 	uint64_t size;	    /* of the checkpoint */
 	uint64_t entries;   /* that were looked at */
-	uint64_t unsigned_; /* of those, behind the checkpoint: committed, but not yet signed for */
+	uint64_t uncovered; /* of those, behind the checkpoint: committed, but not yet signed for */
 	uint8_t root[SP_DIGEST_LEN];
 	uint64_t jobs;
 };

@@ -40,4 +40,7 @@ enum sp_code sp_replay_entry(
 const struct sp_replay_job *sp_replay_find(const struct sp_replay *replay, const char *id);
 void sp_replay_free(struct sp_replay *replay);
 
+/* A version as entries spell it: decimal, 1 to 10^18 - 1; 0 when it is anything else. */
+uint64_t sp_replay_version(const char *text);
+
 #endif

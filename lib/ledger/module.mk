@@ -1,0 +1,8 @@
+LEDGER := lib/ledger/merkle lib/ledger/note lib/ledger/jobs lib/ledger/entry lib/ledger/replay \
+	lib/ledger/log lib/ledger/tiles lib/bus/wire proto/audit
+LEDGER_DB := $(LEDGER) lib/ledger/db lib/ledger/table lib/ledger/ledger lib/ledger/change \
+	lib/bus/outcome lib/release/candidate proto/bus
+
+$(eval $(call lib,ledger,merkle note jobs entry replay log tiles db table ledger change))
+$(eval $(call unit,ledger,$(LEDGER) $(BASE),libsodium gnutls jansson libprotobuf-c))
+$(eval $(call unit,ledger_db,$(LEDGER_DB) $(BASE),sqlite3 libsodium gnutls jansson libprotobuf-c))
