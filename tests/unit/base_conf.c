@@ -92,6 +92,7 @@ test_defaults(void **state)
 	struct sp_err err;
 
 	(void)state;
+	assert_string_equal(sp_conf_root(conf), "");
 	assert_null(sp_conf_string(conf, "side"));
 	assert_string_equal(sp_conf_string(conf, "fetcherd.endpoint"), "https://hub");
 	assert_int_equal(sp_conf_int(conf, "fetcherd.parallel"), 4);
@@ -138,6 +139,7 @@ test_values(void **state)
 	struct sp_err err;
 
 	(void)state;
+	assert_string_equal(sp_conf_root(conf), "/run/demo");
 	assert_string_equal(sp_conf_string(conf, "side"), "enclave");
 	assert_string_equal(sp_conf_string(conf, "fetcherd.endpoint"), "http://127.0.0.1:1");
 	assert_int_equal(sp_conf_int(conf, "fetcherd.parallel"), 64);
