@@ -247,7 +247,7 @@ search_group(const struct sp_layer_env *env, const struct sp_layer *layer,
 
 	for (size_t i = 0; i < which->count; i++)
 		linears[i] = linear_of(layer, which->first + (unsigned)i);
-	which->in = linears[0]->in;
+	which->in = linear_of(layer, which->first)->in;
 	if ((rc = floats(&x_mean, 1, which->in, err)) ||
 	    (rc = floats(&w_mean, 1, which->in, err)) ||
 	    (rc = floats(&which->scales, 1, which->in, err)))
