@@ -144,10 +144,9 @@ check_verdict(const struct sp_statement *s, struct sp_err *err)
 	return SP_OK;
 }
 
-/* One attestation for itself: signed by its role, and of its stage's form. */
-static enum sp_code
-check_stage(const struct sp_trust *trust, enum sp_chain_stage stage, const struct sp_dsse *dsse,
-    struct sp_statement *out, struct sp_err *err)
+enum sp_code
+sp_chain_stage_check(const struct sp_trust *trust, enum sp_chain_stage stage,
+    const struct sp_dsse *dsse, struct sp_statement *out, struct sp_err *err)
 {
 	const struct sp_pubkey *signers[PEOPLE_MAX];
 	const char *build_type;
@@ -220,7 +219,7 @@ sp_chain_evidence(const struct sp_trust *trust, const struct sp_candidate *candi
 		return code;
 	for (i = 0; i < count; i++) {
 		*check = stages[i].word;
-		code = check_stage(
+		code = sp_chain_stage_check(
 		    trust, (enum sp_chain_stage)i, &attestations[i], &statements[i], &inner);
 		if (code != SP_OK) {
 			sp_err_set(err, code, "%s attestation: %s", stages[i].word, inner.msg);

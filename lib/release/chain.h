@@ -4,6 +4,7 @@
 #define SP_CHAIN_H
 
 #include "release/candidate.h"
+#include "release/statement.h"
 #include "release/trust.h"
 
 /* What each attestation of a kind of candidate must be, in this order. */
@@ -14,6 +15,11 @@ size_t sp_chain_stage_count(const char *kind);
 /* "fetch", "quantize", "gate": the name of the check, and of the role that signs it. */
 const char *sp_chain_stage_word(enum sp_chain_stage stage);
 enum sp_role sp_chain_stage_role(enum sp_chain_stage stage);
+
+/* One attestation for itself: signed by its role, of its stage's form, and a gate's verdict PASSED.
+ * out: zero-initialised; what it holds afterwards is cleared by the caller, on failure too. */
+enum sp_code sp_chain_stage_check(const struct sp_trust *trust, enum sp_chain_stage stage,
+    const struct sp_dsse *dsse, struct sp_statement *out, struct sp_err *err) SP_MUST_USE;
 
 /*
  * As sp_release_check_chain. digests: SHA-256 of each attestation's envelope. out and check must be
