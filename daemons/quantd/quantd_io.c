@@ -9,8 +9,12 @@
 #include "quantd.h"
 #include "store/tree.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #define SERVICE "quantd"
 
@@ -164,6 +168,21 @@ quantize(const struct sp_conf *conf, const struct inputs *inputs, const char *so
 	return code;
 }
 
+/* One process at a time in a directory of work: one that is being killed may not be gone yet.
+ * Closing *fd, or the end of the process, lets go. */
+static enum sp_code
+lock(const char *dir, int *fd, struct sp_err *err)
+{
+	*fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (*fd < 0)
+		return sp_err_errno(err, "%s", dir);
+	while (flock(*fd, LOCK_EX) != 0) {
+		if (errno != EINTR)
+			return sp_err_errno(err, "%s", dir);
+	}
+	return SP_OK;
+}
+
 /* Puts the checkpoint and the report where the daemon finds them. */
 static enum sp_code
 keep(const struct sp_conf *conf, const char *dir, json_t *report, struct sp_outcome *outcome,
@@ -204,6 +223,7 @@ quantd_work(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_l
 	struct inputs inputs;
 	json_t *report = NULL;
 	enum sp_code code;
+	int locked = -1;
 
 	if ((code = inputs_read(conf, task, &inputs, err)))
 		return code;
@@ -214,13 +234,16 @@ quantd_work(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_l
 	source = sp_xasprintf("%s/source", work);
 	layers = sp_xasprintf("%s/layers", work);
 	out = sp_xasprintf("%s/out", work);
-	if ((code = take_source(conf, &inputs.source, source, lease, err)) ||
+	if ((code = lock(work, &locked, err)) ||
+	    (code = take_source(conf, &inputs.source, source, lease, err)) ||
 	    (code = quantize(conf, &inputs, source, layers, out, lease, &report, err)) ||
 	    (code = keep(conf, out, report, outcome, err)))
 		goto out;
 	sp_outcome_detail(outcome, "calibration", "%s", inputs.calibration_digest.s);
 	sp_outcome_detail(outcome, "started", "%s", started.s);
 out:
+	if (locked >= 0)
+		close(locked);
 	json_decref(report);
 	inputs_clear(&inputs);
 	free(work);
