@@ -1,0 +1,177 @@
+/* fetcherd_step.c -- what may be fetched, the journal, the statement: no file, socket or clock. */
+#include "base/buf.h"
+#include "base/version.h"
+#include "fetcherd.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* Formats whose readers run what they find, and code itself. */
+static const char *const refused[] = {
+    ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".py", ".pyc", ".so"};
+
+static int
+ends_in(const char *path, const char *suffix)
+{
+	size_t len = strlen(path), n = strlen(suffix);
+
+	return len >= n && strcasecmp(path + len - n, suffix) == 0;
+}
+
+static enum sp_code
+check_file(const struct sp_answer_file *file, struct sp_err *err)
+{
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+		if (ends_in(file->path, refused[i]))
+			return sp_err_set(err, SP_E_UNSUPPORTED,
+			    "\"%s\": files of the kind *%s can run code when they are loaded and "
+			    "are not taken in: choose a repository with safetensors alone",
+			    file->path, refused[i]);
+	if (file->size > FETCHERD_FILE_MAX)
+		return sp_err_set(err, SP_E_LIMIT, "\"%s\" has %llu bytes, at most %llu are taken",
+		    file->path, (unsigned long long)file->size,
+		    (unsigned long long)FETCHERD_FILE_MAX);
+	return SP_OK;
+}
+
+/* A tree of the same paths tells whether any two clash before a byte is fetched. */
+static enum sp_code
+check_clashes(const struct sp_answer_tree *listing, struct sp_err *err)
+{
+	struct sp_tree tree = {0};
+	struct sp_hex any = sp_sha256_hex("", 0);
+	enum sp_code code = SP_OK;
+	uint8_t *data = NULL;
+	size_t len;
+
+	for (size_t i = 0; code == SP_OK && i < listing->count; i++)
+		code = sp_tree_add(
+		    &tree, listing->files[i].path, listing->files[i].size, any.s, 0, err);
+	if (code == SP_OK)
+		code = sp_tree_format(&tree, &data, &len, err);
+	free(data);
+	sp_tree_clear(&tree);
+	return code;
+}
+
+enum sp_code
+fetcherd_check_files(const struct sp_answer_tree *listing, struct sp_err *err)
+{
+	enum sp_code code = SP_OK;
+
+	if (listing->count == 0)
+		return sp_err_set(err, SP_E_INVALID, "the repository has no files");
+	for (size_t i = 0; code == SP_OK && i < listing->count; i++)
+		code = check_file(&listing->files[i], err);
+	if (code == SP_OK && listing->bytes > FETCHERD_TOTAL_MAX)
+		code = sp_err_set(err, SP_E_LIMIT,
+		    "the repository has %llu bytes, at most %llu are taken",
+		    (unsigned long long)listing->bytes, (unsigned long long)FETCHERD_TOTAL_MAX);
+	return code == SP_OK ? check_clashes(listing, err) : code;
+}
+
+struct sp_hex
+fetcherd_work_key(const char *repo, const char *commit)
+{
+	struct sp_buf buf = {0};
+	struct sp_hex key;
+
+	sp_buf_printf(&buf, "fetch hf:%s@%s", repo, commit);
+	key = sp_sha256_hex(buf.data, buf.len);
+	sp_buf_free(&buf);
+	return key;
+}
+
+/* --- journal ------------------------------------------------------------------------------------
+ */
+
+#define OID_LEN 40
+#define LINE_LEN (OID_LEN + 1 + SP_HEX_LEN) /* without '\n' */
+
+static int
+parse_line(const uint8_t *line, size_t len, struct fetcherd_known *out)
+{
+	if (len != LINE_LEN || line[OID_LEN] != ' ')
+		return 0;
+	memcpy(out->oid.s, line, OID_LEN);
+	out->oid.s[OID_LEN] = '\0';
+	memcpy(out->sha256.s, line + OID_LEN + 1, SP_HEX_LEN);
+	out->sha256.s[SP_HEX_LEN] = '\0';
+	return sp_source_is_commit(out->oid.s) && sp_hex_is_digest(out->sha256.s);
+}
+
+static int
+by_oid(const void *a, const void *b)
+{
+	return strcmp(
+	    ((const struct fetcherd_known *)a)->oid.s, ((const struct fetcherd_known *)b)->oid.s);
+}
+
+void
+fetcherd_journal_parse(const uint8_t *data, size_t len, struct fetcherd_journal *out)
+{
+	const uint8_t *p = data, *end = data + len, *eol;
+	struct fetcherd_known known;
+
+	memset(out, 0, sizeof(*out));
+	for (; p < end && (eol = memchr(p, '\n', (size_t)(end - p))) != NULL; p = eol + 1) {
+		if (!parse_line(p, (size_t)(eol - p), &known))
+			continue;
+		/* lines have one length, so the text's length bounds their number */
+		if (out->known == NULL)
+			out->known = sp_xcalloc(len / LINE_LEN + 1, sizeof(known));
+		out->known[out->count++] = known;
+	}
+	if (out->count > 0)
+		qsort(out->known, out->count, sizeof(known), by_oid);
+}
+
+const char *
+fetcherd_journal_find(const struct fetcherd_journal *journal, const struct sp_git_oid *oid)
+{
+	struct fetcherd_known key = {.oid = *oid}, *found = NULL;
+
+	if (journal->count > 0)
+		found = bsearch(&key, journal->known, journal->count, sizeof(key), by_oid);
+	return found != NULL ? found->sha256.s : NULL;
+}
+
+void
+fetcherd_journal_clear(struct fetcherd_journal *journal)
+{
+	free(journal->known);
+	memset(journal, 0, sizeof(*journal));
+}
+
+/* --- statement ----------------------------------------------------------------------------------
+ */
+
+char *
+fetcherd_statement(const struct fetcherd_facts *facts, size_t *len)
+{
+	char *uri = sp_xasprintf("hf:%s", facts->repo), *text = NULL;
+	struct sp_material material = {
+	    .uri = uri, .name = facts->repo, .sha256 = "", .git_commit = facts->commit};
+	struct sp_provenance provenance = {.subject_name = facts->repo,
+	    .subject_tree = facts->tree,
+	    .build_type = SP_BUILD_FETCH,
+	    .materials = &material,
+	    .material_count = 1,
+	    .builder = facts->builder,
+	    .version = SP_VERSION,
+	    .invocation = facts->job,
+	    .started = facts->started,
+	    .finished = facts->finished};
+
+	provenance.external =
+	    json_pack("{s:s, s:s}", "source", facts->source, "profile", facts->profile);
+	provenance.internal = json_pack("{s:s, s:s, s:s}", "endpoint", facts->endpoint, "licence",
+	    facts->licence, "gated", facts->gated);
+	if (provenance.external != NULL && provenance.internal != NULL)
+		text = sp_statement_provenance(&provenance, len);
+	json_decref(provenance.external);
+	json_decref(provenance.internal);
+	free(uri);
+	return text;
+}
