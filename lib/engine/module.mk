@@ -1,1 +1,5 @@
 $(eval $(call lib,engine,pool kernels attention layer weights forward))
+$(eval $(call unit,engine_kernels,lib/engine/kernels lib/engine/pool lib/base/err))
+ENGINE := $(addprefix lib/engine/,kernels pool attention layer weights forward) \
+	$(addprefix lib/model/,dtype safetensors config)
+$(eval $(call unit,engine_weights,$(ENGINE) $(BASE),gnutls jansson))

@@ -149,7 +149,8 @@ is_shard_name(const char *name)
 	       strchr(name, '/') == NULL && name[0] != '.';
 }
 
-/* Opens the shards that the index names; the index and what is in them must agree both ways. */
+/* Opens the shards that the index names. Each tensor of the index is in its shard, and the shards
+ * hold no more than the index names: so no tensor is there twice. */
 static enum sp_code
 open_index(struct sp_weights *w, const char *dir, const json_t *map, struct sp_err *err)
 {
@@ -253,11 +254,6 @@ collect(struct sp_weights *w, const char *dir, struct sp_err *err)
 			w->entries[n++].tensor = sp_safetensors_at(w->shards[i].file, k);
 	}
 	qsort(w->entries, w->count, sizeof(*w->entries), compare_entry);
-	for (size_t i = 1; i < w->count; i++) {
-		if (compare_entry(&w->entries[i - 1], &w->entries[i]) == 0)
-			return sp_err_set(err, SP_E_INVALID, "%s: tensor %s is there twice", dir,
-			    w->entries[i].tensor->name);
-	}
 	return SP_OK;
 }
 
