@@ -1,4 +1,7 @@
 $(eval $(call lib,diode,layout frame link fec pace manifest tx assemble entry rx spool udp send recv))
+DIODE_RX := $(addprefix lib/diode/,rx entry assemble tx frame fec layout manifest)
 $(eval $(call unit,diode_fec,$(addprefix lib/diode/,fec layout pace) lib/base/err,libisal))
 $(eval $(call unit,diode_frame,$(addprefix lib/diode/,frame link layout) lib/base/err,gnutls))
-$(eval $(call unit,diode_rx,tests/unit/diode_channel $(addprefix lib/diode/,rx entry assemble tx frame fec layout manifest) $(addprefix lib/base/,err hash path time buf) proto/diode,libisal gnutls libprotobuf-c))
+$(eval $(call unit,diode_rx,tests/unit/diode_channel $(DIODE_RX) $(addprefix lib/base/,err hash path time buf) proto/diode,libisal gnutls libprotobuf-c))
+$(eval $(call unit,diode_spool,lib/diode/spool lib/diode/layout $(addprefix lib/base/,err hash file path),libisal gnutls))
+$(eval $(call unit,diode_edge,$(DIODE_RX) $(addprefix lib/diode/,link pace spool udp send recv) $(addprefix lib/base/,err hash file path time buf) proto/diode,libisal gnutls libprotobuf-c))

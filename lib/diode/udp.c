@@ -32,6 +32,15 @@ struct sp_udp_receiver {
 	} control[BATCH];
 };
 
+/* Decimal, 0 to 65535: getaddrinfo would take 70000 for 4464. */
+static int
+is_port(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	return digits >= 1 && digits <= 5 && text[digits] == '\0' && atoi(text) <= 65535;
+}
+
 static enum sp_code
 resolve(const char *text, int flags, struct addrinfo **out, struct sp_err *err)
 {
@@ -41,8 +50,9 @@ resolve(const char *text, int flags, struct addrinfo **out, struct sp_err *err)
 	size_t len;
 	int rc;
 
-	if (colon == NULL || colon == text || colon[1] == '\0')
-		return sp_err_set(err, SP_E_CONFIG, "\"%s\" is not host:port", text);
+	if (colon == NULL || colon == text || !is_port(colon + 1))
+		return sp_err_set(
+		    err, SP_E_CONFIG, "\"%s\" is not host:port with a port up to 65535", text);
 	len = (size_t)(colon - text);
 	host = text[0] == '[' && text[len - 1] == ']' ? strndup(text + 1, len - 2)
 						      : strndup(text, len);
