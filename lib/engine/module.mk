@@ -3,3 +3,4 @@ $(eval $(call unit,engine_kernels,lib/engine/kernels lib/engine/pool lib/base/er
 ENGINE := $(addprefix lib/engine/,kernels pool attention layer weights forward) \
 	$(addprefix lib/model/,dtype safetensors config)
 $(eval $(call unit,engine_weights,$(ENGINE) $(BASE),gnutls jansson))
+$(eval $(call unit,engine,$(ENGINE) $(BASE),gnutls jansson))

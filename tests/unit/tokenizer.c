@@ -338,77 +338,78 @@ change(json_t *root, const char *path, const char *to)
 
 #define SPLIT0 "pre_tokenizer.pretokenizers.0"
 
+static const struct {
+	const char *path, *to;
+	enum sp_code code;
+	const char *says;
+} refused_files[] = {
+    {"version", "\"2.0\"", SP_E_UNSUPPORTED, "version"},
+    {"truncation", "{\"max_length\": 4}", SP_E_UNSUPPORTED, "truncation"},
+    {"padding", "{}", SP_E_UNSUPPORTED, "padding"},
+    {"surprise", "1", SP_E_UNSUPPORTED, "surprise"},
+    {"", "1", SP_E_UNSUPPORTED, "not a field"},
+    {"normalizer.type", "\"NFKC\"", SP_E_UNSUPPORTED, "normalizer.type"},
+    {"normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Lowercase\"}]}",
+	SP_E_UNSUPPORTED, "normalizers[0].type"},
+    {"pre_tokenizer", "null", SP_E_UNSUPPORTED, "pre_tokenizer"},
+    {"pre_tokenizer", "{\"type\":\"Metaspace\"}", SP_E_UNSUPPORTED, "pre_tokenizer"},
+    {SPLIT0 ".behavior", "\"Removed\"", SP_E_UNSUPPORTED, "pretokenizers[0].behavior"},
+    {SPLIT0 ".invert", "true", SP_E_UNSUPPORTED, "pretokenizers[0].invert"},
+    {SPLIT0 ".pattern", "{\"String\": \" \"}", SP_E_UNSUPPORTED, "[0].pattern"},
+    {SPLIT0 ".pattern.Regex", "\"(\"", SP_E_UNSUPPORTED, "[0]"},
+    {SPLIT0 ".pattern.Regex", "\"\\\\w+\"", SP_E_UNSUPPORTED, "escape"},
+    {SPLIT0 ".type", "\"Digits\"", SP_E_UNSUPPORTED, "pretokenizers[0].type"},
+    {"pre_tokenizer.pretokenizers.1.add_prefix_space", "true", SP_E_UNSUPPORTED,
+	"pretokenizers[1].add_prefix_space"},
+    {"post_processor.type", "\"BertProcessing\"", SP_E_UNSUPPORTED, "post_processor.type"},
+    {"post_processor.single", "[]", SP_E_UNSUPPORTED, "post_processor.single"},
+    {"post_processor.single.0", "{\"SpecialToken\":{\"id\":\"<s>\"}}", SP_E_INVALID,
+	"post_processor.single[0]"},
+    {"decoder.type", "\"WordPiece\"", SP_E_UNSUPPORTED, "decoder.type"},
+    {"decoder", "null", SP_E_UNSUPPORTED, "decoder"},
+    {"added_tokens.1.lstrip", "true", SP_E_UNSUPPORTED, "added_tokens[1].lstrip"},
+    {"added_tokens.1.rstrip", "true", SP_E_UNSUPPORTED, "added_tokens[1].rstrip"},
+    {"added_tokens.1.single_word", "true", SP_E_UNSUPPORTED, "added_tokens[1].single_wo"},
+    {"added_tokens.1.special", "7", SP_E_INVALID, "added_tokens[1].special"},
+    {"added_tokens.1.id", "1790", SP_E_INVALID, "added_tokens[1].id is not 1786"},
+    {"added_tokens.1.content", "\"\"", SP_E_INVALID, "added_tokens[1].content"},
+    {"added_tokens.1.content", "\"<|endoftext|>\"", SP_E_INVALID, "twice"},
+    {"added_tokens", "{}", SP_E_INVALID, "added_tokens"},
+    {"model.type", "\"Unigram\"", SP_E_UNSUPPORTED, "model.type"},
+    {"model.dropout", "0.1", SP_E_UNSUPPORTED, "model.dropout"},
+    {"model.byte_fallback", "true", SP_E_UNSUPPORTED, "model.byte_fallback"},
+    {"model.end_of_word_suffix", "\"</w>\"", SP_E_UNSUPPORTED, "end_of_word_suffix"},
+    {"model.cache", "1", SP_E_UNSUPPORTED, "model.cache"},
+    {"model.vocab.a", "-1", SP_E_INVALID, "model.vocab"},
+    {"model.vocab.a", "3", SP_E_INVALID, "the id 3"},
+    {"model.vocab.a", "99999999", SP_E_INVALID, "model.vocab"},
+    {"model.merges.0", "\"e r r\"", SP_E_INVALID, "model.merges[0]"},
+    {"model.merges.0", "[\"e\"]", SP_E_INVALID, "model.merges[0]"},
+    {"model.merges.0", "[\"\", \"er\"]", SP_E_INVALID, "model.merges[0]"},
+    {"model.merges.0", "[\"q\", \"q\"]", SP_E_INVALID, "not in the vocabulary"},
+    {"model.merges.1", "[\"e\", \"r\"]", SP_E_INVALID, "same pair"},
+    {"model.merges", "{}", SP_E_INVALID, "merges"},
+};
+
 static void
 test_refused(void **state)
 {
-	static const struct {
-		const char *path, *to;
-		enum sp_code code;
-		const char *says;
-	} cases[] = {
-	    {"version", "\"2.0\"", SP_E_UNSUPPORTED, "version"},
-	    {"truncation", "{\"max_length\": 4}", SP_E_UNSUPPORTED, "truncation"},
-	    {"padding", "{}", SP_E_UNSUPPORTED, "padding"},
-	    {"surprise", "1", SP_E_UNSUPPORTED, "surprise"},
-	    {"", "1", SP_E_UNSUPPORTED, "not a field"},
-	    {"normalizer.type", "\"NFKC\"", SP_E_UNSUPPORTED, "normalizer.type"},
-	    {"normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Lowercase\"}]}",
-		SP_E_UNSUPPORTED, "normalizers[0].type"},
-	    {"pre_tokenizer", "null", SP_E_UNSUPPORTED, "pre_tokenizer"},
-	    {"pre_tokenizer", "{\"type\":\"Metaspace\"}", SP_E_UNSUPPORTED, "pre_tokenizer"},
-	    {SPLIT0 ".behavior", "\"Removed\"", SP_E_UNSUPPORTED, "pretokenizers[0].behavior"},
-	    {SPLIT0 ".invert", "true", SP_E_UNSUPPORTED, "pretokenizers[0].invert"},
-	    {SPLIT0 ".pattern", "{\"String\": \" \"}", SP_E_UNSUPPORTED, "[0].pattern"},
-	    {SPLIT0 ".pattern.Regex", "\"(\"", SP_E_UNSUPPORTED, "[0]"},
-	    {SPLIT0 ".pattern.Regex", "\"\\\\w+\"", SP_E_UNSUPPORTED, "escape"},
-	    {SPLIT0 ".type", "\"Digits\"", SP_E_UNSUPPORTED, "pretokenizers[0].type"},
-	    {"pre_tokenizer.pretokenizers.1.add_prefix_space", "true", SP_E_UNSUPPORTED,
-		"pretokenizers[1].add_prefix_space"},
-	    {"post_processor.type", "\"BertProcessing\"", SP_E_UNSUPPORTED, "post_processor.type"},
-	    {"post_processor.single", "[]", SP_E_UNSUPPORTED, "post_processor.single"},
-	    {"post_processor.single.0", "{\"SpecialToken\":{\"id\":\"<s>\"}}", SP_E_INVALID,
-		"post_processor.single[0]"},
-	    {"decoder.type", "\"WordPiece\"", SP_E_UNSUPPORTED, "decoder.type"},
-	    {"decoder", "null", SP_E_UNSUPPORTED, "decoder"},
-	    {"added_tokens.1.lstrip", "true", SP_E_UNSUPPORTED, "added_tokens[1].lstrip"},
-	    {"added_tokens.1.rstrip", "true", SP_E_UNSUPPORTED, "added_tokens[1].rstrip"},
-	    {"added_tokens.1.single_word", "true", SP_E_UNSUPPORTED, "added_tokens[1].single_wo"},
-	    {"added_tokens.1.special", "7", SP_E_INVALID, "added_tokens[1].special"},
-	    {"added_tokens.1.id", "1790", SP_E_INVALID, "added_tokens[1].id is not 1786"},
-	    {"added_tokens.1.content", "\"\"", SP_E_INVALID, "added_tokens[1].content"},
-	    {"added_tokens.1.content", "\"<|endoftext|>\"", SP_E_INVALID, "twice"},
-	    {"added_tokens", "{}", SP_E_INVALID, "added_tokens"},
-	    {"model.type", "\"Unigram\"", SP_E_UNSUPPORTED, "model.type"},
-	    {"model.dropout", "0.1", SP_E_UNSUPPORTED, "model.dropout"},
-	    {"model.byte_fallback", "true", SP_E_UNSUPPORTED, "model.byte_fallback"},
-	    {"model.end_of_word_suffix", "\"</w>\"", SP_E_UNSUPPORTED, "end_of_word_suffix"},
-	    {"model.cache", "1", SP_E_UNSUPPORTED, "model.cache"},
-	    {"model.vocab.a", "-1", SP_E_INVALID, "model.vocab"},
-	    {"model.vocab.a", "3", SP_E_INVALID, "the id 3"},
-	    {"model.vocab.a", "99999999", SP_E_INVALID, "model.vocab"},
-	    {"model.merges.0", "\"e r r\"", SP_E_INVALID, "model.merges[0]"},
-	    {"model.merges.0", "[\"e\"]", SP_E_INVALID, "model.merges[0]"},
-	    {"model.merges.0", "[\"\", \"er\"]", SP_E_INVALID, "model.merges[0]"},
-	    {"model.merges.0", "[\"q\", \"q\"]", SP_E_INVALID, "not in the vocabulary"},
-	    {"model.merges.1", "[\"e\", \"r\"]", SP_E_INVALID, "same pair"},
-	    {"model.merges", "{}", SP_E_INVALID, "merges"},
-	};
-
 	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < sizeof(refused_files) / sizeof(refused_files[0]); i++) {
 		struct sp_tokenizer *t;
 		json_t *root = fixture();
 		enum sp_code code;
 
-		change(root, cases[i].path, cases[i].to);
+		change(root, refused_files[i].path, refused_files[i].to);
 		code = parse(root, &t);
-		if (code != cases[i].code)
-			fail_msg(
-			    "%s = %s: %s", cases[i].path, cases[i].to, code ? err.msg : "accepted");
+		if (code != refused_files[i].code)
+			fail_msg("%s = %s: %s", refused_files[i].path, refused_files[i].to,
+			    code ? err.msg : "accepted");
 		assert_null(t);
-		if (strstr(err.msg, cases[i].says) == NULL ||
+		if (strstr(err.msg, refused_files[i].says) == NULL ||
 		    strstr(err.msg, "tokenizer.json") == NULL)
-			fail_msg("%s = %s: says %s", cases[i].path, cases[i].to, err.msg);
+			fail_msg("%s = %s: says %s", refused_files[i].path, refused_files[i].to,
+			    err.msg);
 	}
 }
 
