@@ -322,13 +322,14 @@ fill_chunk(struct sp_model *m, const struct sp_feed *feeds, size_t n, size_t *fe
 
 		m->sources[n_seqs] = (struct source){*feed, *token, count};
 		m->seqs[n_seqs++] = (struct sp_attention_seq){
-		    .prefix = context->prefix == NULL ? (struct sp_kv){0} : context->prefix->kv,
 		    .prefix_len = prefix_len(context),
 		    .own = context->kv,
 		    .own_len = context->len,
 		    .row = rows,
 		    .count = count,
 		};
+		if (context->prefix != NULL)
+			m->seqs[n_seqs - 1].prefix = context->prefix->kv;
 		memcpy(m->ids + rows, f->tokens + *token, count * sizeof(m->ids[0]));
 		rows += count;
 		if (count < left) {

@@ -586,7 +586,7 @@ test_merges(void **state)
 {
 	(void)state;
 	for (int round = 0; round < 200; round++) {
-		struct sp_bpe_merge merges[40];
+		struct sp_bpe_merge merges[40] = {0};
 		struct sp_bpe_work work = {0};
 		struct sp_bpe *bpe;
 		size_t n = 0;
