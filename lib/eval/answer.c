@@ -208,8 +208,8 @@ sp_answer_programs_parse(const uint8_t *text, size_t len, size_t count,
 		if (json_array_size(list) != count ||
 		    json_unpack(json_array_get(list, i), "[s, s, s!]", &word, &detail, &digest) !=
 			0 ||
-		    !sp_verdict_find(word, &p->outcome) || strlen(detail) >= sizeof(p->detail) ||
-		    !sp_hex_is_digest(digest)) {
+		    !sp_verdict_find(word, &p->outcome) || p->outcome == SP_VERDICT_UNKNOWN ||
+		    strlen(detail) >= sizeof(p->detail) || !sp_hex_is_digest(digest)) {
 			code = sp_err_set(
 			    err, SP_E_INVALID, "program answers: not those of %zu tasks", count);
 			goto out;

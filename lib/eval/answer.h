@@ -51,8 +51,8 @@ sp_answer_divergence(const struct sp_answer_mmlu *baseline, const struct sp_answ
  * As text, to keep finished phases over a restart. Canonical JSON:
  *	{"choices": "BAC?…", "ll": [integer micronats, 4 a question], "truncated": N}
  *	{"programs": [[OUTCOME, DETAIL, hex], …], "truncated": N}
- * A text that does not parse, or of another count, is SP_E_INVALID. Programs read back have no
- * completion.
+ * A text that does not parse, is of another count, or has a program without an outcome is
+ * SP_E_INVALID. Programs read back have no completion.
  */
 char *sp_answer_mmlu_format(const struct sp_answer_mmlu *answers, size_t *len);
 enum sp_code sp_answer_mmlu_parse(const uint8_t *text, size_t len, size_t count,

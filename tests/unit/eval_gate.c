@@ -262,6 +262,9 @@ policy_refused(void **state)
 static void
 answers_round_trip(void **state)
 {
+	static const char not_run[] = "{\"programs\":[[\"unknown\",\"\","
+				      "\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b"
+				      "7852b855\"]],\"truncated\":0}";
 	struct sp_answer_mmlu mmlu, mmlu_back;
 	struct sp_answer_programs programs, programs_back;
 	struct sp_err err;
@@ -302,6 +305,9 @@ answers_round_trip(void **state)
 	sp_answer_programs_clear(&programs_back);
 	assert_int_equal(
 	    sp_answer_programs_parse(bytes(text), len, 2, &programs_back, &err), SP_E_INVALID);
+	assert_int_equal(
+	    sp_answer_programs_parse(bytes(not_run), strlen(not_run), 1, &programs_back, &err),
+	    SP_E_INVALID);
 	memcpy(strstr(text, "wrong"), "worse", 5);
 	assert_int_equal(
 	    sp_answer_programs_parse(bytes(text), len, 1, &programs_back, &err), SP_E_INVALID);

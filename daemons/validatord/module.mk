@@ -1,0 +1,10 @@
+$(eval $(call program,validatord,daemons/validatord,main validatord_step validatord_io,eval engine model bus release store base proto,libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig libpcre2-8 libutf8proc libseccomp zlib))
+$(eval $(call unit,validatord,$(addprefix daemons/validatord/,validatord_step validatord_io) \
+	$(addprefix lib/eval/,csv gate mmlu humaneval answer policy report verdict sandbox sandbox_py \
+	sandbox_filter mmlu_run humaneval_run) \
+	$(addprefix lib/engine/,kernels pool layer attention weights forward) \
+	$(addprefix lib/model/,dtype safetensors config nfc pattern bpe tokenizer_parse tokenizer) \
+	$(addprefix lib/bus/,outcome paths) \
+	$(addprefix lib/release/,key dsse trust statement candidate chain) \
+	$(addprefix lib/store/,store tree tree_io) $(BASE) lib/base/conf lib/base/conf_keys proto/bus, \
+	gnutls jansson libsodium libconfig libprotobuf-c libpcre2-8 libutf8proc libseccomp zlib))
