@@ -183,6 +183,7 @@ sp_humaneval_judge(const struct sp_humaneval *set, struct sp_answer_programs *an
 		    .entry = task->entry,
 		    .test = task->test};
 	}
+	tally_progress(&tally, 0, count);
 	code = sp_sandbox_check(limits, err);
 	if (code == SP_OK)
 		code = sp_sandbox_run(runs, count, 0, limits, tally_progress, &tally, err);
