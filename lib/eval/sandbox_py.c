@@ -5,6 +5,7 @@
 #define VALUES \
 "import builtins, itertools, json, os, resource\n" \
 "DEEP, ITEMS, LINE = 100, 100000, 1 << 24\n" \
+"VIEWS = (type({}.keys()), type({}.values()), type({}.items()))\n" \
 "class Opaque:\n" \
 "    pass\n" \
 "def enc(v, d=0):\n" \
@@ -14,7 +15,7 @@
 "    if isinstance(v, str): return str.__str__(v)\n" \
 "    if isinstance(v, int): return {'i': hex(int(v))}\n" \
 "    if isinstance(v, float): return {'f': float.hex(v)}\n" \
-"    if isinstance(v, complex): return {'c': [float.hex(v.real), float.hex(v.imag)]}\n" \
+"    if isinstance(v, complex): return {'c': [x.hex() for x in (v.real, v.imag)]}\n" \
 "    if isinstance(v, (bytes, bytearray)): return {'b': v.hex()}\n" \
 "    if isinstance(v, list): return [enc(x, d) for x in v]\n" \
 "    if isinstance(v, tuple): return {'t': [enc(x, d) for x in v]}\n" \
@@ -22,7 +23,7 @@
 "    if isinstance(v, frozenset): return {'z': [enc(x, d) for x in v]}\n" \
 "    if isinstance(v, range): return {'r': [hex(v.start), hex(v.stop), hex(v.step)]}\n" \
 "    if isinstance(v, dict): return {'d': [[enc(k, d), enc(x, d)] for k, x in v.items()]}\n" \
-"    if hasattr(v, '__next__') or type(v).__name__ in ('dict_keys', 'dict_values', 'dict_items'):\n" \
+"    if hasattr(v, '__next__') or type(v) in VIEWS:\n" \
 "        items = list(itertools.islice(iter(v), ITEMS + 1))\n" \
 "        if len(items) > ITEMS: raise ValueError('iterator too long')\n" \
 "        return {'g': [enc(x, d) for x in items]}\n" \
@@ -48,7 +49,8 @@
 "    data = json.dumps(v).encode() + b'\\n'\n" \
 "    while data: data = data[wr.write(data):]\n" \
 "def name(e):\n" \
-"    return ''.join(c for c in type(e).__name__ if c.isascii() and c.isalnum())[:60] or 'Exception'\n" \
+"    text = type(e).__name__[:60]\n" \
+"    return text if text.isascii() and text.isalnum() else 'Exception'\n" \
 "resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))\n"
 
 /* The program's side. No promise of its own matters: whatever it says are but answers to calls. */
@@ -97,7 +99,8 @@ const char sp_sandbox_py_tests[] = VALUES
 "    kind, value = receive()\n"
 "    if kind == 'raised':\n"
 "        raised = getattr(builtins, value, None)\n"
-"        if not (isinstance(raised, type) and issubclass(raised, Exception)): raised = RuntimeError\n"
+"        if not isinstance(raised, type) or not issubclass(raised, Exception):\n"
+"            raised = RuntimeError\n"
 "        try: e = raised('in the program')\n"
 "        except TypeError: e = RuntimeError(value)\n"
 "        raise e\n"

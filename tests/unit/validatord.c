@@ -708,6 +708,7 @@ answers_file(const struct task *t, int side, const char *gate, const char *diges
 static void
 restarts_go_on(void **state)
 {
+	static const char none[] = "{\"programs\":[],\"truncated\":0}";
 	struct sp_outcome outcome = {0};
 	struct sp_humaneval set;
 	char *path = at("share/humaneval.jsonl"), *file;
@@ -725,7 +726,7 @@ restarts_go_on(void **state)
 	memset(&lease, 0, sizeof(lease));
 	ok(work(&t));
 	assert_string_equal(lease.phases, "candidate-copy candidate-humaneval candidate-programs ");
-	ok(sp_file_write(file, 0600, "{\"programs\":[],\"truncated\":0}", 31, &err));
+	ok(sp_file_write(file, 0600, none, sizeof(none) - 1, &err));
 	assert_int_equal(seal(&t, &outcome), SP_E_INVALID);
 	assert_null(outcome.attestation);
 
