@@ -116,7 +116,7 @@ test: deps-present ## unit tests, then integration and end-to-end tests
 
 test-unit: deps-present ## unit tests alone
 	+$(Q)$(SUBMAKE) units
-	$(Q)$(RUN_ENV) tests/run.sh $(UNIT)
+	$(Q)$(RUN_ENV) UNIT_LIMIT_S=$(if $(filter 1,$(SAN)),1200,300) tests/run.sh $(UNIT)
 
 san: deps-present ## unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	+$(Q)$(SUBMAKE) SAN=1 B=$(SAN_B) test-unit

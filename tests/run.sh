@@ -7,7 +7,7 @@
 # with B, the build directory; its output is kept in $B/test/NAME.log.
 set -euo pipefail
 
-unit_limit_s=300
+unit_limit_s=${UNIT_LIMIT_S:-300}
 script_limit_s=300
 
 cd "$(dirname "$0")/.."

@@ -586,7 +586,15 @@ test_plan_tree(void **state)
 	assert_int_equal(ask("GET", "/api/models/org/m/tree/main"), 400);
 	request.cursor = NULL;
 	request.limit = NULL;
+}
 
+static void
+test_plan_tree_below(void **state)
+{
+	json_t *list;
+
+	(void)state;
+	request.recursive = "True";
 	assert_int_equal(ask("GET", "/api/models/org/m/tree/main/a"), 200);
 	list = json();
 	assert_int_equal(json_array_size(list), 3);
@@ -661,6 +669,7 @@ main(void)
 	    P(test_plan_resolve),
 	    P(test_plan_range),
 	    P(test_plan_tree),
+	    P(test_plan_tree_below),
 	    P(test_plan_api),
 	};
 

@@ -445,61 +445,61 @@ test_listing(void **state)
 	assert_int_equal(tree.count, 0);
 }
 
+static const struct {
+	const char *text, *says;
+} hostile[] = {
+    {"sallyport-tree/2\n", "line 1"},
+    {"sallyport-tree/1\r\n", "line 1"},
+    {TOP "\n", "line 2 of a tree: bad mode"},
+    {TOP "0600 1 " H " a\n", "mode"},
+    {TOP "0644  1 " H " a\n", "size"},
+    {TOP "0644 01 " H " a\n", "size"},
+    {TOP "0644 +1 " H " a\n", "size"},
+    {TOP "0644 -1 " H " a\n", "size"},
+    {TOP "0644 0x1 " H " a\n", "size"},
+    {TOP "0644 18446744073709551616 " H " a\n", "size"},
+    {TOP "0644 9223372036854775808 " H " a\n", "63 bits"},
+    {TOP "0644 9223372036854775807 " H " a\n0644 1 " H " b\n", "line 3"},
+    {TOP "0644 1 2CF24DBA5FB0A30E26E83B2AC5B9E29E1B161E5C1FA7425E73043362938B9824 a\n", "digest"},
+    {TOP "0644 1 2cf2 a\n", "digest"},
+    {TOP "0644 1 " H " \n", "path is empty"},
+    {TOP "0644 1 " H " /a\n", "not relative"},
+    {TOP "0644 1 " H " a/../b\n", "\"..\""},
+    {TOP "0644 1 " H " ..\n", "\"..\""},
+    {TOP "0644 1 " H " ./a\n", "\".\""},
+    {TOP "0644 1 " H " a//b\n", "empty component"},
+    {TOP "0644 1 " H " a/\n", "empty component"},
+    {TOP "0644 1 " H " a\\b\n", "backslash"},
+    {TOP "0644 1 " H " a\tb\n", "control"},
+    {TOP "0644 1 " H " a\r\n", "control"},
+    {TOP "0644 1 " H " a\xc2\x85\n", "control"},
+    {TOP "0644 1 " H " a\xff\n", "UTF-8"},
+    {TOP "0644 1 " H " \xc0\xaf\n", "UTF-8"},
+    {TOP "0644 1 " H " b\n0644 1 " H " a\n", "out of order"},
+    {TOP "0644 1 " H " a\n0644 1 " H " a\n", "out of order"},
+    {TOP "0644 1 " H " a\n0644 1 " H " a/b\n", "clash"},
+    {TOP "0644 1 " H " a\n0644 1 " H " a-b\n0644 1 " H " a-b-c\n0644 1 " H " a/b\n",
+	"path clashes with that of line 2"},
+    {TOP "0644 1 " H " a", "cut"},
+};
+
 static void
 test_hostile_listing(void **state)
 {
-	static const struct {
-		const char *text, *says;
-	} bad[] = {
-	    {"sallyport-tree/2\n", "line 1"},
-	    {"sallyport-tree/1\r\n", "line 1"},
-	    {TOP "\n", "line 2 of a tree: bad mode"},
-	    {TOP "0600 1 " H " a\n", "mode"},
-	    {TOP "0644  1 " H " a\n", "size"},
-	    {TOP "0644 01 " H " a\n", "size"},
-	    {TOP "0644 +1 " H " a\n", "size"},
-	    {TOP "0644 -1 " H " a\n", "size"},
-	    {TOP "0644 0x1 " H " a\n", "size"},
-	    {TOP "0644 18446744073709551616 " H " a\n", "size"},
-	    {TOP "0644 9223372036854775808 " H " a\n", "63 bits"},
-	    {TOP "0644 9223372036854775807 " H " a\n0644 1 " H " b\n", "line 3"},
-	    {TOP "0644 1 2CF24DBA5FB0A30E26E83B2AC5B9E29E1B161E5C1FA7425E73043362938B9824 a\n",
-		"digest"},
-	    {TOP "0644 1 2cf2 a\n", "digest"},
-	    {TOP "0644 1 " H " \n", "path is empty"},
-	    {TOP "0644 1 " H " /a\n", "not relative"},
-	    {TOP "0644 1 " H " a/../b\n", "\"..\""},
-	    {TOP "0644 1 " H " ..\n", "\"..\""},
-	    {TOP "0644 1 " H " ./a\n", "\".\""},
-	    {TOP "0644 1 " H " a//b\n", "empty component"},
-	    {TOP "0644 1 " H " a/\n", "empty component"},
-	    {TOP "0644 1 " H " a\\b\n", "backslash"},
-	    {TOP "0644 1 " H " a\tb\n", "control"},
-	    {TOP "0644 1 " H " a\r\n", "control"},
-	    {TOP "0644 1 " H " a\xc2\x85\n", "control"},
-	    {TOP "0644 1 " H " a\xff\n", "UTF-8"},
-	    {TOP "0644 1 " H " \xc0\xaf\n", "UTF-8"},
-	    {TOP "0644 1 " H " b\n0644 1 " H " a\n", "out of order"},
-	    {TOP "0644 1 " H " a\n0644 1 " H " a\n", "out of order"},
-	    {TOP "0644 1 " H " a\n0644 1 " H " a/b\n", "clash"},
-	    {TOP "0644 1 " H " a\n0644 1 " H " a-b\n0644 1 " H " a-b-c\n0644 1 " H " a/b\n",
-		"path clashes with that of line 2"},
-	    {TOP "0644 1 " H " a", "cut"},
-	};
 	char *text = malloc(1 << 20);
 	struct sp_tree tree;
 	struct sp_err err;
 	size_t len;
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		enum sp_code code = parse(bad[i].text, strlen(bad[i].text), &tree, &err);
+	for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++) {
+		enum sp_code code = parse(hostile[i].text, strlen(hostile[i].text), &tree, &err);
 
 		if (code == SP_OK)
 			sp_tree_clear(&tree);
-		if (code == SP_OK || strstr(err.msg, bad[i].says) == NULL)
-			fail_msg(
-			    "%zu: %s: not \"%s\"", i, code == SP_OK ? "ok" : err.msg, bad[i].says);
+		if (code == SP_OK || strstr(err.msg, hostile[i].says) == NULL)
+			fail_msg("%zu: %s: not \"%s\"", i, code == SP_OK ? "ok" : err.msg,
+			    hostile[i].says);
 	}
 	/* two spaces: the path begins with one */
 	check(parse(TOP "0644 1 " H "  a\n", sizeof(TOP) - 1 + 7 + 64 + 4, &tree, &err), &err);
