@@ -336,19 +336,59 @@ read_private(const char *path, char *text, size_t *len, struct sp_err *err)
 	return code;
 }
 
+/* The file's line into text (sodium_malloc'd, FILE_MAX_LEN + 1 bytes), split, with its path in what
+ * goes wrong. */
+static enum sp_code
+read_line(const char *path, char *text, struct line *out, struct sp_err *err)
+{
+	struct sp_err inner;
+	enum sp_code code;
+	size_t len = 0;
+
+	code = read_private(path, text, &len, err);
+	if (code != SP_OK)
+		return code;
+	code = split(text, len, out, &inner);
+	return code != SP_OK ? sp_err_set(err, code, "%s: %s", path, inner.msg) : SP_OK;
+}
+
+/* What a secret key's file says of itself; the secret is gone again. */
+static enum sp_code
+peek(const char *path, enum sp_role *role, int *sealed, struct sp_err *err)
+{
+	char *text = sodium_malloc(FILE_MAX_LEN + 1);
+	struct line line;
+	enum sp_code code;
+
+	SP_ASSERT(text != NULL);
+	code = read_line(path, text, &line, err);
+	if (code == SP_OK) {
+		*role = line.role;
+		*sealed = is_word(&line, 0, SEALED_MAGIC);
+		if (!*sealed && !is_word(&line, 0, SECRET_MAGIC))
+			code = sp_err_set(err, SP_E_INVALID, "%s: not a secret key", path);
+	}
+	sodium_free(text);
+	return code;
+}
+
 int
 sp_key_is_sealed(const char *path)
 {
-	char magic[sizeof(SEALED_MAGIC) - 1];
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), sealed;
+	enum sp_role role;
+	int sealed;
 
-	if (fd < 0)
-		return 0;
-	sealed = read(fd, magic, sizeof(magic)) == (ssize_t)sizeof(magic) &&
-		 memcmp(magic, SEALED_MAGIC, sizeof(magic)) == 0;
-	sodium_memzero(magic, sizeof(magic));
-	close(fd);
-	return sealed;
+	init();
+	return peek(path, &role, &sealed, NULL) == SP_OK && sealed;
+}
+
+enum sp_code
+sp_key_role(const char *path, enum sp_role *out, struct sp_err *err)
+{
+	int sealed;
+
+	init();
+	return peek(path, out, &sealed, err);
 }
 
 /* sealed: salt | nonce | box. */
@@ -408,16 +448,14 @@ sp_key_load(const char *path, enum sp_role role, const char *passphrase, struct 
 	struct line line;
 	enum sp_code code;
 	char *text;
-	size_t len = 0;
 
 	*out = NULL;
 	text = sodium_malloc(FILE_MAX_LEN + 1);
 	SP_ASSERT(text != NULL);
-	code = read_private(path, text, &len, err);
+	code = read_line(path, text, &line, err);
 	if (code != SP_OK)
 		goto out;
-	code = split(text, len, &line, &inner);
-	if (code == SP_OK && line.role != role)
+	if (line.role != role)
 		code = sp_err_set(&inner, SP_E_DENIED, "this is a key of the role %s, not of %s",
 		    sp_role_word(line.role), sp_role_word(role));
 	if (code == SP_OK)

@@ -61,6 +61,8 @@ enum sp_code sp_key_save(const struct sp_key *key, const char *path, const char 
     struct sp_err *err) SP_MUST_USE;
 /* 1 when the file is there and holds a sealed key: a passphrase is needed. */
 int sp_key_is_sealed(const char *path);
+/* The role that a secret key's file names, without opening the key: what to ask sp_key_load for. */
+enum sp_code sp_key_role(const char *path, enum sp_role *out, struct sp_err *err) SP_MUST_USE;
 void sp_key_free(struct sp_key **key);
 
 const struct sp_pubkey *sp_key_public(const struct sp_key *key);

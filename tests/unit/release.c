@@ -114,11 +114,14 @@ static void
 key_sealed(void **state)
 {
 	struct sp_key *key = new_key(SP_ROLE_OPERATOR, "anna"), *again = NULL;
+	enum sp_role role;
 
 	(void)state;
 	assert_int_equal(sp_key_save(key, path("anna.key"), "correct horse", &err), SP_OK);
 	assert_int_equal(sp_key_is_sealed(path("anna.key")), 1);
 	assert_int_equal(sp_key_is_sealed(path("anna.key.pub")), 0);
+	assert_int_equal(sp_key_role(path("anna.key"), &role, &err), SP_OK);
+	assert_int_equal(role, SP_ROLE_OPERATOR);
 	assert_int_equal(
 	    sp_key_load(path("anna.key"), SP_ROLE_OPERATOR, NULL, &again, &err), SP_E_DENIED);
 	assert_non_null(strstr(err.msg, "--passphrase-file"));

@@ -1,0 +1,456 @@
+/* jobs.c -- submit, jobs, job, watch, reject, cancel, retry. */
+#include "jobs.h"
+#include "base/hash.h"
+#include "base/time.h"
+#include "ledger/jobs.h"
+#include "view.h"
+
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAIT_MS 2000	/* for a change of the job that is watched */
+#define POLL_MS 500	/* between looks at all jobs */
+#define WATCHED_MAX 256 /* jobs that are followed at the same time */
+
+static char *
+borrow(const char *text)
+{
+	/* protobuf-c's strings are not const, but packing does not write to them */
+	return (char *)(uintptr_t)text;
+}
+
+enum sp_code
+ctl_jobs_fetch(struct ctl *ctl, const char *id, uint64_t after_change, int wait_ms,
+    Sallyport__OperatorReply **reply, const Sallyport__OperatorJobView **view, struct sp_err *err)
+{
+	Sallyport__OperatorRequest request;
+	Sallyport__OperatorJob body;
+	enum sp_code code;
+
+	sallyport__operator_request__init(&request);
+	sallyport__operator_job__init(&body);
+	body.job = borrow(id);
+	body.after_change = after_change;
+	body.wait_ms = (uint32_t)wait_ms;
+	request.body_case = SALLYPORT__OPERATOR_REQUEST__BODY_JOB;
+	request.job = &body;
+	code = ctl_ask(ctl, &request, wait_ms, SALLYPORT__OPERATOR_REPLY__BODY_JOBS, reply, err);
+	if (code != SP_OK)
+		return code;
+	if ((*reply)->jobs->n_jobs != 1) {
+		code = sp_err_set(err, SP_E_INVALID, "ledgerd answered with %zu jobs, not one",
+		    (*reply)->jobs->n_jobs);
+		sallyport__operator_reply__free_unpacked(*reply, NULL);
+		*reply = NULL;
+		return code;
+	}
+	*view = (*reply)->jobs->jobs[0];
+	return SP_OK;
+}
+
+/* --- following one job -------------------------------------------------------------------------
+ */
+
+/* On a terminal, progress within a state overwrites itself. */
+static void
+show_line(const struct ctl *ctl, const Sallyport__OperatorJobView *view,
+    const struct ctl_view_rate *rate, char *last_state, size_t size)
+{
+	int terminal = isatty(STDOUT_FILENO);
+	char *line;
+
+	if (ctl->json) {
+		ctl_out_json(ctl_view_json(view));
+		fflush(stdout);
+		return;
+	}
+	line = ctl_view_line(view, rate);
+	if (terminal && strcmp(last_state, view->state) == 0)
+		printf("\r\033[K%s", line);
+	else
+		printf("%s%s", terminal && last_state[0] != '\0' ? "\n" : "", line);
+	if (!terminal)
+		putchar('\n');
+	snprintf(last_state, size, "%s", view->state);
+	free(line);
+	fflush(stdout);
+}
+
+/* Until the job has ended, has reached `until` (may be NULL), or, with pause, waits for people. The
+ * last view is left in *reply. */
+static enum sp_code
+follow(struct ctl *ctl, const char *id, const char *until, int pause, int quiet,
+    Sallyport__OperatorReply **reply, const Sallyport__OperatorJobView **view, struct sp_err *err)
+{
+	struct ctl_view_rate rate = {.per_s = -1};
+	char state[64] = "";
+	uint64_t change = 0;
+	enum sp_code code;
+	int first = 1, stop = 0;
+
+	*reply = NULL;
+	while (!stop) {
+		if (*reply != NULL)
+			sallyport__operator_reply__free_unpacked(*reply, NULL);
+		code = ctl_jobs_fetch(ctl, id, change, first ? 0 : WAIT_MS, reply, view, err);
+		if (code != SP_OK)
+			return code;
+		if (first || (*view)->change != change) {
+			ctl_view_rate(&rate, *view, sp_time_monotonic_ms());
+			if (!quiet)
+				show_line(ctl, *view, &rate, state, sizeof(state));
+		}
+		first = 0;
+		change = (*view)->change;
+		stop = ctl_view_ended(*view) || (until != NULL && ctl_view_reached(*view, until)) ||
+		       (pause && strcmp((*view)->state, "AWAITING_APPROVAL") == 0);
+	}
+	if (!quiet && !ctl->json && isatty(STDOUT_FILENO))
+		putchar('\n');
+	return SP_OK;
+}
+
+/* --- submit ------------------------------------------------------------------------------------
+ */
+
+static enum sp_code
+submit_and_wait(struct ctl *ctl, const char *id, struct sp_err *err)
+{
+	const Sallyport__OperatorJobView *view;
+	Sallyport__OperatorReply *reply;
+	enum sp_code code;
+	char *next;
+
+	code = follow(ctl, id, NULL, 1, ctl->json, &reply, &view, err);
+	if (code != SP_OK)
+		return code;
+	if (ctl->json)
+		ctl_out_json(ctl_view_json(view));
+	next = ctl_view_next(view);
+	if (next != NULL && !ctl->json)
+		ctl_out_print(stdout, "Next: %s\n", next);
+	free(next);
+	code = ctl_view_outcome(view, err);
+	sallyport__operator_reply__free_unpacked(reply, NULL);
+	return code;
+}
+
+enum sp_code
+ctl_submit(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
+{
+	const char *profile = ctl_args_get(args, "--profile");
+	char id[SP_JOB_ID_LEN + 1];
+	Sallyport__OperatorRequest request;
+	Sallyport__OperatorReply *reply;
+	Sallyport__OperatorSubmit body;
+	uint8_t bytes[SP_JOB_ID_LEN / 2];
+	enum sp_code code;
+
+	SP_ASSERT(sodium_init() >= 0);
+	randombytes_buf(bytes, sizeof(bytes));
+	sp_hex_encode(bytes, sizeof(bytes), id);
+	sallyport__operator_request__init(&request);
+	sallyport__operator_submit__init(&body);
+	body.request = id;
+	body.source = borrow(args->words[0]);
+	body.profile = borrow(profile != NULL ? profile : "default");
+	request.body_case = SALLYPORT__OPERATOR_REQUEST__BODY_SUBMIT;
+	request.submit = &body;
+	code = ctl_ask(ctl, &request, 0, SALLYPORT__OPERATOR_REPLY__BODY_ACCEPTED, &reply, err);
+	if (code != SP_OK)
+		return code;
+	if (ctl_args_get(args, "--wait") != NULL) {
+		if (!ctl->json)
+			printf("job %s\n", id);
+		code = submit_and_wait(ctl, id, err);
+	} else if (ctl->json) {
+		ctl_out_json(json_pack("{s:s, s:s, s:I}", "job", reply->accepted->job, "state",
+		    reply->accepted->state, "log_seq", (json_int_t)reply->accepted->log_seq));
+	} else {
+		ctl_out_print(stdout, "job %s is %s\n\nNext: `sallyctl watch %.8s`\n", id,
+		    reply->accepted->state, id);
+	}
+	sallyport__operator_reply__free_unpacked(reply, NULL);
+	return code;
+}
+
+/* --- jobs, job ---------------------------------------------------------------------------------
+ */
+
+static enum sp_code
+fetch_list(struct ctl *ctl, int ended, Sallyport__OperatorReply **reply, struct sp_err *err)
+{
+	Sallyport__OperatorRequest request;
+	Sallyport__OperatorJobs body;
+
+	sallyport__operator_request__init(&request);
+	sallyport__operator_jobs__init(&body);
+	body.ended = ended;
+	request.body_case = SALLYPORT__OPERATOR_REQUEST__BODY_JOBS;
+	request.jobs = &body;
+	return ctl_ask(ctl, &request, 0, SALLYPORT__OPERATOR_REPLY__BODY_JOBS, reply, err);
+}
+
+static void
+print_list(const Sallyport__OperatorJobList *list, int all)
+{
+	const Sallyport__OperatorJobView *view;
+	struct ctl_out_table table = {0};
+	char *progress;
+	size_t i;
+
+	if (list->n_jobs == 0) {
+		puts(all ? "No job was ever submitted here."
+			 : "No job is under way; `sallyctl jobs --all` lists those that have "
+			   "ended.");
+		return;
+	}
+	ctl_out_row(&table, "JOB", "STATE", "NAME", "SOURCE", "CHANGED", "PROGRESS", NULL);
+	for (i = 0; i < list->n_jobs; i++) {
+		view = list->jobs[i];
+		progress = view->phase[0] != '\0'
+			       ? ctl_out_progress(view->done, view->total, view->unit)
+			       : sp_xstrdup("");
+		ctl_out_row(&table, view->job, view->state, view->name, view->source, view->changed,
+		    progress, NULL);
+		free(progress);
+	}
+	ctl_out_table(&table, "", stdout);
+}
+
+enum sp_code
+ctl_jobs(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
+{
+	int all = ctl_args_get(args, "--all") != NULL;
+	Sallyport__OperatorReply *reply;
+	enum sp_code code;
+	json_t *list;
+	size_t i;
+
+	code = fetch_list(ctl, all, &reply, err);
+	if (code != SP_OK)
+		return code;
+	if (ctl->json) {
+		list = json_array();
+		for (i = 0; i < reply->jobs->n_jobs; i++)
+			json_array_append_new(list, ctl_view_json(reply->jobs->jobs[i]));
+		ctl_out_json(json_pack("{s:o}", "jobs", list));
+	} else {
+		print_list(reply->jobs, all);
+	}
+	sallyport__operator_reply__free_unpacked(reply, NULL);
+	return SP_OK;
+}
+
+enum sp_code
+ctl_job(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
+{
+	const Sallyport__OperatorJobView *view;
+	Sallyport__OperatorReply *reply;
+	enum sp_code code;
+
+	code = ctl_jobs_fetch(ctl, args->words[0], 0, 0, &reply, &view, err);
+	if (code != SP_OK)
+		return code;
+	if (ctl->json)
+		ctl_out_json(ctl_view_json(view));
+	else
+		ctl_view_print(view, stdout);
+	sallyport__operator_reply__free_unpacked(reply, NULL);
+	return SP_OK;
+}
+
+/* --- watch -------------------------------------------------------------------------------------
+ */
+
+static enum sp_code
+watch_one(struct ctl *ctl, const char *id, const char *until, struct sp_err *err)
+{
+	const Sallyport__OperatorJobView *view;
+	Sallyport__OperatorReply *reply;
+	enum sp_code code;
+	char *next;
+
+	code = follow(ctl, id, until, 0, 0, &reply, &view, err);
+	if (code != SP_OK)
+		return code;
+	next = ctl_view_next(view);
+	if (next != NULL && !ctl->json)
+		ctl_out_print(stdout, "Next: %s\n", next);
+	free(next);
+	code = ctl_view_outcome(view, err);
+	sallyport__operator_reply__free_unpacked(reply, NULL);
+	return code;
+}
+
+struct watched {
+	char id[SP_JOB_ID_LEN + 1];
+	uint64_t change;
+	struct ctl_view_rate rate;
+	int alive;
+};
+
+/* Shows a job when it changed; *seen grows by those that are new. */
+static void
+watch_job(const struct ctl *ctl, const Sallyport__OperatorJobView *view, struct watched *seen,
+    size_t *count)
+{
+	struct watched *w;
+	char *line;
+	size_t i;
+
+	for (i = 0; i < *count && strcmp(seen[i].id, view->job) != 0; i++)
+		;
+	if (i == WATCHED_MAX)
+		return;
+	w = &seen[i];
+	if (i == *count) {
+		memset(w, 0, sizeof(*w));
+		snprintf(w->id, sizeof(w->id), "%s", view->job);
+		w->rate.per_s = -1;
+		(*count)++;
+	} else if (w->change == view->change) {
+		w->alive = !ctl_view_ended(view);
+		return;
+	}
+	w->change = view->change;
+	w->alive = !ctl_view_ended(view);
+	ctl_view_rate(&w->rate, view, sp_time_monotonic_ms());
+	if (ctl->json) {
+		ctl_out_json(ctl_view_json(view));
+	} else {
+		line = ctl_view_line(view, &w->rate);
+		printf("%.8s  %s\n", w->id, line);
+		free(line);
+	}
+	fflush(stdout);
+}
+
+/* A job that left the list of those under way: once more, to say how it ended. */
+static enum sp_code
+watch_ended(struct ctl *ctl, const Sallyport__OperatorJobList *list, struct watched *seen,
+    size_t *count, struct sp_err *err)
+{
+	const Sallyport__OperatorJobView *view;
+	Sallyport__OperatorReply *reply;
+	enum sp_code code;
+	size_t i, j;
+
+	for (i = 0; i < *count; i++) {
+		for (j = 0; j < list->n_jobs && strcmp(list->jobs[j]->job, seen[i].id) != 0; j++)
+			;
+		if (j < list->n_jobs || !seen[i].alive)
+			continue;
+		code = ctl_jobs_fetch(ctl, seen[i].id, 0, 0, &reply, &view, err);
+		if (code != SP_OK)
+			return code;
+		watch_job(ctl, view, seen, count);
+		sallyport__operator_reply__free_unpacked(reply, NULL);
+	}
+	return SP_OK;
+}
+
+static enum sp_code
+watch_all(struct ctl *ctl, struct sp_err *err)
+{
+	struct watched *seen = sp_xcalloc(WATCHED_MAX, sizeof(*seen));
+	const struct timespec pause = {0, POLL_MS * 1000000};
+	Sallyport__OperatorReply *reply;
+	size_t i, count = 0, alive;
+	enum sp_code code;
+
+	for (;;) {
+		code = fetch_list(ctl, 0, &reply, err);
+		if (code != SP_OK)
+			break;
+		for (i = 0; i < reply->jobs->n_jobs; i++)
+			watch_job(ctl, reply->jobs->jobs[i], seen, &count);
+		code = watch_ended(ctl, reply->jobs, seen, &count, err);
+		sallyport__operator_reply__free_unpacked(reply, NULL);
+		for (i = 0, alive = 0; i < count; i++)
+			alive += seen[i].alive != 0;
+		if (code != SP_OK || alive == 0)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	if (code == SP_OK && !ctl->json)
+		puts("No job is under way.");
+	free(seen);
+	return code;
+}
+
+enum sp_code
+ctl_watch(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
+{
+	const char *until = ctl_args_get(args, "--until");
+	enum sp_job_state state;
+
+	if (until != NULL && (!sp_jobs_state_find(until, &state) || state == SP_JOB_NONE))
+		return ctl_usage(ctl, err, "there is no state \"%.40s\"", until);
+	if (args->count > 0)
+		return watch_one(ctl, args->words[0], until, err);
+	if (until != NULL)
+		return ctl_usage(ctl, err, "--until is about one job: name it");
+	return watch_all(ctl, err);
+}
+
+/* --- reject, cancel, retry ---------------------------------------------------------------------
+ */
+
+static enum sp_code
+say(struct ctl *ctl, const struct ctl_args *args, Sallyport__OperatorRequest__BodyCase what,
+    struct sp_err *err)
+{
+	const char *reason = ctl_args_get(args, "--reason");
+	const Sallyport__OperatorJobView *view;
+	Sallyport__OperatorReply *found, *reply;
+	Sallyport__OperatorRequest request;
+	Sallyport__OperatorReason body;
+	enum sp_code code;
+
+	/* so that the beginning of an id will do, and the answer names the job in full */
+	code = ctl_jobs_fetch(ctl, args->words[0], 0, 0, &found, &view, err);
+	if (code != SP_OK)
+		return code;
+	sallyport__operator_request__init(&request);
+	sallyport__operator_reason__init(&body);
+	body.job = view->job;
+	body.reason = borrow(reason != NULL ? reason : "");
+	request.body_case = what;
+	request.reject = &body; /* reject, cancel and retry share the union and the type */
+	code = ctl_ask(ctl, &request, 0, SALLYPORT__OPERATOR_REPLY__BODY_ACCEPTED, &reply, err);
+	if (code == SP_OK) {
+		if (ctl->json)
+			ctl_out_json(json_pack("{s:s, s:s, s:I}", "job", view->job, "state",
+			    reply->accepted->state, "log_seq",
+			    (json_int_t)reply->accepted->log_seq));
+		else
+			ctl_out_print(stdout, "job %s is %s (log entry %" PRIu64 ")\n", view->job,
+			    reply->accepted->state, reply->accepted->log_seq);
+		sallyport__operator_reply__free_unpacked(reply, NULL);
+	}
+	sallyport__operator_reply__free_unpacked(found, NULL);
+	return code;
+}
+
+enum sp_code
+ctl_reject(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
+{
+	return say(ctl, args, SALLYPORT__OPERATOR_REQUEST__BODY_REJECT, err);
+}
+
+enum sp_code
+ctl_cancel(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
+{
+	return say(ctl, args, SALLYPORT__OPERATOR_REQUEST__BODY_CANCEL, err);
+}
+
+enum sp_code
+ctl_retry(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
+{
+	return say(ctl, args, SALLYPORT__OPERATOR_REQUEST__BODY_RETRY, err);
+}

@@ -1,0 +1,13 @@
+/* jobs.h -- one job from ledgerd, for the commands that name one. */
+#ifndef CTL_JOBS_H
+#define CTL_JOBS_H
+
+#include "ctl.h"
+
+/* id: a job's, or the beginning of it. after_change, wait_ms: as in OperatorJob. *view points into
+ * *reply, which is freed with sallyport__operator_reply__free_unpacked(…, NULL). */
+enum sp_code ctl_jobs_fetch(struct ctl *ctl, const char *id, uint64_t after_change, int wait_ms,
+    Sallyport__OperatorReply **reply, const Sallyport__OperatorJobView **view,
+    struct sp_err *err) SP_MUST_USE;
+
+#endif

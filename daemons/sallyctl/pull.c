@@ -1,0 +1,411 @@
+/*
+ * pull.c -- pull, verify.
+ *
+ *	DIR/sallyport-release.json		the release, as registered
+ *	DIR/PATH				plain: each file of the tree
+ *	DIR/models--ORG--NAME/refs/main		hf: a cache as huggingface_hub reads it
+ *	DIR/models--ORG--NAME/snapshots/REV/PATH
+ */
+#include "base/file.h"
+#include "base/time.h"
+#include "models.h"
+#include "scan.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define RELEASE_FILE "sallyport-release.json"
+
+/* What lies beside the files without being one of the tree. */
+static const char *const beside[] = {RELEASE_FILE, "model.sig", NULL};
+
+/* "models--org--name" */
+static char *
+cache_name(const char *name)
+{
+	const char *slash = strchr(name, '/');
+
+	if (slash == NULL)
+		return sp_xasprintf("models--%s", name);
+	return sp_xasprintf("models--%.*s--%s", (int)(slash - name), name, slash + 1);
+}
+
+/* Where the files of the tree lie in that layout, malloc'd. */
+static char *
+files_dir(const char *dir, const struct sp_candidate *candidate, int hf)
+{
+	struct sp_git_oid revision = sp_tree_revision(candidate->tree.s);
+	char *cache, *path;
+
+	if (!hf)
+		return sp_xstrdup(dir);
+	cache = cache_name(candidate->name);
+	path = sp_xasprintf("%s/%s/snapshots/%s", dir, cache, revision.s);
+	free(cache);
+	return path;
+}
+
+/* One line that overwrites itself, on a terminal, ten times a second. */
+struct meter {
+	const char *what;
+	int64_t shown_ms;
+	int on;
+};
+
+static void
+on_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
+{
+	struct meter *meter = ctx;
+	int64_t now = sp_time_monotonic_ms();
+	char *text;
+
+	if (!meter->on || now - meter->shown_ms < 100)
+		return;
+	meter->shown_ms = now;
+	text = ctl_out_progress(done_bytes, total_bytes, "bytes");
+	fprintf(stderr, "\r\033[K%s %s", meter->what, text);
+	free(text);
+}
+
+static void
+meter_end(struct meter *meter)
+{
+	if (meter->on)
+		fputs("\r\033[K", stderr);
+}
+
+/* --- pull --------------------------------------------------------------------------------------
+ */
+
+static enum sp_code
+write_refs(const char *dir, const struct sp_candidate *candidate, struct sp_err *err)
+{
+	struct sp_git_oid revision = sp_tree_revision(candidate->tree.s);
+	char *cache = cache_name(candidate->name);
+	char *refs = sp_xasprintf("%s/%s/refs", dir, cache);
+	char *path = sp_xasprintf("%s/main", refs);
+	enum sp_code code;
+
+	code = sp_file_mkdirs(refs, 0755, err);
+	if (code == SP_OK)
+		code = sp_file_write(path, 0644, revision.s, strlen(revision.s), err);
+	free(path);
+	free(refs);
+	free(cache);
+	return code;
+}
+
+/* Files, refs and release into a directory that nobody looks at yet. */
+static enum sp_code
+fill(struct ctl *ctl, const struct ctl_registered *r, const struct sp_tree *tree, const char *dir,
+    int hf, struct sp_err *err)
+{
+	const struct sp_candidate *candidate = &r->release->candidate;
+	struct meter meter = {.what = "pulling", .on = !ctl->json && isatty(STDERR_FILENO)};
+	char *files = files_dir(dir, candidate, hf), *path;
+	enum sp_code code;
+
+	code = sp_tree_materialize(r->store, tree, files, on_progress, &meter, err);
+	meter_end(&meter);
+	if (code == SP_OK && hf)
+		code = write_refs(dir, candidate, err);
+	path = sp_xasprintf("%s/%s", dir, RELEASE_FILE);
+	if (code == SP_OK)
+		code = sp_file_write(path, 0644, r->envelope, r->envelope_len, err);
+	free(path);
+	free(files);
+	return code;
+}
+
+/* Appears in one piece: a directory that is there is complete. */
+static enum sp_code
+pull_into(struct ctl *ctl, const struct ctl_registered *r, const struct sp_tree *tree,
+    const char *dir, int hf, struct sp_err *err)
+{
+	char *tmp = sp_xasprintf("%s.part-XXXXXX", dir);
+	enum sp_code code;
+
+	if (mkdtemp(tmp) == NULL) {
+		code = sp_err_errno(err, "cannot create %s", tmp);
+		free(tmp);
+		return code;
+	}
+	code = chmod(tmp, 0755) == 0 ? SP_OK : sp_err_errno(err, "cannot set the mode of %s", tmp);
+	if (code == SP_OK)
+		code = fill(ctl, r, tree, tmp, hf, err);
+	/* takes the place of an empty directory, of nothing else */
+	if (code == SP_OK && rename(tmp, dir) != 0) {
+		if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)
+			code = sp_err_set(err, SP_E_EXISTS,
+			    "%s is there already: remove it or name another directory", dir);
+		else
+			code = sp_err_errno(err, "cannot rename %s to %s", tmp, dir);
+	}
+	if (code != SP_OK && sp_file_remove_all(tmp, NULL) != SP_OK)
+		fprintf(stderr, "sallyctl: %s could not be removed\n", tmp);
+	free(tmp);
+	return code;
+}
+
+/* Before hours of copying: DIR must be nothing or an empty directory. */
+static enum sp_code
+check_target(const char *dir, struct sp_err *err)
+{
+	struct dirent *entry;
+	size_t count = 0;
+	DIR *stream;
+
+	stream = opendir(dir);
+	if (stream == NULL)
+		return errno == ENOENT ? SP_OK : sp_err_errno(err, "cannot pull into %s", dir);
+	while ((entry = readdir(stream)) != NULL)
+		count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+	closedir(stream);
+	if (count > 0)
+		return sp_err_set(
+		    err, SP_E_EXISTS, "%s is not empty: clear it or name another directory", dir);
+	return SP_OK;
+}
+
+static void
+print_pulled(struct ctl *ctl, const struct ctl_registered *r, const struct sp_tree *tree,
+    const char *dir, int hf)
+{
+	const struct sp_candidate *c = &r->release->candidate;
+	char *files = files_dir(dir, c, hf);
+
+	if (ctl->json) {
+		ctl_out_json(json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:I}", "name", c->name,
+		    "version", (json_int_t)c->version, "tree", c->tree.s, "release",
+		    r->release->digest.s, "dir", dir, "files_dir", files, "files",
+		    (json_int_t)tree->count, "bytes", (json_int_t)sp_tree_bytes(tree)));
+	} else {
+		ctl_out_print(stdout, "%s version %" PRId64 ": %zu files, %s, each verified\n",
+		    c->name, c->version, tree->count, ctl_out_size(sp_tree_bytes(tree)).s);
+		ctl_out_field(stdout, "files", "%s", files);
+		ctl_out_field(stdout, "release", "%s/%s", dir, RELEASE_FILE);
+		ctl_out_field(stdout, "tree", "%s", c->tree.s);
+		if (hf)
+			ctl_out_print(stdout,
+			    "\nNext: HF_HUB_CACHE=%s HF_HUB_OFFLINE=1, model name %s\n", dir,
+			    c->name);
+		else
+			ctl_out_print(
+			    stdout, "\nNext: `sallyctl verify %s` wherever it is copied\n", dir);
+	}
+	free(files);
+}
+
+enum sp_code
+ctl_pull(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
+{
+	const char *layout = ctl_args_get(args, "--layout");
+	int hf = layout != NULL && strcmp(layout, "hf") == 0;
+	struct ctl_registered r;
+	struct sp_tree tree = {0};
+	enum sp_code code;
+	char *dir;
+	size_t len;
+
+	if (layout != NULL && !hf && strcmp(layout, "plain") != 0)
+		return ctl_usage(ctl, err, "--layout is plain or hf, not \"%.40s\"", layout);
+	dir = sp_xstrdup(args->words[1]);
+	for (len = strlen(dir); len > 1 && dir[len - 1] == '/'; len--)
+		dir[len - 1] = '\0';
+	code = ctl_registered_open(ctl, args->words[0], &r, err);
+	if (code == SP_OK)
+		code = sp_tree_load(r.store, r.release->candidate.tree.s, &tree, err);
+	if (code == SP_OK && sp_tree_find(&tree, RELEASE_FILE) != NULL)
+		code = sp_err_set(err, SP_E_UNSUPPORTED,
+		    "the model itself has a file %s, which would be taken for its release",
+		    RELEASE_FILE);
+	if (code == SP_OK)
+		code = check_target(dir, err);
+	if (code == SP_OK)
+		code = pull_into(ctl, &r, &tree, dir, hf, err);
+	if (code == SP_OK)
+		print_pulled(ctl, &r, &tree, dir, hf);
+	sp_tree_clear(&tree);
+	ctl_registered_clear(&r);
+	free(dir);
+	return code;
+}
+
+/* --- verify ------------------------------------------------------------------------------------
+ */
+
+/* What the release's bill of materials says of a path; NULL when it lists no such file. */
+static const json_t *
+bom_file(const json_t *files, const char *path)
+{
+	const char *name;
+	size_t i;
+
+	for (i = 0; i < json_array_size(files); i++) {
+		name = json_string_value(json_object_get(json_array_get(files, i), "name"));
+		if (name != NULL && strcmp(name, path) == 0)
+			return json_array_get(files, i);
+	}
+	return NULL;
+}
+
+static const char *
+bom_property(const json_t *file, const char *name)
+{
+	const json_t *list = json_object_get(file, "properties"), *p;
+	const char *key, *value;
+	size_t i;
+
+	for (i = 0; i < json_array_size(list); i++) {
+		p = json_array_get(list, i);
+		key = json_string_value(json_object_get(p, "name"));
+		value = json_string_value(json_object_get(p, "value"));
+		if (key != NULL && value != NULL && strcmp(key, name) == 0)
+			return value;
+	}
+	return "";
+}
+
+/* The first file that differs from the list in the bill of materials. */
+static enum sp_code
+name_difference(const json_t *files, const struct sp_tree *tree, struct sp_err *err)
+{
+	const struct sp_tree_file *file;
+	const char *sha256, *path;
+	const json_t *listed;
+	size_t i;
+
+	if (files == NULL)
+		return sp_err_set(err, SP_E_CORRUPT,
+		    "some file differs; which one the release, too large to list them, cannot say");
+	for (i = 0; i < tree->count; i++) {
+		file = &tree->files[i];
+		listed = bom_file(files, file->path);
+		if (listed == NULL)
+			return sp_err_set(
+			    err, SP_E_CORRUPT, "%s does not belong to the release", file->path);
+		sha256 = json_string_value(json_object_get(
+		    json_array_get(json_object_get(listed, "hashes"), 0), "content"));
+		if (sha256 == NULL || strcmp(sha256, file->sha256.s) != 0)
+			return sp_err_set(err, SP_E_CORRUPT,
+			    "%s has been changed: its SHA-256 is %s, released was %s", file->path,
+			    file->sha256.s, sha256 != NULL ? sha256 : "nothing");
+		if (strcmp(bom_property(listed, "sallyport:mode"),
+			file->executable ? "0755" : "0644") != 0)
+			return sp_err_set(err, SP_E_CORRUPT,
+			    "%s has another mode than when it was released (%s)", file->path,
+			    bom_property(listed, "sallyport:mode"));
+	}
+	for (i = 0; i < json_array_size(files); i++) {
+		path = json_string_value(json_object_get(json_array_get(files, i), "name"));
+		if (path != NULL && sp_tree_find(tree, path) == NULL)
+			return sp_err_set(err, SP_E_CORRUPT, "%s is missing", path);
+	}
+	return sp_err_set(err, SP_E_CORRUPT,
+	    "the files are as listed, but the release's list is not that of its tree: the release "
+	    "contradicts itself");
+}
+
+static enum sp_code
+compare(const struct sp_release *release, struct sp_tree *tree, struct sp_err *err)
+{
+	const json_t *predicate = json_object_get(release->statement, "predicate");
+	const json_t *component = json_object_get(
+	    json_object_get(json_object_get(predicate, "bom"), "metadata"), "component");
+	struct sp_hex digest;
+	enum sp_code code;
+	uint8_t *listing;
+	size_t len;
+
+	code = sp_tree_format(tree, &listing, &len, err);
+	if (code != SP_OK)
+		return code;
+	digest = sp_sha256_hex(listing, len);
+	free(listing);
+	if (strcmp(digest.s, release->candidate.tree.s) == 0)
+		return SP_OK;
+	return name_difference(json_object_get(component, "components"), tree, err);
+}
+
+static enum sp_code
+load_release(struct ctl *ctl, const char *dir, struct sp_release **out, struct sp_err *err)
+{
+	char *path = sp_xasprintf("%s/%s", dir, RELEASE_FILE);
+	struct sp_trust *trust = NULL;
+	uint8_t *envelope = NULL;
+	struct sp_err inner;
+	const char *check;
+	enum sp_code code;
+	size_t len;
+
+	code = ctl_trust(ctl, &trust, err);
+	if (code == SP_OK)
+		code = sp_file_read(path, SP_RELEASE_MAX, &envelope, &len, err);
+	if (code == SP_OK) {
+		code = sp_release_verify(trust, envelope, len, out, &check, &inner);
+		if (code != SP_OK)
+			sp_err_set(
+			    err, code, "%s fails the check \"%s\": %s", path, check, inner.msg);
+	}
+	free(envelope);
+	sp_trust_free(&trust);
+	free(path);
+	return code;
+}
+
+static enum sp_code
+scan_files(struct ctl *ctl, const char *dir, const struct sp_candidate *candidate,
+    struct sp_tree *tree, struct sp_err *err)
+{
+	struct meter meter = {.what = "hashing", .on = !ctl->json && isatty(STDERR_FILENO)};
+	char *files = files_dir(dir, candidate, 1);
+	enum sp_code code;
+
+	if (access(files, F_OK) != 0) {
+		free(files);
+		files = files_dir(dir, candidate, 0);
+	}
+	code = ctl_scan(files, beside, tree, on_progress, &meter, err);
+	meter_end(&meter);
+	free(files);
+	return code;
+}
+
+enum sp_code
+ctl_verify(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
+{
+	const char *dir = args->words[0];
+	struct sp_release *release = NULL;
+	const struct sp_candidate *c;
+	struct sp_tree tree = {0};
+	enum sp_code code;
+
+	code = load_release(ctl, dir, &release, err);
+	if (code != SP_OK)
+		return code;
+	c = &release->candidate;
+	code = scan_files(ctl, dir, c, &tree, err);
+	if (code == SP_OK)
+		code = compare(release, &tree, err);
+	if (code == SP_OK && ctl->json) {
+		ctl_out_json(json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:b}", "name", c->name,
+		    "version", (json_int_t)c->version, "tree", c->tree.s, "release",
+		    release->digest.s, "files", (json_int_t)tree.count, "bytes",
+		    (json_int_t)sp_tree_bytes(&tree), "verified", 1));
+	} else if (code == SP_OK) {
+		ctl_out_print(
+		    stdout, "%s is %s version %" PRId64 ": verified\n", dir, c->name, c->version);
+		ctl_out_field(stdout, "files", "%zu, %s, each as it was released", tree.count,
+		    ctl_out_size(sp_tree_bytes(&tree)).s);
+		ctl_out_field(stdout, "tree", "%s", c->tree.s);
+		ctl_out_field(stdout, "release", "%s of %s", release->digest.s, release->time);
+	}
+	sp_tree_clear(&tree);
+	sp_release_free(&release);
+	return code;
+}

@@ -1,0 +1,301 @@
+/* view.c -- a job as ledgerd describes it. */
+#include "view.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "ledger/jobs.h"
+#include "out.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- for machines ------------------------------------------------------------------------------
+ */
+
+static json_t *
+artifact_json(const Sallyport__OperatorArtifact *a)
+{
+	return json_pack("{s:s, s:s, s:s, s:b, s:I}", "role", a->role, "digest", a->digest, "store",
+	    a->store, "tree", a->tree, "bytes", (json_int_t)a->bytes);
+}
+
+static json_t *
+attested_json(const Sallyport__OperatorAttested *a)
+{
+	struct sp_hex digest = sp_sha256_hex(a->envelope.data, a->envelope.len);
+	json_t *envelope = NULL;
+
+	if (sp_json_parse(a->envelope.data, a->envelope.len, "attestation", &envelope, NULL) !=
+	    SP_OK)
+		envelope = json_null();
+	return json_pack(
+	    "{s:s, s:s, s:o}", "step", a->step, "sha256", digest.s, "envelope", envelope);
+}
+
+static json_t *
+lists_json(const Sallyport__OperatorJobView *view)
+{
+	json_t *artifacts = json_array(), *attestations = json_array(), *details = json_array();
+	size_t i;
+
+	for (i = 0; i < view->n_artifacts; i++)
+		json_array_append_new(artifacts, artifact_json(view->artifacts[i]));
+	for (i = 0; i < view->n_attestations; i++)
+		json_array_append_new(attestations, attested_json(view->attestations[i]));
+	for (i = 0; i < view->n_details; i++)
+		json_array_append_new(
+		    details, json_pack("{s:s, s:s, s:s}", "step", view->details[i]->step, "key",
+				 view->details[i]->key, "value", view->details[i]->value));
+	return json_pack("{s:o, s:o, s:o}", "artifacts", artifacts, "attestations", attestations,
+	    "details", details);
+}
+
+json_t *
+ctl_view_json(const Sallyport__OperatorJobView *view)
+{
+	json_t *obj, *lists = lists_json(view), *candidate = NULL;
+
+	obj = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:I}", "job", view->job,
+	    "kind", view->kind, "source", view->source, "profile", view->profile, "name",
+	    view->name, "version", (json_int_t)view->model_version, "destination",
+	    view->destination, "state", view->state, "reason", view->reason, "change",
+	    (json_int_t)view->change);
+	SP_ASSERT(obj != NULL && lists != NULL);
+	json_object_update(obj, lists);
+	json_decref(lists);
+	lists = json_pack("{s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:i, s:i}",
+	    "step", view->step, "step_state", view->step_state, "attempt", (int)view->attempt,
+	    "worker", view->worker, "phase", view->phase, "done", (json_int_t)view->done, "total",
+	    (json_int_t)view->total, "unit", view->unit, "created", view->created, "changed",
+	    view->changed, "first_seq", (json_int_t)view->first_seq, "last_seq",
+	    (json_int_t)view->last_seq, "approvals", (int)view->approvals, "approvals_needed",
+	    (int)view->approvals_needed);
+	SP_ASSERT(lists != NULL);
+	json_object_update(obj, lists);
+	json_decref(lists);
+	if (view->candidate.len > 0 && sp_json_parse(view->candidate.data, view->candidate.len,
+					   "candidate", &candidate, NULL) == SP_OK)
+		json_object_set_new(obj, "candidate", candidate);
+	return obj;
+}
+
+/* --- for people --------------------------------------------------------------------------------
+ */
+
+static void
+print_artifacts(const Sallyport__OperatorJobView *view, FILE *to)
+{
+	struct ctl_out_table table = {.right = 1u << 1};
+	const Sallyport__OperatorArtifact *a;
+	size_t i;
+
+	for (i = 0; i < view->n_artifacts; i++) {
+		a = view->artifacts[i];
+		ctl_out_row(&table, a->role, ctl_out_size(a->bytes).s, a->tree ? "tree" : "blob",
+		    a->digest, a->store, NULL);
+	}
+	if (table.count > 0)
+		fputs("\n  artifacts\n", to);
+	ctl_out_table(&table, "    ", to);
+}
+
+static void
+print_attestations(const Sallyport__OperatorJobView *view, FILE *to)
+{
+	struct ctl_out_table table = {0};
+	size_t i;
+
+	for (i = 0; i < view->n_attestations; i++)
+		ctl_out_row(&table, view->attestations[i]->step,
+		    sp_sha256_hex(
+			view->attestations[i]->envelope.data, view->attestations[i]->envelope.len)
+			.s,
+		    NULL);
+	if (table.count > 0)
+		fputs("\n  attestations\n", to);
+	ctl_out_table(&table, "    ", to);
+}
+
+static void
+print_details(const Sallyport__OperatorJobView *view, FILE *to)
+{
+	struct ctl_out_table table = {0};
+	size_t i;
+
+	for (i = 0; i < view->n_details; i++)
+		ctl_out_row(&table, view->details[i]->step, view->details[i]->key,
+		    view->details[i]->value, NULL);
+	if (table.count > 0)
+		fputs("\n  details\n", to);
+	ctl_out_table(&table, "    ", to);
+}
+
+void
+ctl_view_print(const Sallyport__OperatorJobView *view, FILE *to)
+{
+	char *progress, *next = ctl_view_next(view);
+
+	ctl_out_print(to, "job %s\n", view->job);
+	ctl_out_field(to, "state", "%s", view->state);
+	ctl_out_field(to, "reason", "%s", view->reason);
+	ctl_out_field(to, "source", "%s", view->source);
+	ctl_out_field(to, "profile", "%s", view->profile);
+	if (view->model_version > 0)
+		ctl_out_field(to, "candidate", "%s version %" PRIu64 " for %s", view->name,
+		    view->model_version, view->destination);
+	else
+		ctl_out_field(to, "name", "%s", view->name);
+	if (view->step[0] != '\0')
+		ctl_out_field(to, "step", "%s, %s, attempt %u%s%s", view->step, view->step_state,
+		    view->attempt, view->worker[0] != '\0' ? ", " : "", view->worker);
+	if (view->phase[0] != '\0') {
+		progress = ctl_out_progress(view->done, view->total, view->unit);
+		ctl_out_field(to, "progress", "%s, %s", view->phase, progress);
+		free(progress);
+	}
+	if (view->approvals_needed > 0)
+		ctl_out_field(to, "approvals", "%u of %u", view->approvals, view->approvals_needed);
+	ctl_out_field(to, "created", "%s", view->created);
+	ctl_out_field(to, "changed", "%s", view->changed);
+	ctl_out_field(
+	    to, "log", "entries %" PRIu64 " to %" PRIu64, view->first_seq, view->last_seq);
+	print_artifacts(view, to);
+	print_attestations(view, to);
+	print_details(view, to);
+	if (next != NULL)
+		ctl_out_print(to, "\nNext: %s\n", next);
+	free(next);
+}
+
+/* --- states ------------------------------------------------------------------------------------
+ */
+
+static enum sp_job_state
+state_of(const Sallyport__OperatorJobView *view)
+{
+	enum sp_job_state state;
+
+	return sp_jobs_state_find(view->state, &state) ? state : SP_JOB_NONE;
+}
+
+int
+ctl_view_ended(const Sallyport__OperatorJobView *view)
+{
+	enum sp_recipe recipe;
+
+	if (!sp_jobs_recipe_find(view->kind, &recipe))
+		recipe = SP_RECIPE_MODEL;
+	return sp_jobs_ended(recipe, state_of(view));
+}
+
+int
+ctl_view_reached(const Sallyport__OperatorJobView *view, const char *state)
+{
+	enum sp_job_state wanted, now = state_of(view);
+
+	if (!sp_jobs_state_find(state, &wanted))
+		return 0;
+	/* the table lists the states in the order in which a job that fares well passes them */
+	return now == wanted || (now > wanted && now < SP_JOB_BLOCKED && wanted != SP_JOB_NONE);
+}
+
+enum sp_code
+ctl_view_outcome(const Sallyport__OperatorJobView *view, struct sp_err *err)
+{
+	enum sp_code code;
+
+	switch (state_of(view)) {
+	case SP_JOB_BLOCKED:
+		code = SP_E_BLOCKED;
+		break;
+	case SP_JOB_REJECTED:
+	case SP_JOB_QUARANTINED:
+		code = SP_E_DENIED;
+		break;
+	case SP_JOB_FAILED:
+	case SP_JOB_CANCELLED:
+		code = SP_E_STATE;
+		break;
+	default:
+		return SP_OK;
+	}
+	return sp_err_set(err, code, "job %s is %s%s%s", view->job, view->state,
+	    view->reason[0] != '\0' ? ": " : "", view->reason);
+}
+
+char *
+ctl_view_next(const Sallyport__OperatorJobView *view)
+{
+	switch (state_of(view)) {
+	case SP_JOB_AWAITING_APPROVAL:
+		return sp_xasprintf("`sallyctl approve %.8s --key FILE` (%u of %u approvals), or "
+				    "`sallyctl reject %.8s`",
+		    view->job, view->approvals, view->approvals_needed, view->job);
+	case SP_JOB_FAILED:
+		return sp_xasprintf(
+		    "mend what the reason names, then `sallyctl retry %.8s`", view->job);
+	case SP_JOB_BLOCKED:
+		return sp_xasprintf("the verdict is final for this candidate; `sallyctl log show "
+				    "%.8s` tells how it came about",
+		    view->job);
+	case SP_JOB_QUARANTINED:
+		return sp_xasprintf(
+		    "look into diode-rxd's quarantine/%s, find out who sent it, and "
+		    "have the bastion send it anew",
+		    view->job);
+	case SP_JOB_INCOMPLETE:
+		return sp_xasprintf("the next pass of the sender fills the gaps; `sallyctl watch "
+				    "%.8s`",
+		    view->job);
+	case SP_JOB_SENT:
+		return sp_xasprintf("in the enclave: `sallyctl watch %.8s`", view->job);
+	case SP_JOB_REGISTERED:
+		return sp_xasprintf("`sallyctl chain %s@%" PRIu64 "`, or `sallyctl pull %s DIR`",
+		    view->name, view->model_version, view->name);
+	default:
+		return ctl_view_ended(view) ? NULL
+					    : sp_xasprintf("`sallyctl watch %.8s`", view->job);
+	}
+}
+
+/* --- progress ----------------------------------------------------------------------------------
+ */
+
+void
+ctl_view_rate(struct ctl_view_rate *rate, const Sallyport__OperatorJobView *view, int64_t now_ms)
+{
+	int same = strncmp(rate->phase, view->phase, sizeof(rate->phase) - 1) == 0 &&
+		   view->done >= rate->done && rate->at_ms > 0;
+
+	if (same && now_ms - rate->at_ms < 200)
+		return; /* too short to tell */
+	rate->per_s =
+	    same ? (double)(view->done - rate->done) * 1000 / (double)(now_ms - rate->at_ms) : -1;
+	snprintf(rate->phase, sizeof(rate->phase), "%s", view->phase);
+	rate->done = view->done;
+	rate->at_ms = now_ms;
+}
+
+char *
+ctl_view_line(const Sallyport__OperatorJobView *view, const struct ctl_view_rate *rate)
+{
+	char *progress = NULL, *speed = NULL, *line, *clean;
+
+	if (view->phase[0] != '\0') {
+		progress = ctl_out_progress(view->done, view->total, view->unit);
+		if (rate->per_s > 0 && strcmp(view->unit, "bytes") == 0)
+			speed = sp_xasprintf("  %s/s", ctl_out_size((uint64_t)rate->per_s).s);
+		else if (rate->per_s > 0)
+			speed = sp_xasprintf("  %.1f/s", rate->per_s);
+	}
+	line = sp_xasprintf("%s%s%s%s%s%s%s%s", view->state, progress != NULL ? "  " : "",
+	    progress != NULL ? view->phase : "", progress != NULL ? "  " : "",
+	    progress != NULL ? progress : "", speed != NULL ? speed : "",
+	    view->reason[0] != '\0' && progress == NULL ? "  " : "",
+	    progress == NULL ? view->reason : "");
+	clean = ctl_out_clean(line);
+	free(progress);
+	free(speed);
+	free(line);
+	return clean;
+}

@@ -1,0 +1,37 @@
+/* view.h -- a job as ledgerd describes it, for machines and for people. Pure. */
+#ifndef CTL_VIEW_H
+#define CTL_VIEW_H
+
+#include "base/err.h"
+#include "operator.pb-c.h"
+
+#include <jansson.h>
+#include <stdint.h>
+#include <stdio.h>
+
+json_t *ctl_view_json(const Sallyport__OperatorJobView *view); /* new reference */
+void ctl_view_print(const Sallyport__OperatorJobView *view, FILE *to);
+
+/* 1 when nothing follows by itself any more. */
+int ctl_view_ended(const Sallyport__OperatorJobView *view);
+/* 1 when the job is in that state, or has passed it on its way to a good end. */
+int ctl_view_reached(const Sallyport__OperatorJobView *view, const char *state);
+/* SP_OK while it goes on and when it has ended well; SP_E_BLOCKED or SP_E_DENIED when a gate,
+ * operators or verification said no; SP_E_STATE when it failed or was cancelled. */
+enum sp_code ctl_view_outcome(const Sallyport__OperatorJobView *view, struct sp_err *err);
+/* What an operator does next, malloc'd; NULL when there is nothing to do. */
+char *ctl_view_next(const Sallyport__OperatorJobView *view);
+
+/* How fast a phase goes, from one report to the next. */
+struct ctl_view_rate {
+	char phase[64];
+	uint64_t done;
+	int64_t at_ms;
+	double per_s; /* < 0: not known yet */
+};
+void
+ctl_view_rate(struct ctl_view_rate *rate, const Sallyport__OperatorJobView *view, int64_t now_ms);
+/* "FETCHING  download  1.00 MiB of 4.00 MiB  512 KiB/s", malloc'd and clean. */
+char *ctl_view_line(const Sallyport__OperatorJobView *view, const struct ctl_view_rate *rate);
+
+#endif
