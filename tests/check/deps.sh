@@ -44,7 +44,7 @@ export DEBIAN_FRONTEND=noninteractive
 echo "deps: $install"
 # the lists of a fresh machine are empty, those of an old one stale: fetched only then
 # shellcheck disable=SC2086
-if ! $install -qq </dev/null; then
+if ! $install -qq </dev/null >/dev/null 2>&1; then
 	apt-get update -qq </dev/null
-	$install -qq </dev/null
+	$install -qq </dev/null >/dev/null
 fi
