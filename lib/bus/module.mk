@@ -1,3 +1,10 @@
-$(eval $(call lib,bus,outcome paths wire envelope result zloop zap hub lease spawn child bus ask work helper worker_step worker worker_main))
+BUS := lib/bus/outcome lib/bus/paths lib/bus/wire lib/bus/envelope lib/bus/result lib/bus/zloop \
+	lib/bus/zap lib/bus/hub lib/bus/lease lib/bus/spawn lib/bus/child lib/bus/bus lib/bus/ask \
+	lib/bus/work lib/bus/helper lib/bus/worker_step lib/bus/worker lib/bus/worker_main
+
+$(eval $(call lib,bus,$(BUS:lib/bus/%=%)))
 $(eval $(call unit,bus,lib/bus/outcome lib/bus/wire lib/bus/envelope lib/bus/result \
 	lib/bus/worker_step proto/bus $(BASE),libprotobuf-c gnutls jansson))
+$(eval $(call unit,bus_wire,tests/unit/bus_rig $(BUS) proto/bus lib/release/key lib/release/dsse \
+	lib/release/trust lib/base/conf lib/base/conf_keys $(BASE),libzmq libuv libsodium \
+	libprotobuf-c gnutls jansson libconfig))
