@@ -45,8 +45,6 @@ model_card(const struct sp_bom *bom)
 	size_t i;
 
 	set_text(parameters, "task", bom->task);
-	set_text(parameters, "architectureFamily", bom->family);
-	set_text(parameters, "modelArchitecture", bom->architecture);
 	if (json_object_size(parameters) > 0)
 		json_object_set(card, "modelParameters", parameters);
 	json_decref(parameters);
@@ -164,19 +162,30 @@ sp_bom_build(const struct sp_bom *bom)
 
 #define METRICS_MAX 32
 
-/* The first of these fields that is a string, in either group of parameters of a provenance. */
+/* What the daemon itself noted in a provenance; NULL when it did not. */
 static const char *
-parameter(const struct sp_statement *s, const char *key)
+internal_parameter(const struct sp_statement *s, const char *key)
 {
 	const json_t *definition = json_object_get(s->predicate, "buildDefinition");
-	const char *text;
 
-	text = json_string_value(
-	    json_object_get(json_object_get(definition, "externalParameters"), key));
-	if (text == NULL)
-		text = json_string_value(
-		    json_object_get(json_object_get(definition, "internalParameters"), key));
-	return text;
+	return json_string_value(
+	    json_object_get(json_object_get(definition, "internalParameters"), key));
+}
+
+/* "hf:org/name@COMMIT" from the first material of a fetch, malloc'd; NULL when it names none. */
+static char *
+fetched_source(const struct sp_statement *s)
+{
+	const json_t *definition = json_object_get(s->predicate, "buildDefinition");
+	const json_t *material =
+	    json_array_get(json_object_get(definition, "resolvedDependencies"), 0);
+	const char *uri = json_string_value(json_object_get(material, "uri"));
+	const char *commit =
+	    json_string_value(json_object_get(json_object_get(material, "digest"), "gitCommit"));
+
+	if (uri == NULL)
+		return NULL;
+	return sp_xasprintf("%s%s%s", uri, commit != NULL ? "@" : "", commit != NULL ? commit : "");
 }
 
 /* The verdict's numbers: per gate what the baseline and the candidate scored, in percent. */
@@ -210,6 +219,7 @@ sp_bom_model(const struct sp_candidate *candidate, const struct sp_tree *tree,
 	struct sp_statement statements[SP_CHAIN_STAGES];
 	struct sp_bom_metric metrics[METRICS_MAX];
 	enum sp_code code = SP_OK;
+	char *source = NULL;
 	struct sp_dsse dsse;
 	size_t i;
 
@@ -224,11 +234,10 @@ sp_bom_model(const struct sp_candidate *candidate, const struct sp_tree *tree,
 	if (code != SP_OK)
 		goto out;
 	if (statements[SP_CHAIN_FETCH].root != NULL) {
-		bom.source = parameter(&statements[SP_CHAIN_FETCH], "source");
+		source = fetched_source(&statements[SP_CHAIN_FETCH]);
+		bom.source = source;
 		bom.source_tree = statements[SP_CHAIN_FETCH].subject_tree;
-		bom.license = parameter(&statements[SP_CHAIN_FETCH], "license");
-		bom.family = parameter(&statements[SP_CHAIN_FETCH], "model_type");
-		bom.architecture = parameter(&statements[SP_CHAIN_FETCH], "architecture");
+		bom.license = internal_parameter(&statements[SP_CHAIN_FETCH], "licence");
 	}
 	if (statements[SP_CHAIN_GATE].root != NULL) {
 		bom.task = "text-generation";
@@ -239,6 +248,7 @@ sp_bom_model(const struct sp_candidate *candidate, const struct sp_tree *tree,
 out:
 	for (i = 0; i < SP_CHAIN_STAGES; i++)
 		sp_statement_clear(&statements[i]);
+	free(source);
 	return code;
 }
 

@@ -23,8 +23,6 @@ struct sp_bom {
 	const char *source_tree;    /* hex */
 	const char *license;	    /* as the source states it: "apache-2.0" */
 	const char *task;	    /* "text-generation" */
-	const char *family;	    /* "qwen2": config.json's model_type */
-	const char *architecture;   /* "Qwen2ForCausalLM" */
 	const struct sp_tree *tree; /* may be NULL: no files are listed */
 	const struct sp_bom_metric *metrics;
 	size_t metric_count;

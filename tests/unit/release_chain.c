@@ -74,10 +74,9 @@ add_role(json_t *roles, enum sp_role role, int threshold, struct sp_key **list, 
 {
 	json_t *array = json_array();
 	char *b64;
-	size_t i;
 
 	qsort(list, count, sizeof(*list), by_id);
-	for (i = 0; i < count; i++) {
+	for (size_t i = 0; i < count; i++) {
 		b64 = sp_base64_encode(sp_key_public(list[i])->bytes, SP_PUBKEY_LEN);
 		json_array_append_new(
 		    array, json_pack("{s:s, s:s, s:s}", "id", sp_key_public(list[i])->id.s, "key",
@@ -158,11 +157,13 @@ static char *
 provenance(struct sp_key *key, const char *type, const char *subject, const char *builder,
     const struct sp_material *material)
 {
-	json_t *external = json_pack("{s:s, s:s}", "source", "hf:org/name", "license", "mit");
+	json_t *external = json_pack("{s:s}", "source", "hf:org/name");
+	json_t *internal = json_pack("{s:s}", "licence", "mit");
 	struct sp_provenance p = {.subject_name = "org/name",
 	    .subject_tree = subject,
 	    .build_type = type,
 	    .external = external,
+	    .internal = internal,
 	    .materials = material,
 	    .material_count = 1,
 	    .builder = builder,
@@ -174,6 +175,7 @@ provenance(struct sp_key *key, const char *type, const char *subject, const char
 	char *text = sp_statement_provenance(&p, &len);
 
 	json_decref(external);
+	json_decref(internal);
 	return envelope_of(key, SP_DSSE_INTOTO, text, len);
 }
 
@@ -242,7 +244,6 @@ make_parts(const struct deviation *d, struct parts *out)
 	char *uri = sp_xasprintf(URI "%s", material);
 	const struct sp_material source = {.uri = uri, .sha256 = material};
 	struct sp_hex swap;
-	size_t i;
 
 	memset(out, 0, sizeof(*out));
 	out->text[0] = provenance(OR(d->fetch_key, keys[SP_ROLE_FETCH]), SP_BUILD_FETCH, SOURCE,
@@ -262,7 +263,7 @@ make_parts(const struct deviation *d, struct parts *out)
 	    .attestation_count = out->count};
 	if (d->candidate_kind != NULL)
 		strcpy(out->c.kind, d->candidate_kind);
-	for (i = 0; i < out->count; i++) {
+	for (size_t i = 0; i < out->count; i++) {
 		out->attestations[i] = bytes_of(out->text[i]);
 		out->c.attestations[i] = sp_sha256_hex(out->text[i], strlen(out->text[i]));
 	}
@@ -434,7 +435,6 @@ chain_order(void **state)
 			     parts.attestations, 3, 0, NULL, &failed, &err),
 	    SP_E_DENIED);
 	assert_string_equal(failed, "fetch");
-	/* what is no envelope at all */
 	assert_int_equal(sp_release_check_chain(
 			     trust, bytes_of("{}"), parts.attestations, 3, 0, NULL, &failed, &err),
 	    SP_E_INVALID);
@@ -846,7 +846,7 @@ static void
 bom_model(void **state)
 {
 	const struct deviation none = {0};
-	const char *serial, *type, *license, *file, *metric;
+	const char *serial, *type, *license, *file, *source, *metric;
 	struct sp_candidate other;
 	struct parts parts;
 	json_t *bom;
@@ -855,15 +855,18 @@ bom_model(void **state)
 	make_parts(&none, &parts);
 	bom = make_bom(&parts);
 	assert_int_equal(
-	    json_unpack(bom, "{s:s, s:{s:{s:s, s:[{s:{s:s}}], s:[{s:s}], s:{s:{s:[{s:s}]}}}}}",
+	    json_unpack(bom,
+		"{s:s, s:{s:{s:s, s:[{s:{s:s}}], s:[{s:s}], s:{s:[{s:s}]}, s:{s:{s:[{s:s}]}}}}}",
 		"serialNumber", &serial, "metadata", "component", "type", &type, "licenses",
-		"license", "name", &license, "components", "name", &file, "modelCard",
-		"quantitativeAnalysis", "performanceMetrics", "value", &metric),
+		"license", "name", &license, "components", "name", &file, "pedigree", "ancestors",
+		"name", &source, "modelCard", "quantitativeAnalysis", "performanceMetrics", "value",
+		&metric),
 	    0);
 	assert_string_equal(serial, "urn:uuid:00112233-4455-6677-8899-aabbccddeeff");
 	assert_string_equal(type, "machine-learning-model");
 	assert_string_equal(license, "mit");
 	assert_string_equal(file, "config.json");
+	assert_string_equal(source, "hf:org/name@0123");
 	assert_string_equal(metric, "70.5000");
 	assert_int_equal(sp_bom_check(bom, &parts.c, &err), SP_OK);
 	other = parts.c;
