@@ -87,6 +87,14 @@ tear_down(void **state)
 	return 0;
 }
 
+/* The first subject alone, where one is enough; borrowed. */
+static struct sp_mmlu
+one_subject(void)
+{
+	return (struct sp_mmlu){
+	    .subjects = fx.mmlu.subjects, .count = 1, .questions = fx.mmlu.subjects[0].test.count};
+}
+
 static json_t *
 next_line(FILE *file, const char *path)
 {
@@ -152,6 +160,7 @@ mmlu_answers_are_the_harness(void **state)
 static void
 mmlu_bits_do_not_depend_on_threads(void **state)
 {
+	struct sp_mmlu mmlu = one_subject();
 	struct sp_answer_mmlu again;
 	struct sp_pool *one;
 	struct sp_model *model;
@@ -161,8 +170,8 @@ mmlu_bits_do_not_depend_on_threads(void **state)
 	assert_int_equal(sp_pool_open(1, &one, &err), SP_OK);
 	assert_int_equal(sp_model_open(MODEL_DIR, one, &model, &err), SP_OK);
 	assert_int_equal(
-	    sp_mmlu_run(model, fx.tokenizer, &fx.mmlu, 5, NULL, NULL, &again, &err), SP_OK);
-	assert_memory_equal(again.ll, fx.answers.ll, 600 * sizeof(again.ll[0]));
+	    sp_mmlu_run(model, fx.tokenizer, &mmlu, 5, NULL, NULL, &again, &err), SP_OK);
+	assert_memory_equal(again.ll, fx.answers.ll, mmlu.questions * sizeof(again.ll[0]));
 	sp_answer_mmlu_clear(&again);
 	sp_model_close(&model);
 	sp_pool_close(&one);
@@ -212,11 +221,12 @@ static void
 canonical_solutions_pass(void **state)
 {
 	size_t count_of = fx.humaneval.count, i;
-	struct sp_sandbox_program *runs = sp_xcalloc(2 * count_of, sizeof(*runs));
+	size_t total = count_of + 20;
+	struct sp_sandbox_program *runs = sp_xcalloc(total, sizeof(*runs));
 	struct sp_err err;
 
 	(void)state;
-	for (i = 0; i < 2 * count_of; i++) {
+	for (i = 0; i < total; i++) {
 		const struct sp_humaneval_task *task = &fx.humaneval.tasks[i % count_of];
 		const char *body =
 		    i < count_of ? task->canonical : "    return 'nothing of the kind'\n";
@@ -228,9 +238,9 @@ canonical_solutions_pass(void **state)
 		    .entry = task->entry,
 		    .test = task->test};
 	}
-	if (sp_sandbox_run(runs, 2 * count_of, 0, &sp_sandbox_defaults, NULL, NULL, &err) != SP_OK)
+	if (sp_sandbox_run(runs, total, 0, &sp_sandbox_defaults, NULL, NULL, &err) != SP_OK)
 		fail_msg("%s", err.msg);
-	for (i = 0; i < 2 * count_of; i++)
+	for (i = 0; i < total; i++)
 		assert_int_equal(
 		    runs[i].outcome, i < count_of ? SP_VERDICT_PASSED : SP_VERDICT_WRONG);
 	free(runs);
@@ -364,6 +374,7 @@ long_prompts_are_cut_on_the_left(void **state)
 	static const char before[] = "\"max_position_embeddings\": 2048";
 	static const char after[] = "\"max_position_embeddings\": 100 ";
 	static const char letter[] = " A";
+	struct sp_mmlu mmlu = one_subject();
 	const char *dir = spoiled(leave);
 	struct sp_answer_mmlu answers;
 	struct sp_feed feed = {.n_logits = 1};
@@ -385,8 +396,8 @@ long_prompts_are_cut_on_the_left(void **state)
 	assert_int_equal(sp_file_write(path, 0600, config, len, &err), SP_OK);
 	model = open_model(dir);
 	assert_int_equal(
-	    sp_mmlu_run(model, fx.tokenizer, &fx.mmlu, 5, NULL, NULL, &answers, &err), SP_OK);
-	assert_int_equal(answers.truncated, 600);
+	    sp_mmlu_run(model, fx.tokenizer, &mmlu, 5, NULL, NULL, &answers, &err), SP_OK);
+	assert_int_equal(answers.truncated, 120);
 
 	sp_mmlu_context(&text, &fx.mmlu.subjects[0], 5, 0);
 	assert_int_equal(sp_tokenizer_encode(
@@ -480,17 +491,28 @@ sabotage_fails_by_numbers(void **state)
 	assert_true(verdict.humaneval.candidate_pp < 5);
 	assert_int_equal(sp_file_remove_all(dir, &err), SP_OK);
 
-	dir = spoiled(put_nan);
-	verdict = gates(dir);
-	assert_int_equal(verdict.verdict, SP_GATE_FAILED);
-	assert_int_equal(verdict.mmlu_pairs.candidate_nonfinite, 600);
-	assert_non_null(strstr(verdict.reason, "NaN"));
-	assert_int_equal(verdict.humaneval.verdict, SP_GATE_FAILED);
-	assert_int_equal(sp_file_remove_all(dir, &err), SP_OK);
-
 	dir = spoiled(round_coarsely);
 	verdict = gates(dir);
 	assert_int_equal(verdict.verdict, SP_GATE_FAILED);
+	assert_int_equal(sp_file_remove_all(dir, &err), SP_OK);
+}
+
+/* A single NaN in the last norm: every answer says so, none is taken for a choice. */
+static void
+nan_is_no_answer(void **state)
+{
+	struct sp_mmlu mmlu = one_subject();
+	const char *dir = spoiled(put_nan);
+	struct sp_model *model = open_model(dir);
+	struct sp_answer_mmlu answers;
+	struct sp_err err;
+
+	(void)state;
+	assert_int_equal(
+	    sp_mmlu_run(model, fx.tokenizer, &mmlu, 5, NULL, NULL, &answers, &err), SP_OK);
+	assert_int_equal(sp_answer_nonfinite(&answers), mmlu.questions);
+	sp_answer_mmlu_clear(&answers);
+	sp_model_close(&model);
 	assert_int_equal(sp_file_remove_all(dir, &err), SP_OK);
 }
 
@@ -506,6 +528,7 @@ main(void)
 	    cmocka_unit_test(long_prompts_are_cut_on_the_left),
 	    cmocka_unit_test(the_same_model_passes),
 	    cmocka_unit_test(sabotage_fails_by_numbers),
+	    cmocka_unit_test(nan_is_no_answer),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
