@@ -150,18 +150,16 @@ on_message(void *ctx, void *socket)
 
 	if (n == 0)
 		return 0;
-	if (n < 0) {
-		sp_log_warn(NULL, "bus: message from ledgerd dropped: it has not one frame");
-		return 1;
-	}
-	if (sp_envelope_unpack(zmq_msg_data(&frame), zmq_msg_size(&frame), SP_FROM_LEDGERD,
-		&envelope, &err) != SP_OK)
+	if (n != 1)
+		sp_log_warn(NULL, "bus: message from ledgerd dropped: it has more than one frame");
+	else if (sp_envelope_unpack(zmq_msg_data(&frame), zmq_msg_size(&frame), SP_FROM_LEDGERD,
+		     &envelope, &err) != SP_OK)
 		sp_log_warn(NULL, "bus: message from ledgerd dropped: %s", err.msg);
 	else {
 		on_envelope(worker, envelope);
 		sallyport__envelope__free_unpacked(envelope, NULL);
 	}
-	sp_zloop_drop(&frame, 1);
+	sp_zloop_drop(&frame, n, 1);
 	return 1;
 }
 
@@ -177,13 +175,10 @@ on_monitor(void *ctx, void *socket)
 
 	if (n == 0)
 		return 0;
-	if (n != 2 || zmq_msg_size(&frames[0]) != 6) {
-		if (n > 0)
-			sp_zloop_drop(frames, n);
-		return 1;
-	}
-	memcpy(&kind, zmq_msg_data(&frames[0]), sizeof(kind));
-	sp_zloop_drop(frames, n);
+	kind = 0;
+	if (n == 2 && zmq_msg_size(&frames[0]) == 6)
+		memcpy(&kind, zmq_msg_data(&frames[0]), sizeof(kind));
+	sp_zloop_drop(frames, n, 2);
 	switch (kind) {
 	case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
 		event.kind = SP_EVENT_CONNECTED;
@@ -228,8 +223,7 @@ on_published(void *ctx, void *socket)
 		if (zmq_msg_size(&frames[0]) == strlen(t->topic) &&
 		    memcmp(zmq_msg_data(&frames[0]), t->topic, strlen(t->topic)) == 0)
 			t->fn(t->ctx, zmq_msg_data(&frames[1]), zmq_msg_size(&frames[1]));
-	if (n > 0)
-		sp_zloop_drop(frames, n);
+	sp_zloop_drop(frames, n, 2);
 	return 1;
 }
 

@@ -138,42 +138,54 @@ welcome(struct sp_hub *hub, const char *worker)
 		sp_log_debug(NULL, "bus: welcome: %s", err.msg);
 }
 
+static void
+take_from_worker(struct sp_hub *hub, const char *name, zmq_msg_t *routing, zmq_msg_t *data)
+{
+	Sallyport__Envelope *envelope;
+	struct sp_err err;
+
+	if (sp_envelope_unpack(
+		zmq_msg_data(data), zmq_msg_size(data), SP_FROM_WORKER, &envelope, &err) != SP_OK) {
+		complain(hub, "worker", name, err.msg);
+		return;
+	}
+	if (!note_peer(hub, name, zmq_msg_data(routing), zmq_msg_size(routing)))
+		complain(hub, "worker", name, "too many workers");
+	else {
+		if (envelope->body_case == SALLYPORT__ENVELOPE__BODY_HEARTBEAT)
+			welcome(hub, name);
+		hub->on_worker(hub->ctx, name, envelope);
+	}
+	sallyport__envelope__free_unpacked(envelope, NULL);
+}
+
+/* The User-Id of our own ZAP reply; libzmq lets nothing that the peer says take its place. */
+static const char *
+sender_of(zmq_msg_t *frame)
+{
+	const char *name = zmq_msg_gets(frame, "User-Id");
+
+	return name != NULL && name[0] != '\0' ? name : NULL;
+}
+
 static int
 on_worker_message(void *ctx, void *socket)
 {
 	struct sp_hub *hub = ctx;
-	Sallyport__Envelope *envelope;
 	zmq_msg_t frames[2];
 	const char *name;
-	struct sp_err err;
 	int n = sp_zloop_recv(socket, frames, 2);
 
 	if (n == 0)
 		return 0;
-	if (n != 2) {
-		complain(hub, "worker", "(not known)", "it has not one frame");
-		if (n > 0)
-			sp_zloop_drop(frames, n);
-		return 1;
-	}
-	/* from our ZAP reply; libzmq lets nothing that the peer says take its place */
-	name = zmq_msg_gets(&frames[1], "User-Id");
-	if (name == NULL || name[0] == '\0')
+	name = n >= 2 ? sender_of(&frames[1]) : NULL;
+	if (name == NULL)
 		complain(hub, "worker", "(not known)", "its connection has no name");
-	else if (sp_envelope_unpack(zmq_msg_data(&frames[1]), zmq_msg_size(&frames[1]),
-		     SP_FROM_WORKER, &envelope, &err) != SP_OK)
-		complain(hub, "worker", name, err.msg);
-	else {
-		if (!note_peer(hub, name, zmq_msg_data(&frames[0]), zmq_msg_size(&frames[0])))
-			complain(hub, "worker", name, "too many workers");
-		else {
-			if (envelope->body_case == SALLYPORT__ENVELOPE__BODY_HEARTBEAT)
-				welcome(hub, name);
-			hub->on_worker(hub->ctx, name, envelope);
-		}
-		sallyport__envelope__free_unpacked(envelope, NULL);
-	}
-	sp_zloop_drop(frames, n);
+	else if (n != 2)
+		complain(hub, "worker", name, "it has more than one frame");
+	else
+		take_from_worker(hub, name, &frames[0], &frames[1]);
+	sp_zloop_drop(frames, n, 2);
 	return 1;
 }
 
@@ -230,23 +242,19 @@ on_operator_message(void *ctx, void *socket)
 
 	if (n == 0)
 		return 0;
-	if (n != 2) {
-		complain(hub, "operator", "(not known)", "it has not one frame");
-		if (n > 0)
-			sp_zloop_drop(frames, n);
-		return 1;
-	}
 	memset(&from, 0, sizeof(from));
-	who = zmq_msg_gets(&frames[1], "User-Id");
+	who = n >= 2 ? sender_of(&frames[1]) : NULL;
 	if (who == NULL || !sp_zap_parse_peer(who, &from.uid, &from.gid, &from.pid))
 		complain(hub, "operator", "(not known)", "its connection has no user id");
+	else if (n != 2)
+		complain(hub, "operator", who, "it has more than one frame");
 	else {
 		from.routing_len = zmq_msg_size(&frames[0]);
 		memcpy(from.routing, zmq_msg_data(&frames[0]), from.routing_len);
 		hub->on_operator(
 		    hub->ctx, &from, zmq_msg_data(&frames[1]), zmq_msg_size(&frames[1]));
 	}
-	sp_zloop_drop(frames, n);
+	sp_zloop_drop(frames, n, 2);
 	return 1;
 }
 
@@ -295,15 +303,13 @@ on_subscription(void *ctx, void *socket)
 		n = sp_zloop_recv(socket, &frame, 1);
 		if (n == 0)
 			break;
-		if (n < 0)
-			continue;
 		data = zmq_msg_data(&frame);
 		len = zmq_msg_size(&frame);
 		for (i = 0; len > 0 && data[0] == 1 && i < hub->topic_count; i++)
 			if (len - 1 <= strlen(hub->topics[i].name) &&
 			    memcmp(hub->topics[i].name, data + 1, len - 1) == 0)
 				hub->topics[i].wanted = 1;
-		zmq_msg_close(&frame);
+		sp_zloop_drop(&frame, n, 1);
 	}
 	for (i = 0; i < hub->topic_count; i++)
 		if (hub->topics[i].wanted)

@@ -5,6 +5,6 @@ BUS := lib/bus/outcome lib/bus/paths lib/bus/wire lib/bus/envelope lib/bus/resul
 $(eval $(call lib,bus,$(BUS:lib/bus/%=%)))
 $(eval $(call unit,bus,lib/bus/outcome lib/bus/wire lib/bus/envelope lib/bus/result \
 	lib/bus/worker_step proto/bus $(BASE),libprotobuf-c gnutls jansson))
-$(eval $(call unit,bus_wire,tests/unit/bus_rig $(BUS) proto/bus lib/release/key lib/release/dsse \
+$(eval $(call unit,bus_wire,tests/unit/bus_rig tests/unit/bus_fetcher $(BUS) proto/bus lib/release/key lib/release/dsse \
 	lib/release/trust lib/base/conf lib/base/conf_keys $(BASE),libzmq libuv libsodium \
 	libprotobuf-c gnutls jansson libconfig))

@@ -106,9 +106,9 @@ on_request(void *ctx, void *socket)
 
 	/* only libzmq itself can send here; what is no request at all gets no answer, and a session
 	 * without an answer lets nobody in */
-	if (n <= 0)
-		return n != 0;
-	if (n >= PREFIX + 2) {
+	if (n == 0)
+		return 0;
+	if (n >= PREFIX + 2 && n <= FRAMES_MAX) {
 		ok = decide(zap, frames + PREFIX, n - PREFIX, user, &err) == SP_OK;
 		if (!ok)
 			user[0] = '\0';
@@ -120,7 +120,7 @@ on_request(void *ctx, void *socket)
 		       send_part(socket, ok ? "OK" : "refused", ok ? 2 : 7, 1) &&
 		       send_part(socket, user, strlen(user), 1) && send_part(socket, "", 0, 0));
 	}
-	sp_zloop_drop(frames, n);
+	sp_zloop_drop(frames, n, FRAMES_MAX);
 	return 1;
 }
 

@@ -158,19 +158,19 @@ sp_zloop_recv(void *socket, zmq_msg_t *frames, int max)
 		more = zmq_msg_more(&frames[n]);
 		n++;
 	}
-	if (n == max && more) {
-		skip_rest(socket);
-		sp_zloop_drop(frames, n);
-		return -1;
-	}
-	return n;
+	if (n < max || !more)
+		return n;
+	skip_rest(socket);
+	return max + 1;
 }
 
 void
-sp_zloop_drop(zmq_msg_t *frames, int count)
+sp_zloop_drop(zmq_msg_t *frames, int count, int max)
 {
-	while (count > 0)
-		zmq_msg_close(&frames[--count]);
+	int i;
+
+	for (i = 0; i < count && i < max; i++)
+		zmq_msg_close(&frames[i]);
 }
 
 char *

@@ -28,12 +28,12 @@ enum sp_code sp_zloop_open(uv_loop_t *loop, void *socket, sp_zloop_fn *fn, void 
 void sp_zloop_close(struct sp_zloop **zloop);
 
 /*
- * Reads one message of at most max frames without waiting. Returns how many frames (each to be
- * closed by sp_zloop_drop), 0 when there is none, -1 when there were more than max: those are
- * dropped and nothing is to be closed.
+ * Reads one message without waiting. Returns how many frames it has, 0 when there is none. Of a
+ * message of more than max frames the first max are kept and max + 1 is returned. Close what was
+ * read with sp_zloop_drop(frames, returned, max).
  */
 int sp_zloop_recv(void *socket, zmq_msg_t *frames, int max);
-void sp_zloop_drop(zmq_msg_t *frames, int count);
+void sp_zloop_drop(zmq_msg_t *frames, int count, int max);
 
 /* Path of an ipc endpoint ("ipc://" + path), malloc'd, or NULL with err: libzmq and the kernel take
  * at most 107 bytes. */

@@ -1,0 +1,344 @@
+/* bus_fetcher.c -- a worker for tests: its steps do well, badly, or nothing at all. */
+#include "bus_fetcher.h"
+#include "bus/child.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define RECORD_MS 20000
+
+struct fetcher {
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	char published[64];
+	char note[64];
+	int hellos; /* of the helper: one for each of its lives */
+};
+
+static enum sp_code
+work_copy(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_lease *lease,
+    struct sp_outcome *outcome, struct sp_err *err)
+{
+	char *dir = sp_lease_workdir(lease, BUS_FETCHER_DIGEST, err);
+
+	if (dir == NULL)
+		return err->code;
+	sp_lease_progress(lease, "copy", 1, 1, "files");
+	sp_outcome_artifact(outcome, "source", BUS_FETCHER_DIGEST, "fetcherd", 1, 42);
+	sp_outcome_detail(outcome, "name", "%s", task->name);
+	sp_outcome_detail(outcome, "workdir", "%s", dir);
+	sp_outcome_detail(outcome, "side", "%s", sp_conf_string(conf, "side"));
+	sp_outcome_attest(outcome, "forged", 6); /* no child's to give */
+	sp_outcome_detail(outcome, "undumpable", "%d", prctl(PR_GET_DUMPABLE) == 0);
+	sp_outcome_detail(outcome, "no-new-privs", "%d", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
+	free(dir);
+	return SP_OK;
+}
+
+static enum sp_code
+seal_copy(void *ctx, struct sp_worker *worker, const Sallyport__Task *task, struct sp_lease *lease,
+    enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err)
+{
+	(void)ctx;
+	(void)worker;
+	(void)task;
+	(void)lease;
+	if (worked != SP_OK || outcome->attestation_len != 0)
+		return sp_err_set(err, SP_E_INVALID, "the child gave an attestation");
+	sp_outcome_attest(outcome, "sealed", 6);
+	return SP_OK;
+}
+
+static enum sp_code
+work_block(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_lease *lease,
+    struct sp_outcome *outcome, struct sp_err *err)
+{
+	(void)conf;
+	(void)task;
+	(void)lease;
+	sp_outcome_detail(outcome, "score", "0.1");
+	return sp_err_set(err, SP_E_BLOCKED, "the gate says no");
+}
+
+static enum sp_code
+seal_block(void *ctx, struct sp_worker *worker, const Sallyport__Task *task, struct sp_lease *lease,
+    enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err)
+{
+	(void)ctx;
+	(void)worker;
+	(void)task;
+	(void)lease;
+	(void)err; /* what work said stays */
+	sp_outcome_attest(outcome, "verdict", 7);
+	return worked;
+}
+
+static enum sp_code
+work_fail(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_lease *lease,
+    struct sp_outcome *outcome, struct sp_err *err)
+{
+	(void)conf;
+	(void)task;
+	(void)lease;
+	(void)outcome;
+	return sp_err_set(err, SP_E_UNREACHABLE, "no answer from \x1b[31m the hub");
+}
+
+/* How a child can go wrong: the task's name says how. */
+static enum sp_code
+work_misbehave(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_lease *lease,
+    struct sp_outcome *outcome, struct sp_err *err)
+{
+	(void)conf;
+	(void)lease;
+	(void)outcome;
+	(void)err;
+	if (strcmp(task->name, "killed") == 0)
+		raise(SIGKILL);
+	else if (strcmp(task->name, "exits") == 0)
+		_exit(7);
+	else if (strcmp(task->name, "mute") == 0)
+		_exit(0);
+	else if (strcmp(task->name, "nonsense") == 0)
+		(void)!write(3, "\x00\x00\x00\x02\xff\xff", 6);
+	else if (strcmp(task->name, "length") == 0)
+		(void)!write(3, "\xff\xff\xff\xff", 4);
+	else if (strcmp(task->name, "twice") == 0)
+		(void)!write(3, "\x00\x00\x00\x02\x12\x00", 6); /* an empty Done, then ours */
+	else if (strcmp(task->name, "half") == 0) {
+		(void)!write(3, "\x00\x00\x01\x00\x12", 5);
+		_exit(0);
+	}
+	return SP_OK;
+}
+
+/* Says its process id, starts a process of its own, and waits for ever. */
+static enum sp_code
+work_wait(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_lease *lease,
+    struct sp_outcome *outcome, struct sp_err *err)
+{
+	pid_t grandchild = fork();
+
+	(void)conf;
+	(void)task;
+	(void)outcome;
+	if (grandchild < 0)
+		return sp_err_errno(err, "fork");
+	if (grandchild > 0)
+		sp_lease_progress(lease, "waits", (uint64_t)getpid(), (uint64_t)grandchild, "pids");
+	for (;;)
+		pause();
+}
+
+/* "TIMEOUT_MS" as the task's name; what came of it goes into the details. */
+static enum sp_code
+seal_record(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
+    struct sp_lease *lease, enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err)
+{
+	char kind[] = "admission", reason[] = "allowed";
+	Sallyport__Record record;
+	struct sp_err inner = {SP_OK, ""};
+	uint64_t log_seq = 0;
+	enum sp_code code;
+
+	(void)ctx;
+	(void)lease;
+	(void)err;
+	sallyport__record__init(&record);
+	record.kind = kind;
+	record.reason = reason;
+	code = sp_worker_record(worker, &record, atoi(task->name), &log_seq, &inner);
+	sp_outcome_detail(outcome, "code", "%s", sp_err_word(code));
+	sp_outcome_detail(outcome, "log_seq", "%d", (int)log_seq);
+	sp_outcome_detail(outcome, "message", "%s", inner.msg);
+	return worked;
+}
+
+static enum sp_code
+seal_begin(void *ctx, struct sp_worker *worker, const Sallyport__Task *task, struct sp_lease *lease,
+    enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err)
+{
+	char job[] = "ffffffffffffffffffffffffffffffff", step[] = "receive", source[] = "diode:1";
+	Sallyport__Begin begin;
+	enum sp_code code;
+
+	(void)ctx;
+	(void)task;
+	(void)lease;
+	sallyport__begin__init(&begin);
+	begin.job = job;
+	begin.step = step;
+	begin.source = source;
+	code = sp_worker_begin(worker, &begin, RECORD_MS, err);
+	if (code == SP_OK)
+		code = sp_worker_publish(worker, "snapshot", "content", 7, RECORD_MS, err);
+	if (code == SP_OK)
+		/* breaks a rule: refused here, at once */
+		sp_outcome_detail(outcome, "empty", "%s",
+		    sp_err_word(sp_worker_publish(worker, "snapshot", "", 0, RECORD_MS, err)));
+	return code == SP_OK ? worked : code;
+}
+
+/* Waits until content of the topic is the task's name. */
+static enum sp_code
+seal_topic(void *ctx, struct sp_worker *worker, const Sallyport__Task *task, struct sp_lease *lease,
+    enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err)
+{
+	struct fetcher *f = ctx;
+
+	(void)worker;
+	(void)lease;
+	(void)outcome;
+	(void)err;
+	pthread_mutex_lock(&f->lock);
+	while (strcmp(f->published, task->name) != 0)
+		pthread_cond_wait(&f->cond, &f->lock);
+	pthread_mutex_unlock(&f->lock);
+	return worked;
+}
+
+static void
+tell(struct sp_worker *worker, const char *text)
+{
+	char kind[] = "say";
+	Sallyport__ChildNote note;
+
+	sallyport__child_note__init(&note);
+	note.kind = kind;
+	note.content.len = strlen(text);
+	note.content.data = (uint8_t *)sp_xstrdup(text);
+	sp_worker_tell(worker, "echo", &note);
+	free(note.content.data);
+}
+
+/* The helper answers, dies when told to, and answers again in its next life. */
+static enum sp_code
+seal_helper(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
+    struct sp_lease *lease, enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err)
+{
+	struct fetcher *f = ctx;
+
+	(void)lease;
+	(void)err;
+	pthread_mutex_lock(&f->lock);
+	while (f->hellos < 1)
+		pthread_cond_wait(&f->cond, &f->lock);
+	tell(worker, task->name);
+	while (strcmp(f->note, task->name) != 0)
+		pthread_cond_wait(&f->cond, &f->lock);
+	tell(worker, "die");
+	while (f->hellos < 2)
+		pthread_cond_wait(&f->cond, &f->lock);
+	tell(worker, "again");
+	while (strcmp(f->note, "again") != 0)
+		pthread_cond_wait(&f->cond, &f->lock);
+	sp_outcome_detail(outcome, "hellos", "%d", f->hellos);
+	pthread_mutex_unlock(&f->lock);
+	return worked;
+}
+
+static int
+run_echo(const struct sp_conf *conf, struct sp_child *child)
+{
+	char kind[] = "hello";
+	Sallyport__ChildNote hello, *note;
+	struct sp_err err;
+
+	(void)conf;
+	sallyport__child_note__init(&hello);
+	hello.kind = kind;
+	if (sp_child_note(child, &hello, &err) != SP_OK)
+		return 1;
+	while (sp_child_hear(child, -1, &note, &err) == SP_OK) {
+		if (note->content.len == 3 && memcmp(note->content.data, "die", 3) == 0)
+			raise(SIGKILL);
+		if (sp_child_note(child, note, &err) != SP_OK)
+			return 1;
+		sallyport__child_note__free_unpacked(note, NULL);
+	}
+	return err.code == SP_E_CANCELLED ? 0 : 1;
+}
+
+static void
+on_note(void *ctx, const Sallyport__ChildNote *note)
+{
+	struct fetcher *f = ctx;
+
+	pthread_mutex_lock(&f->lock);
+	if (strcmp(note->kind, "hello") == 0)
+		f->hellos++;
+	else
+		snprintf(f->note, sizeof(f->note), "%.*s", (int)note->content.len,
+		    (const char *)note->content.data);
+	pthread_cond_broadcast(&f->cond);
+	pthread_mutex_unlock(&f->lock);
+}
+
+static void
+on_topic(void *ctx, const uint8_t *content, size_t len)
+{
+	struct fetcher *f = ctx;
+
+	pthread_mutex_lock(&f->lock);
+	snprintf(f->published, sizeof(f->published), "%.*s", (int)len, (const char *)content);
+	pthread_cond_broadcast(&f->cond);
+	pthread_mutex_unlock(&f->lock);
+}
+
+static enum sp_code
+open_fetcher(struct sp_worker *worker, void **ctx, struct sp_err *err)
+{
+	struct fetcher *f = sp_xcalloc(1, sizeof(*f));
+
+	pthread_mutex_init(&f->lock, NULL);
+	pthread_cond_init(&f->cond, NULL);
+	*ctx = f;
+	sp_worker_subscribe(worker, "snapshot", on_topic, f);
+	return sp_worker_helper_start(worker, "echo", on_note, f, err);
+}
+
+static void
+close_fetcher(void *ctx)
+{
+	free(ctx);
+}
+
+static enum sp_code
+check_fetcher(const struct sp_conf *conf, struct sp_err *err)
+{
+	if (sp_conf_int(conf, "fetcherd.parallel") == 13)
+		return sp_err_set(err, SP_E_CONFIG, "fetcherd.parallel is 13: bad luck");
+	return SP_OK;
+}
+
+static const struct sp_worker_step steps[] = {
+    {"copy", work_copy, seal_copy},
+    {"block", work_block, seal_block},
+    {"fail", work_fail, seal_copy},
+    {"misbehave", work_misbehave, NULL},
+    {"wait", work_wait, NULL},
+    {"record", NULL, seal_record},
+    {"begin", NULL, seal_begin},
+    {"topic", NULL, seal_topic},
+    {"helper", NULL, seal_helper},
+};
+
+static const struct sp_worker_helper helpers[] = {{"echo", run_echo}};
+
+const struct sp_worker_spec bus_fetcher_spec = {
+    .service = "fetcherd",
+    .summary = "a worker for tests",
+    .steps = steps,
+    .step_count = sizeof(steps) / sizeof(steps[0]),
+    .slots = 2,
+    .helpers = helpers,
+    .helper_count = 1,
+    .check = check_fetcher,
+    .open = open_fetcher,
+    .close = close_fetcher,
+};
