@@ -33,7 +33,7 @@ approval_clear(struct approval *a)
 static enum sp_code
 pick_attestations(const Sallyport__OperatorJobView *view, struct approval *a, struct sp_err *err)
 {
-	const ProtobufCBinaryData *envelope;
+	const ProtobufCBinaryData *envelope = NULL;
 	const char *wanted;
 	enum sp_code code;
 	size_t i, j;
@@ -145,8 +145,8 @@ load_key(struct ctl *ctl, const struct sp_trust *trust, struct sp_key **out, str
 }
 
 static enum sp_code
-send(struct ctl *ctl, const Sallyport__OperatorJobView *view, const char *envelope, size_t len,
-    Sallyport__OperatorReply **reply, struct sp_err *err)
+send_signature(struct ctl *ctl, const Sallyport__OperatorJobView *view, const char *envelope,
+    size_t len, Sallyport__OperatorReply **reply, struct sp_err *err)
 {
 	Sallyport__OperatorRequest request;
 	Sallyport__OperatorApprove body;
@@ -209,7 +209,7 @@ ctl_approve(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 		code = sp_dsse_sign(key, SP_DSSE_CANDIDATE, view->candidate.data,
 		    view->candidate.len, &envelope, &len, err);
 	if (code == SP_OK)
-		code = send(ctl, view, envelope, len, &reply, err);
+		code = send_signature(ctl, view, envelope, len, &reply, err);
 	if (code == SP_OK)
 		print_accepted(ctl, &a, sp_key_public(key), reply->accepted);
 	if (reply != NULL)

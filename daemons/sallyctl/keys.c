@@ -36,11 +36,12 @@ default_name(struct ctl *ctl, enum sp_role role, char **out, struct sp_err *err)
 {
 	const char *service = service_of(role), *side = NULL;
 	const struct sp_conf *conf;
-	struct passwd *user;
+	struct passwd entry, *user = NULL;
+	char buffer[4096];
 
 	if (role == SP_ROLE_ROOT || role == SP_ROLE_OPERATOR) {
-		user = getpwuid(getuid());
-		if (user != NULL) {
+		if (getpwuid_r(getuid(), &entry, buffer, sizeof(buffer), &user) == 0 &&
+		    user != NULL) {
 			*out = sp_xstrdup(user->pw_name);
 			return SP_OK;
 		}
