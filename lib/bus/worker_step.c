@@ -355,7 +355,9 @@ sp_worker_step_apply(struct sp_worker_state *state, const struct sp_worker_event
 		say_all(state, actions);
 		return;
 	case SP_EVENT_DISCONNECTED:
-		lose_connection(state, event->now_ms + SP_WORKER_REOPEN_MAX_MS);
+		/* a connection that was refused ends so too: its pause is set already */
+		if (state->connected)
+			lose_connection(state, event->now_ms + SP_WORKER_REOPEN_MAX_MS);
 		return;
 	case SP_EVENT_KEY_REFUSED:
 		on_key_refused(state, event->now_ms);

@@ -736,6 +736,7 @@ test_refused_key(void **unused)
 	(void)unused;
 	for (i = 0; i < 6; i++) {
 		assert_string_equal(plain_event(SP_EVENT_KEY_REFUSED), "");
+		assert_string_equal(plain_event(SP_EVENT_DISCONNECTED), "");
 		now_ms += pause_ms - 1;
 		assert_string_equal(plain_event(SP_EVENT_TICK), "");
 		now_ms += 1;

@@ -159,6 +159,23 @@ seal_record(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
 	return worked;
 }
 
+/* An attestation of as many MiB as the task's name says. */
+static enum sp_code
+seal_big(void *ctx, struct sp_worker *worker, const Sallyport__Task *task, struct sp_lease *lease,
+    enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err)
+{
+	size_t len = (size_t)atoi(task->name) << 20;
+	char *bytes = sp_xcalloc(len, 1);
+
+	(void)ctx;
+	(void)worker;
+	(void)lease;
+	(void)err;
+	sp_outcome_attest(outcome, bytes, len);
+	free(bytes);
+	return worked;
+}
+
 static enum sp_code
 seal_begin(void *ctx, struct sp_worker *worker, const Sallyport__Task *task, struct sp_lease *lease,
     enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err)
@@ -316,6 +333,12 @@ check_fetcher(const struct sp_conf *conf, struct sp_err *err)
 	return SP_OK;
 }
 
+static int
+is_standalone(const struct sp_conf *conf)
+{
+	return sp_conf_bool(conf, "registryd.standalone");
+}
+
 static const struct sp_worker_step steps[] = {
     {"copy", work_copy, seal_copy},
     {"block", work_block, seal_block},
@@ -323,6 +346,7 @@ static const struct sp_worker_step steps[] = {
     {"misbehave", work_misbehave, NULL},
     {"wait", work_wait, NULL},
     {"record", NULL, seal_record},
+    {"big", NULL, seal_big},
     {"begin", NULL, seal_begin},
     {"topic", NULL, seal_topic},
     {"helper", NULL, seal_helper},
@@ -341,4 +365,5 @@ const struct sp_worker_spec bus_fetcher_spec = {
     .check = check_fetcher,
     .open = open_fetcher,
     .close = close_fetcher,
+    .standalone = is_standalone,
 };

@@ -382,7 +382,11 @@ static enum sp_code
 admit(void *ctx, const uint8_t key[SP_PUBKEY_LEN], int64_t uid, char name[SP_NAME_MAX + 1],
     struct sp_err *err)
 {
-	return sp_hub_admit(((struct rig *)ctx)->trust, key, uid, name, err);
+	struct rig *rig = ctx;
+
+	if (rig->deny)
+		return sp_err_set(err, SP_E_DENIED, "nobody comes in");
+	return sp_hub_admit(rig->trust, key, uid, name, err);
 }
 
 void
@@ -463,14 +467,13 @@ rig_close(struct rig *rig)
 
 /* output: file that stdout and stderr are added to. */
 static pid_t
-start(struct rig *rig, const char *const *args, const char *output)
+start(const char *const *args, const char *output)
 {
 	char *argv[16] = {sp_xstrdup("fetcherd")};
 	posix_spawn_file_actions_t actions;
 	size_t n;
 	pid_t pid;
 
-	(void)rig;
 	for (n = 0; args[n] != NULL; n++)
 		argv[n + 1] = sp_xstrdup(args[n]);
 	posix_spawn_file_actions_init(&actions);
@@ -490,16 +493,53 @@ rig_start_worker(struct rig *rig, const struct sp_key *key)
 	const char *const args[] = {"-f", "-v", "-c", rig->conf_file, "--root", rig->root, NULL};
 	char *dir = sp_xasprintf("%s/etc/sallyport/keys/fetcherd", rig->root);
 	char *path = sp_xasprintf("%s/bus.key", dir);
-	char *log = sp_xasprintf("%s/worker.log", rig->root);
 	struct sp_err err;
 
 	if (sp_file_remove_all(dir, &err) != SP_OK || sp_file_mkdirs(dir, 0700, &err) != SP_OK ||
 	    sp_key_save(key, path, NULL, &err) != SP_OK)
 		fail_msg("%s", err.msg);
-	rig->pid = start(rig, args, log);
+	rig_start_args(rig, args);
 	free(dir);
 	free(path);
+}
+
+void
+rig_start_args(struct rig *rig, const char *const *args)
+{
+	char *log = sp_xasprintf("%s/worker.log", rig->root);
+
+	rig->pid = start(args, log);
 	free(log);
+}
+
+struct log_text {
+	char *file;
+	const char *text;
+};
+
+static int
+has_text(void *ctx)
+{
+	const struct log_text *want = ctx;
+	struct sp_err err;
+	uint8_t *data;
+	size_t len;
+	int found;
+
+	if (sp_file_read(want->file, 1 << 20, &data, &len, &err) != SP_OK)
+		return 0;
+	found = strstr((const char *)data, want->text) != NULL;
+	free(data);
+	return found;
+}
+
+void
+rig_wait_log(struct rig *rig, const char *text)
+{
+	struct log_text want = {sp_xasprintf("%s/worker.log", rig->root), text};
+
+	rig_until(rig, has_text, &want);
+	free(want.file);
 }
 
 struct process {
@@ -537,7 +577,7 @@ int
 rig_run(struct rig *rig, char **output, const char *const *args)
 {
 	char *file = sp_xasprintf("%s/output", rig->root);
-	int status = wait_process(rig, start(rig, args, file));
+	int status = wait_process(rig, start(args, file));
 	struct sp_err err;
 	uint8_t *data;
 	size_t len;

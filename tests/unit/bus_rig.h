@@ -26,6 +26,7 @@ struct rig {
 	uv_loop_t loop;
 	uv_timer_t deadline, pulse;
 	int late;
+	int deny; /* the hub refuses every key */
 	struct sp_conf *conf;
 	struct sp_trust *trust;
 	struct sp_key *server, *worker, *other, *wrong_uid;
@@ -45,6 +46,10 @@ void rig_close_hub(struct rig *rig);
 /* This very program with arguments makes a worker of itself: see main() of the test. key: what is
  * installed as its bus key. */
 void rig_start_worker(struct rig *rig, const struct sp_key *key);
+/* The same with arguments of the test's choice. */
+void rig_start_args(struct rig *rig, const char *const *args);
+/* Until the worker's log has that text. */
+void rig_wait_log(struct rig *rig, const char *text);
 /* The exit status, or 128 + signal. */
 int rig_wait_worker(struct rig *rig);
 /* Runs `worker ARGS…` to its end, with what it printed (malloc'd) in *output. */

@@ -136,6 +136,23 @@ test_failures(void **unused)
 }
 
 static void
+test_large_results(void **unused)
+{
+	struct rig_message *m;
+
+	(void)unused;
+	m = rig_do(&rig, LEASE, "big", "15");
+	assert_int_equal(m->envelope->result->outcome_case, SALLYPORT__RESULT__OUTCOME_DONE);
+	assert_int_equal(m->envelope->result->done->attestation.len, 15 << 20);
+	rig_free(m);
+	/* what no message can hold still ends the lease, with a reason */
+	m = rig_do(&rig, LEASE, "big", "17");
+	assert_string_equal(failure_of(m)->code, "limit");
+	assert_non_null(strstr(failure_of(m)->message, "cannot be reported"));
+	rig_free(m);
+}
+
+static void
 test_children_that_go_wrong(void **unused)
 {
 	static const char *const cases[][2] = {
@@ -542,6 +559,21 @@ was_turned_away(void *ctx)
 	return 0;
 }
 
+/* The trust document comes to name it later: the worker asks again until then. */
+static void
+test_refused_for_a_while(void **unused)
+{
+	(void)unused;
+	rig.deny = 1;
+	rig_start_worker(&rig, rig.worker);
+	refusals_wanted = 1;
+	rig_until(&rig, enough_refusals, NULL);
+	rig_wait_log(&rig, "ledgerd refuses this worker's key");
+	rig.deny = 0;
+	wait_for_free(2);
+	assert_true(sp_hub_stats(rig.hub).admitted == 1);
+}
+
 /* A client that believes in another server, and one that speaks no CURVE. */
 static void
 test_wrong_server_and_plain(void **unused)
@@ -703,6 +735,23 @@ test_command_line(void **unused)
 	assert_int_equal(rig_wait_worker(&rig), 1);
 }
 
+static void
+test_standalone(void **unused)
+{
+	const char *conf = "registryd = { standalone = true; };\n"; /* no side, no keys, no bus */
+	char *file = sp_xasprintf("%s/alone.conf", rig.root);
+	const char *const args[] = {"-c", file, "--root", rig.root, NULL};
+	struct sp_err err;
+
+	(void)unused;
+	assert_int_equal(sp_file_write(file, 0600, conf, strlen(conf), &err), SP_OK);
+	rig_start_args(&rig, args);
+	rig_wait_log(&rig, "runs, standalone");
+	kill(rig.pid, SIGTERM);
+	assert_int_equal(rig_wait_worker(&rig), 0);
+	free(file);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -711,6 +760,7 @@ main(int argc, char **argv)
 #define HUB_ONLY(test) cmocka_unit_test_setup_teardown(test, set_up_hub, tear_down)
 	    WITH_WORKER(test_step),
 	    WITH_WORKER(test_failures),
+	    WITH_WORKER(test_large_results),
 	    WITH_WORKER(test_children_that_go_wrong),
 	    WITH_WORKER(test_cancel),
 	    WITH_WORKER(test_lost_lease),
@@ -725,11 +775,13 @@ main(int argc, char **argv)
 	    WITH_WORKER(test_topics),
 	    WITH_WORKER(test_helper),
 	    HUB_ONLY(test_unknown_keys_are_refused),
+	    HUB_ONLY(test_refused_for_a_while),
 	    HUB_ONLY(test_wrong_server_and_plain),
 	    WITH_WORKER(test_malformed_messages),
 	    WITH_WORKER(test_name_is_the_keys),
 	    HUB_ONLY(test_operators),
 	    HUB_ONLY(test_command_line),
+	    HUB_ONLY(test_standalone),
 	};
 
 	if (argc > 1)
