@@ -123,6 +123,7 @@ sp_entry_new(struct sp_entries *set, const struct sp_object_id *id, uint64_t siz
 	entry->closed_ms = SP_ENTRY_NEVER;
 	LIST_INSERT_HEAD(&set->buckets[bucket_of(id)], entry, chain);
 	TAILQ_INSERT_TAIL(&set->strays, entry, stray);
+	set->stray_count++;
 	sp_entry_charge(set, entry, size);
 	return entry;
 }
@@ -132,6 +133,7 @@ sp_entry_adopt(struct sp_entries *set, struct sp_entry *entry, unsigned transfer
 {
 	if (entry->transfers == 0) {
 		TAILQ_REMOVE(&set->strays, entry, stray);
+		set->stray_count--;
 		set->stray_bytes -= entry->charged_bytes;
 	}
 	entry->transfers |= 1u << transfer;
@@ -174,6 +176,7 @@ sp_entry_free(struct sp_entries *set, struct sp_entry *entry)
 	SP_ASSERT(entry->transfers == 0);
 	sp_entry_hold(set, entry);
 	TAILQ_REMOVE(&set->strays, entry, stray);
+	set->stray_count--;
 	LIST_REMOVE(entry, chain);
 	free(entry);
 }
@@ -187,6 +190,7 @@ sp_entry_disown(struct sp_entries *set, struct sp_entry *entry, unsigned transfe
 	if (entry->transfers != 0)
 		return;
 	TAILQ_INSERT_TAIL(&set->strays, entry, stray);
+	set->stray_count++;
 	set->stray_bytes += entry->charged_bytes;
 	sp_entry_free(set, entry);
 }

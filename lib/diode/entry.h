@@ -49,6 +49,7 @@ struct sp_entries {
 	uint64_t spool_bytes, stray_bytes; /* charged to all, and to the strays among them */
 	uint64_t generation;		   /* given out last */
 	TAILQ_HEAD(, sp_entry) strays;	   /* oldest first */
+	size_t stray_count;
 	STAILQ_HEAD(, sp_queued) actions;
 	struct sp_queued *current; /* the action taken last */
 	LIST_HEAD(, sp_entry) buckets[SP_ENTRY_BUCKETS];

@@ -228,23 +228,19 @@ carry_out(struct sp_recv *recv)
 }
 
 static void
-take_results(struct sp_recv *recv)
+take_result(struct sp_recv *recv, struct work *work)
 {
-	struct work *work;
+	int64_t now_ms = sp_time_monotonic_ms();
 
-	while ((work = queue_try(&recv->results)) != NULL) {
-		int64_t now_ms = sp_time_monotonic_ms();
-
-		if (work->job != NULL)
-			sp_rx_forget(recv->rx, work->job, now_ms);
-		else if (work->action.kind == SP_RX_WRITE)
-			sp_rx_written(recv->rx, &work->action, work->code, now_ms);
-		else
-			sp_rx_verified(recv->rx, &work->action.id, work->code, work->digest,
-			    work->data, (size_t)work->action.layout.size, now_ms);
-		free_work(work);
-		carry_out(recv);
-	}
+	if (work->job != NULL)
+		sp_rx_forget(recv->rx, work->job, now_ms);
+	else if (work->action.kind == SP_RX_WRITE)
+		sp_rx_written(recv->rx, &work->action, work->code, now_ms);
+	else
+		sp_rx_verified(recv->rx, &work->action.id, work->code, work->digest, work->data,
+		    (size_t)work->action.layout.size, now_ms);
+	free_work(work);
+	carry_out(recv);
 }
 
 static unsigned
@@ -286,6 +282,8 @@ core_main(void *arg)
 	struct sp_recv *recv = arg;
 	struct pollfd fds[2] = {
 	    {.fd = recv->core_fd, .events = POLLIN}, {.fd = recv->stop_fd, .events = POLLIN}};
+	int64_t tick_ms = 0;
+	struct work *work;
 	uint64_t count;
 
 	while (fds[1].revents == 0) {
@@ -293,9 +291,14 @@ core_main(void *arg)
 		if (fds[0].revents != 0 && read(recv->core_fd, &count, sizeof(count)) < 0)
 			continue; /* EINTR: it is readable still */
 		do {
-			take_results(recv);
-			sp_rx_tick(recv->rx, sp_time_monotonic_ms());
-			carry_out(recv);
+			while ((work = queue_try(&recv->results)) != NULL)
+				take_result(recv, work);
+			/* it looks at all that is awaited, which may be a great deal */
+			if (sp_time_monotonic_ms() >= tick_ms) {
+				sp_rx_tick(recv->rx, sp_time_monotonic_ms());
+				carry_out(recv);
+				tick_ms = sp_time_monotonic_ms() + TICK_MS;
+			}
 		} while (take_datagrams(recv) == TURN);
 		publish(recv);
 	}
@@ -368,6 +371,17 @@ write_main(void *arg)
 	return NULL;
 }
 
+static void
+verify_one(struct sp_recv *recv, struct work *work)
+{
+	struct sp_err err;
+
+	work->code = sp_spool_verify(recv->spool, &work->action.id, work->action.layout.size,
+	    work->action.is_manifest, work->digest, &work->data, &err);
+	if (work->code != SP_OK)
+		note_error(recv, &err);
+}
+
 static void *
 verify_main(void *arg)
 {
@@ -376,15 +390,10 @@ verify_main(void *arg)
 
 	while (!stopped) {
 		struct work *work = queue_take(&recv->verifies, -1, &stopped);
-		struct sp_err err;
 
 		if (work == NULL)
 			continue;
-		work->code =
-		    sp_spool_verify(recv->spool, &work->action.id, work->action.layout.size,
-			work->action.is_manifest, work->digest, &work->data, &err);
-		if (work->code != SP_OK)
-			note_error(recv, &err);
+		verify_one(recv, work);
 		give_back(recv, work);
 	}
 	return NULL;
@@ -407,6 +416,30 @@ resume_verified(void *ctx, const uint8_t digest[SP_DIGEST_LEN], uint64_t size)
 	struct sp_recv *recv = ctx;
 
 	sp_rx_resume_verified(recv->rx, digest, size, sp_time_monotonic_ms());
+}
+
+/* Before the core has a thread: manifests that the spool holds whole are taken at once, because
+ * until then the objects of their transfers are strays, which give way to the first new ones. The
+ * rest of what the spool asked for is left to the threads. */
+static void
+resume_manifests(struct sp_recv *recv)
+{
+	STAILQ_HEAD(, work) rest = STAILQ_HEAD_INITIALIZER(rest);
+	struct work *work;
+
+	carry_out(recv);
+	while ((work = queue_try(&recv->writes)) != NULL) {
+		if (work->action.kind == SP_RX_VERIFY && work->action.is_manifest) {
+			verify_one(recv, work);
+			take_result(recv, work);
+		} else {
+			STAILQ_INSERT_TAIL(&rest, work, next);
+		}
+	}
+	while ((work = STAILQ_FIRST(&rest)) != NULL) {
+		STAILQ_REMOVE_HEAD(&rest, next);
+		queue_put(&recv->writes, work);
+	}
 }
 
 static enum sp_code
@@ -445,7 +478,7 @@ sp_recv_open(const struct sp_recv_config *config, sp_recv_event_fn *event, void 
 
 	if (code != SP_OK)
 		return code;
-	recv = sp_xcalloc(1, sizeof(*recv));
+	*out = recv = sp_xcalloc(1, sizeof(*recv));
 	visitor.ctx = recv;
 	recv->event = event;
 	recv->ctx = ctx;
@@ -469,12 +502,11 @@ sp_recv_open(const struct sp_recv_config *config, sp_recv_event_fn *event, void 
 		code = sp_udp_receiver_open(
 		    config->listen, config->rcvbuf_bytes, &recv->udp, &recv->rcvbuf_bytes, err);
 	if (code == SP_OK) {
-		carry_out(recv); /* what the spool asked for; the core has no thread yet */
+		resume_manifests(recv);
 		code = start_threads(recv, err);
 	}
 	if (code != SP_OK)
-		sp_recv_close(&recv);
-	*out = recv;
+		sp_recv_close(out);
 	return code;
 }
 

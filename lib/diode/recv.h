@@ -26,11 +26,11 @@ void sp_recv_defaults(struct sp_recv_config *config);
 
 struct sp_recv;
 
-/* Called on the core's thread, for one event at a time; what it points at is valid meanwhile. It
- * must not block, nor call sp_recv_close. */
+/* Called for one event at a time, on the core's thread or within sp_recv_open; what it points at is
+ * valid meanwhile. It must not block, nor call sp_recv_close. */
 typedef void sp_recv_event_fn(void *ctx, const struct sp_rx_event *event);
 
-/* Resumes what the spool holds, then starts to receive. */
+/* Resumes what the spool holds, then starts to receive. *out is set before the first event. */
 enum sp_code sp_recv_open(const struct sp_recv_config *config, sp_recv_event_fn *event, void *ctx,
     struct sp_recv **out, struct sp_err *err) SP_MUST_USE;
 /* Stops receiving; what was decoded is written and journaled. */

@@ -7,6 +7,9 @@
 #include <sys/queue.h>
 
 #define TRANSFERS_MAX 32 /* bits of struct sp_entry's transfers */
+/* What costs memory whatever its size: objects of all transfers together, and strays */
+#define OBJECTS_MAX (4 * SP_MANIFEST_OBJECTS_MAX)
+#define STRAYS_MAX (2 * SP_MANIFEST_OBJECTS_MAX)
 
 enum progress { UNUSED, ACTIVE, INCOMPLETE, COMPLETE, FORGOTTEN };
 
@@ -15,7 +18,7 @@ struct transfer {
 	struct sp_entry *entry; /* of the manifest */
 	struct sp_manifest manifest;
 	size_t missing; /* objects */
-	int64_t heard_ms;
+	int64_t heard_ms, done_ms;
 };
 
 struct sp_rx {
@@ -45,6 +48,7 @@ sp_rx_defaults(struct sp_rx_config *config)
 	config->idle_timeout_ms = 5000;
 	config->grace_ms = 500;
 	config->link_timeout_ms = 5000;
+	config->keep_ms = 3600 * 1000;
 	config->have = have_nothing;
 }
 
@@ -111,15 +115,16 @@ is_complete(const struct sp_entry *entry)
 }
 
 static void
-transfer_done(struct sp_rx *rx, struct transfer *transfer)
+transfer_done(struct sp_rx *rx, struct transfer *transfer, int64_t now_ms)
 {
 	transfer->progress = COMPLETE;
+	transfer->done_ms = now_ms;
 	push_event(rx, SP_RX_TRANSFER_DONE, transfer->entry, transfer);
 }
 
 /* An object that transfers name has been verified. */
 static void
-object_done(struct sp_rx *rx, struct sp_entry *entry)
+object_done(struct sp_rx *rx, struct sp_entry *entry, int64_t now_ms)
 {
 	for (unsigned i = 0; i < TRANSFERS_MAX; i++) {
 		struct transfer *transfer = &rx->transfers[i];
@@ -128,7 +133,7 @@ object_done(struct sp_rx *rx, struct sp_entry *entry)
 			continue;
 		push_event(rx, SP_RX_OBJECT_DONE, entry, transfer)->object = &entry->object;
 		if (--transfer->missing == 0)
-			transfer_done(rx, transfer);
+			transfer_done(rx, transfer, now_ms);
 	}
 }
 
@@ -153,33 +158,62 @@ transfer_release(struct sp_rx *rx, struct transfer *transfer)
 	memset(transfer, 0, sizeof(*transfer));
 }
 
-/* Makes room by giving up what waits in vain for longest. 0 when there is nothing of that kind. */
-static int
-evict_incomplete(struct sp_rx *rx)
+/* Of those in that state, the one that has been in it for longest. */
+static struct transfer *
+transfer_oldest(struct sp_rx *rx, enum progress progress)
 {
 	struct transfer *oldest = NULL;
 
 	for (unsigned i = 0; i < TRANSFERS_MAX; i++) {
 		struct transfer *transfer = &rx->transfers[i];
+		int is_older = oldest == NULL ||
+			       (progress == COMPLETE ? transfer->done_ms < oldest->done_ms
+						     : transfer->heard_ms < oldest->heard_ms);
 
-		if (transfer->progress == INCOMPLETE &&
-		    (oldest == NULL || transfer->heard_ms < oldest->heard_ms))
+		if (transfer->progress == progress && is_older)
 			oldest = transfer;
 	}
-	if (oldest == NULL)
-		return 0;
-	transfer_release(rx, oldest);
+	return oldest;
+}
+
+/* Makes room by giving up what waits in vain for longest: for symbols, else for its owner. 0 when
+ * there is nothing of that kind. */
+static int
+evict_transfer(struct sp_rx *rx, int64_t now_ms)
+{
+	struct transfer *transfer = transfer_oldest(rx, INCOMPLETE);
+
+	if (transfer == NULL) {
+		transfer = transfer_oldest(rx, COMPLETE);
+		if (transfer == NULL || now_ms - transfer->done_ms < rx->config.keep_ms)
+			return 0;
+	}
+	transfer_release(rx, transfer);
 	return 1;
 }
 
 static struct transfer *
-transfer_slot(struct sp_rx *rx)
+transfer_slot(struct sp_rx *rx, int64_t now_ms)
 {
 	do {
 		for (unsigned i = 0; i < TRANSFERS_MAX; i++)
 			if (rx->transfers[i].progress == UNUSED)
 				return &rx->transfers[i];
-	} while (evict_incomplete(rx));
+	} while (evict_transfer(rx, now_ms));
+	return NULL;
+}
+
+/* The transfer of that job that is under way, not yet taken, or incomplete. */
+static struct transfer *
+transfer_of_job(struct sp_rx *rx, const char *job, const struct transfer *but)
+{
+	for (unsigned i = 0; i < TRANSFERS_MAX; i++) {
+		struct transfer *transfer = &rx->transfers[i];
+
+		if (transfer != but && transfer->progress != UNUSED &&
+		    transfer->progress != FORGOTTEN && strcmp(transfer->manifest.job, job) == 0)
+			return transfer;
+	}
 	return NULL;
 }
 
@@ -204,9 +238,27 @@ bytes_to_come(struct sp_rx *rx, const struct sp_manifest *manifest)
 	return bytes;
 }
 
-static enum sp_code
-transfer_fits(struct sp_rx *rx, const struct sp_manifest *manifest, struct sp_err *err)
+static size_t
+object_count(const struct sp_rx *rx)
 {
+	size_t count = 0;
+
+	for (unsigned i = 0; i < TRANSFERS_MAX; i++)
+		count += rx->transfers[i].manifest.count;
+	return count;
+}
+
+/* Nothing that is here already contradicts the manifest. */
+static enum sp_code
+transfer_agrees(struct sp_rx *rx, const struct sp_manifest *manifest, struct sp_err *err)
+{
+	const struct transfer *other = transfer_of_job(rx, manifest->job, NULL);
+
+	if (other != NULL && other->progress != INCOMPLETE)
+		return sp_err_set(err, SP_E_EXISTS,
+		    "manifest of job %s: another transfer of it, with release %s, is under way or "
+		    "not yet taken",
+		    manifest->job, sp_hex_of(other->manifest.release).s);
 	for (size_t i = 0; i < manifest->count; i++) {
 		const struct sp_object *object = &manifest->objects[i];
 		struct sp_object_id id = sp_entry_id(object->digest);
@@ -221,8 +273,21 @@ transfer_fits(struct sp_rx *rx, const struct sp_manifest *manifest, struct sp_er
 			    manifest->job, sp_hex_of(object->digest).s,
 			    (unsigned long long)object->size);
 	}
+	return SP_OK;
+}
+
+static enum sp_code
+transfer_fits(
+    struct sp_rx *rx, const struct sp_manifest *manifest, int64_t now_ms, struct sp_err *err)
+{
+	while (object_count(rx) + manifest->count > OBJECTS_MAX)
+		if (!evict_transfer(rx, now_ms))
+			return sp_err_set(err, SP_E_LIMIT,
+			    "transfer of job %s has %zu objects beside %zu that are awaited or not "
+			    "yet taken; together at most %d",
+			    manifest->job, manifest->count, object_count(rx), OBJECTS_MAX);
 	while (bytes_to_come(rx, manifest) + rx->set.spool_bytes > rx->config.spool_max_bytes)
-		if (!evict_incomplete(rx))
+		if (!evict_transfer(rx, now_ms))
 			return sp_err_set(err, SP_E_LIMIT,
 			    "transfer of job %s needs %llu bytes beside %llu in use; "
 			    "spool_max_bytes is %llu",
@@ -272,7 +337,7 @@ static void
 transfer_begin(
     struct sp_rx *rx, struct sp_entry *entry, const uint8_t *data, size_t len, int64_t now_ms)
 {
-	struct transfer *transfer = transfer_slot(rx);
+	struct transfer *transfer = transfer_slot(rx, now_ms), *replaced;
 	struct sp_manifest manifest = {0};
 	enum sp_code code;
 	struct sp_err err;
@@ -283,7 +348,9 @@ transfer_begin(
 	else
 		code = sp_manifest_parse(data, len, &manifest, &err);
 	if (code == SP_OK)
-		code = transfer_fits(rx, &manifest, &err);
+		code = transfer_agrees(rx, &manifest, &err);
+	if (code == SP_OK)
+		code = transfer_fits(rx, &manifest, now_ms, &err);
 	if (code != SP_OK) {
 		push_failure(rx, SP_RX_TRANSFER_REFUSED, entry, code, err.msg);
 		sp_entry_hold(&rx->set, entry);
@@ -298,8 +365,12 @@ transfer_begin(
 	push_event(rx, SP_RX_TRANSFER_KNOWN, entry, transfer);
 	for (size_t i = 0; i < transfer->manifest.count; i++)
 		transfer_name(rx, transfer, &transfer->manifest.objects[i], now_ms);
+	/* only now: what both name stays */
+	replaced = transfer_of_job(rx, transfer->manifest.job, transfer);
+	if (replaced != NULL)
+		transfer_release(rx, replaced);
 	if (transfer->missing == 0)
-		transfer_done(rx, transfer);
+		transfer_done(rx, transfer, now_ms);
 }
 
 /* 1 when something of the transfer is between the link and the disk: its end is not known yet. */
@@ -433,11 +504,13 @@ stray_new(struct sp_rx *rx, const struct sp_frame *frame, int64_t now_ms)
 
 	if (size > rx->config.stray_max_bytes || (is_manifest && size > SP_MANIFEST_MAX))
 		return NULL;
+	while (rx->set.stray_count >= STRAYS_MAX)
+		sp_entry_free(&rx->set, TAILQ_FIRST(&rx->set.strays));
 	while (rx->set.stray_bytes + size > rx->config.stray_max_bytes)
 		if (!sp_entry_evict_stray(&rx->set))
 			return NULL;
 	while (rx->set.spool_bytes + size > rx->config.spool_max_bytes)
-		if (!evict_incomplete(rx))
+		if (!evict_transfer(rx, now_ms))
 			return NULL;
 	entry = sp_entry_new(&rx->set, &frame->object, size, now_ms);
 	entry->is_manifest = is_manifest;
@@ -575,7 +648,7 @@ sp_rx_verified(struct sp_rx *rx, const struct sp_object_id *id, enum sp_code cod
 	if (matches) {
 		memcpy(entry->object.digest, digest, SP_DIGEST_LEN);
 		entry->state = SP_ENTRY_DONE;
-		object_done(rx, entry);
+		object_done(rx, entry, now_ms);
 		return;
 	}
 	if (code == SP_OK)

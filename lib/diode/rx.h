@@ -11,7 +11,8 @@
  * manifest may come before, between or after it; objects that no manifest has named are kept within
  * stray_max_bytes. A transfer is a manifest and its objects: it ends as DONE, INCOMPLETE or
  * REFUSED, never in silence. After INCOMPLETE all that came is kept, and a later pass or resend
- * goes on.
+ * goes on. A job has one transfer at a time: another manifest of it is refused while the first is
+ * under way or not yet taken, and replaces one that is INCOMPLETE.
  */
 struct sp_rx_config {
 	uint64_t spool_max_bytes;  /* of all objects together, by the sizes announced */
@@ -20,12 +21,17 @@ struct sp_rx_config {
 	int64_t idle_timeout_ms; /* transfer without symbols: longer than the sender's pass pause */
 	int64_t grace_ms;	 /* from the end of the last pass to INCOMPLETE */
 	int64_t link_timeout_ms; /* no valid datagram at all: LINK_DOWN */
+	/* A complete transfer that its owner has not taken for so long gives way when others need
+	 * the room, so that a job that nobody wants any more cannot fill the spool for ever. */
+	int64_t keep_ms;
 	/* 1 when the owner has the bytes of this digest already: then they are not awaited. */
 	int (*have)(void *ctx, const uint8_t digest[SP_DIGEST_LEN]);
 	void *have_ctx;
 };
 
-/* 4 GiB spool, a quarter of it for strays, 256 MiB memory, 5 s, 500 ms, 5 s, have: nothing. */
+/* 4 GiB spool, a quarter of it for strays, 256 MiB memory, 5 s, 500 ms, 5 s, an hour, have:
+ * nothing.
+ */
 void sp_rx_defaults(struct sp_rx_config *config);
 
 /* A run of codewords that did not come. */

@@ -362,6 +362,28 @@ hash_part(const struct sp_spool *spool, int fd, const char *name, uint64_t size,
 	return code;
 }
 
+/* Gives the part that was read through fd its final name. The writing thread may have dropped it
+ * meanwhile, and begun another under the same name: that one was not verified. */
+static enum sp_code
+keep_verified(const struct sp_spool *spool, const struct sp_object_id *id, int fd,
+    const uint8_t digest[SP_DIGEST_LEN], struct sp_err *err)
+{
+	struct name name = name_of(id, ".part");
+	struct stat read, named;
+
+	if (fsync(fd) != 0 || fstat(fd, &read) != 0 ||
+	    fstatat(spool->dir_fd, name.s, &named, AT_SYMLINK_NOFOLLOW) != 0)
+		return sp_err_errno(err, "%s/%s", spool->dir, name.s);
+	if (read.st_ino != named.st_ino)
+		return sp_err_set(
+		    err, SP_E_IO, "%s/%s was replaced while it was verified", spool->dir, name.s);
+	if (renameat(spool->dir_fd, name.s, spool->dir_fd, sp_hex_of(digest).s) != 0 ||
+	    fsync(spool->dir_fd) != 0)
+		return sp_err_errno(err, "%s/%s", spool->dir, name.s);
+	unlinkat(spool->dir_fd, name_of(id, ".journal").s, 0);
+	return SP_OK;
+}
+
 enum sp_code
 sp_spool_verify(const struct sp_spool *spool, const struct sp_object_id *id, uint64_t size,
     int is_manifest, uint8_t digest[SP_DIGEST_LEN], uint8_t **data, struct sp_err *err)
@@ -375,14 +397,8 @@ sp_spool_verify(const struct sp_spool *spool, const struct sp_object_id *id, uin
 	if (fd < 0)
 		return sp_err_errno(err, "%s/%s", spool->dir, name.s);
 	code = hash_part(spool, fd, name.s, size, is_manifest, digest, data, err);
-	if (code == SP_OK && !is_manifest && memcmp(digest, id->b, sizeof(id->b)) == 0) {
-		if (fsync(fd) != 0 ||
-		    renameat(spool->dir_fd, name.s, spool->dir_fd, sp_hex_of(digest).s) != 0 ||
-		    fsync(spool->dir_fd) != 0)
-			code = sp_err_errno(err, "%s/%s", spool->dir, name.s);
-		else
-			unlinkat(spool->dir_fd, name_of(id, ".journal").s, 0);
-	}
+	if (code == SP_OK && !is_manifest && memcmp(digest, id->b, sizeof(id->b)) == 0)
+		code = keep_verified(spool, id, fd, digest, err);
 	close(fd);
 	return code;
 }

@@ -231,6 +231,8 @@ relay_stop(struct relay *relay)
 
 /* --- what both ends report --- */
 
+static struct sp_recv **told; /* where the receiver must be found when it tells something */
+
 struct news {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -245,6 +247,7 @@ static void
 on_event(void *ctx, const struct sp_rx_event *event)
 {
 	(void)ctx;
+	assert_true(told == NULL || *told != NULL);
 	pthread_mutex_lock(&news.lock);
 	news.events[event->kind]++;
 	pthread_cond_broadcast(&news.wake);
@@ -491,7 +494,11 @@ test_receiver_restarts(void **state)
 	/* the release is done; of the large objects something is on its way */
 	await(&news.events[SP_RX_OBJECT_DONE], 1, "a first object");
 	sp_recv_close(&ends.recv);
+	told = &ends.recv;
 	assert_int_equal(sp_recv_open(&ends.recv_config, on_event, NULL, &ends.recv, &err), SP_OK);
+	told = NULL;
+	/* the manifest is read before any datagram, so that its objects are no strays */
+	assert_int_equal(news.events[SP_RX_TRANSFER_KNOWN], 2);
 	await(&news.events[SP_RX_TRANSFER_DONE], 1, "the transfer's end");
 	expect_objects(&ends);
 	await(&news.sent, 1, "the sender's end");

@@ -598,6 +598,114 @@ test_manifest_rules(void **state)
 	source_free(&source);
 }
 
+/* A job has one transfer at a time: whoever sends another manifest of it cannot disturb the first.
+ */
+static void
+test_one_transfer_of_a_job(void **state)
+{
+	const size_t more[] = {700, 1024, 300, 65};
+	struct source source, other;
+	struct pass pass, second;
+	struct sink sink;
+
+	(void)state;
+	seed = 29;
+	source_make(&source, more, 3, 16, 4);
+	seed = 29; /* the same first three objects */
+	source_make(&other, more, 4, 16, 4);
+	pass = pass_make(&source, 1); /* the last one */
+	second = pass_make(&other, 0);
+	sink_make(&sink);
+	feed(&sink, &pass, 0, pass.count / 2, 1, 0);
+	assert_int_equal(sink.events[SP_RX_TRANSFER_KNOWN], 1);
+	feed(&sink, &second, 0, second.count, 1, 0);
+	assert_int_equal(sink.events[SP_RX_TRANSFER_REFUSED], 1);
+	assert_non_null(strstr(sink.text, "another transfer of it"));
+	assert_int_equal(sink.events[SP_RX_TRANSFER_KNOWN], 1);
+	feed(&sink, &pass, pass.count / 2, pass.count, 1, 0);
+	expect_all(&sink, &source);
+	sink_free(&sink);
+
+	/* what waits in vain is replaced, and what both name is not sent twice */
+	sink_make(&sink);
+	for (size_t i = 0; i < pass.count; i++)
+		if (memcmp(&pass.items[i].frame.object, source.objects[2].digest, 16) != 0)
+			feed(&sink, &pass, i, i + 1, 1, 0);
+	tick(&sink, sink.config.grace_ms);
+	assert_int_equal(sink.events[SP_RX_TRANSFER_INCOMPLETE], 1);
+	feed(&sink, &second, 0, second.count, 1, 10000);
+	assert_int_equal(sink.events[SP_RX_TRANSFER_KNOWN], 2);
+	expect_all(&sink, &other);
+	assert_int_equal(sink.drops, 1); /* the first manifest */
+	sink_free(&sink);
+	free(pass.items);
+	free(second.items);
+	source_free(&source);
+	source_free(&other);
+}
+
+/* What nobody takes gives way in the end, but not before its owner had time. */
+static void
+test_complete_gives_way(void **state)
+{
+	const size_t one[] = {5000};
+	struct source source, other;
+	struct pass pass, second;
+	struct sink sink;
+
+	(void)state;
+	seed = 31;
+	source_make(&source, one, 1, 16, 4);
+	source_make(&other, one, 1, 16, 4);
+	other.manifest.job[0] = 'f';
+	source_renew(&other);
+	pass = pass_make(&source, 0);
+	second = pass_make(&other, 0);
+	sink_make(&sink);
+	sink.config.spool_max_bytes = 8000;
+	sink_reconfigure(&sink);
+	feed(&sink, &pass, 0, pass.count, 1, 0);
+	assert_int_equal(sink.events[SP_RX_TRANSFER_DONE], 1);
+	feed(&sink, &second, 0, second.count, 1, 1);
+	assert_int_equal(sink.events[SP_RX_TRANSFER_REFUSED], 1);
+	tick(&sink, sink.config.keep_ms - 1);
+	feed(&sink, &second, 0, second.count, 1, sink.config.keep_ms - 1);
+	assert_int_equal(sink.events[SP_RX_TRANSFER_DONE], 1);
+	tick(&sink, 2 * sink.config.keep_ms);
+	feed(&sink, &second, 0, second.count, 1, 2 * sink.config.keep_ms);
+	assert_int_equal(sink.events[SP_RX_TRANSFER_DONE], 2);
+	sink_free(&sink);
+	free(pass.items);
+	free(second.items);
+	source_free(&source);
+	source_free(&other);
+}
+
+/* Small objects that no manifest names cost memory as large ones do. */
+static void
+test_many_strays(void **state)
+{
+	const unsigned most = 2 * SP_MANIFEST_OBJECTS_MAX, more = 7;
+	uint8_t payload[SP_FRAME_SYMBOL_MAX] = {0};
+	struct sp_frame frame = {.type = SP_FRAME_SYMBOL, .passes = 1, .layout = {100, 2, 1, 64}};
+	unsigned drops = 0;
+	struct sink sink;
+
+	(void)state;
+	sink_make(&sink);
+	for (unsigned i = 0; i < most + more; i++) {
+		struct sp_rx_action action;
+
+		memcpy(frame.object.b + 1, &i, sizeof(i));
+		sp_rx_datagram(sink.rx, &frame, payload, 1, 0);
+		while (sp_rx_next(sink.rx, &action))
+			drops += action.kind == SP_RX_DROP;
+	}
+	assert_int_equal(drops, more);
+	assert_int_equal(counts_of(&sink).refused, 0);
+	sink_free(&sink);
+}
+
 int
 main(void)
 {
@@ -618,6 +726,9 @@ main(void)
 	    cmocka_unit_test(test_other_layout),
 	    cmocka_unit_test(test_hostile_sender),
 	    cmocka_unit_test(test_manifest_rules),
+	    cmocka_unit_test(test_one_transfer_of_a_job),
+	    cmocka_unit_test(test_complete_gives_way),
+	    cmocka_unit_test(test_many_strays),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
