@@ -256,6 +256,7 @@ static const struct row table[] = {
     WAITS(CROSSING, RECEIVED, VERIFYING),
     RUNS(CROSSING, VERIFYING),
     ROW(CROSSING, VERIFYING, QUARANTINE, QUARANTINED, END),
+    ROW(CROSSING, VERIFYING, INCOMPLETE, INCOMPLETE, END),
     ROW(CROSSING, VERIFYING, DONE, VERIFIED, OFFER),
 
     WAITS(CROSSING, VERIFIED, REGISTERING),
@@ -379,7 +380,8 @@ sp_jobs_failure(
 		return SP_EV_BLOCK;
 	if (quarantines(step, code))
 		return SP_EV_QUARANTINE;
-	if (code == SP_E_INCOMPLETE && step == SP_STEP_RECEIVE)
+	/* also what was whole once: lost with a disk, or not there while the receiver was down */
+	if (code == SP_E_INCOMPLETE && (step == SP_STEP_RECEIVE || step == SP_STEP_VERIFY))
 		return SP_EV_INCOMPLETE;
 	if (attempt >= attempts)
 		return SP_EV_FAIL;

@@ -114,6 +114,7 @@ static const char *const transitions[][5] = {
     {"misf", "VERIFYING", "again", "VERIFYING", "again"},
     {"misf", "VERIFYING", "fail", "FAILED", "end"},
     {"misf", "VERIFYING", "quarantine", "QUARANTINED", "end"},
+    {"misf", "VERIFYING", "incomplete", "INCOMPLETE", "end"},
     {"misf", "VERIFYING", "cancel", "CANCELLED", "end"},
     {"misf", "VERIFYING", "done", "VERIFIED", "offer"},
     {"misf", "VERIFIED", "lease", "REGISTERING", "work"},
@@ -249,7 +250,9 @@ test_jobs_failures(void **state)
 	assert_int_equal(sp_jobs_failure(SP_STEP_VERIFY, SP_E_NO_SPACE, 1, 1, 5), SP_EV_AGAIN);
 	assert_int_equal(
 	    sp_jobs_failure(SP_STEP_RECEIVE, SP_E_INCOMPLETE, 1, 1, 5), SP_EV_INCOMPLETE);
-	assert_int_equal(sp_jobs_failure(SP_STEP_VERIFY, SP_E_INCOMPLETE, 1, 1, 5), SP_EV_AGAIN);
+	assert_int_equal(
+	    sp_jobs_failure(SP_STEP_VERIFY, SP_E_INCOMPLETE, 1, 1, 5), SP_EV_INCOMPLETE);
+	assert_int_equal(sp_jobs_failure(SP_STEP_SEND, SP_E_INCOMPLETE, 1, 1, 5), SP_EV_AGAIN);
 	assert_int_equal(sp_jobs_backoff_ms(1000, 1), 1000);
 	assert_int_equal(sp_jobs_backoff_ms(1000, 2), 2000);
 	assert_int_equal(sp_jobs_backoff_ms(1000, 5), 16000);
