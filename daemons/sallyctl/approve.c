@@ -98,7 +98,6 @@ static void
 show(const Sallyport__OperatorJobView *view, const struct approval *a, FILE *to)
 {
 	const struct sp_candidate *c = &a->candidate;
-	struct ctl_out_table table = {.right = 1u << 1};
 	size_t i;
 
 	ctl_out_print(to, "%s version %" PRId64 " for %s\n", c->name, c->version, c->destination);
@@ -106,9 +105,8 @@ show(const Sallyport__OperatorJobView *view, const struct approval *a, FILE *to)
 	ctl_out_field(to, "tree", "%s", c->tree.s);
 	for (i = 0; i < view->n_artifacts; i++)
 		if (view->artifacts[i]->tree)
-			ctl_out_row(&table, view->artifacts[i]->role,
-			    ctl_out_size(view->artifacts[i]->bytes).s, NULL);
-	ctl_out_table(&table, "  ", to);
+			ctl_out_field(to, view->artifacts[i]->role, "%s",
+			    ctl_out_size(view->artifacts[i]->bytes).s);
 	for (i = 0; i < a->count; i++) {
 		fputc('\n', to);
 		ctl_evidence_print(&a->evidence[i], to);

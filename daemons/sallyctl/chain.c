@@ -103,8 +103,7 @@ read_log(struct custody *c, struct sp_err *err)
 	return code;
 }
 
-/* --- output ------------------------------------------------------------------------------------
- */
+/* --- output --------------------------------------------------------------------------------- */
 
 static json_t *
 log_json(const struct custody *c)

@@ -45,8 +45,7 @@ ctl_usage(struct ctl *ctl, struct sp_err *err, const char *fmt, ...)
 	return sp_err_set(err, SP_E_INVALID, "%s", text);
 }
 
-/* --- configuration, trust, ledgerd -------------------------------------------------------------
- */
+/* --- configuration, trust, ledgerd ---------------------------------------------------------- */
 
 enum sp_code
 ctl_conf(struct ctl *ctl, const struct sp_conf **out, struct sp_err *err)
@@ -123,8 +122,7 @@ ctl_ask(struct ctl *ctl, Sallyport__OperatorRequest *request, int wait_ms,
 	return code;
 }
 
-/* --- the terminal ------------------------------------------------------------------------------
- */
+/* --- the terminal --------------------------------------------------------------------------- */
 
 enum sp_code
 ctl_confirm(struct ctl *ctl, const char *question, struct sp_err *err)
@@ -248,8 +246,7 @@ ctl_passphrase(struct ctl *ctl, const char *key_path, char **out, struct sp_err 
 	return ask_passphrase(key_path, out, err);
 }
 
-/* --- names -------------------------------------------------------------------------------------
- */
+/* --- names ---------------------------------------------------------------------------------- */
 
 enum sp_code
 ctl_model_name(struct ctl *ctl, const char *text, char name[SP_NAME_MAX + 1], int64_t *version,

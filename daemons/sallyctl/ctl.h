@@ -55,7 +55,10 @@ void ctl_passphrase_free(char *passphrase);
 enum sp_code ctl_model_name(struct ctl *ctl, const char *text, char name[SP_NAME_MAX + 1],
     int64_t *version, struct sp_err *err) SP_MUST_USE;
 
-/* --- the commands, by file --- */
+/* All of them; the last has no name. */
+extern const struct ctl_command ctl_commands[];
+
+/* --- the commands, by file ------------------------------------------------------------------ */
 ctl_run_fn ctl_submit, ctl_jobs, ctl_job, ctl_watch, ctl_reject, ctl_cancel, ctl_retry; /* jobs.c */
 ctl_run_fn ctl_approve; /* approve.c */
 ctl_run_fn ctl_log_show, ctl_log_verify, ctl_log_export, ctl_log_checkpoint,

@@ -67,8 +67,7 @@ ctl_evidence_json(const struct ctl_evidence *e)
 	return obj;
 }
 
-/* --- for people --------------------------------------------------------------------------------
- */
+/* --- for people ----------------------------------------------------------------------------- */
 
 static const char *
 text_of(const json_t *obj, const char *key)
@@ -79,7 +78,7 @@ text_of(const json_t *obj, const char *key)
 }
 
 static void
-print_materials(const struct sp_statement *s, FILE *to)
+print_materials(const struct sp_statement *s, const char *label, FILE *to)
 {
 	const json_t *list = materials_of(s), *m, *digest;
 	const char *uri, *commit, *sha256;
@@ -94,7 +93,7 @@ print_materials(const struct sp_statement *s, FILE *to)
 		/* a tree's uri holds its digest already */
 		if (sha256[0] != '\0' && strstr(uri, sha256) != NULL)
 			sha256 = "";
-		ctl_out_field(to, i == 0 ? "from" : "", "%s%s%s%s%s%s%s", uri,
+		ctl_out_field(to, i == 0 ? label : "", "%s%s%s%s%s%s%s", uri,
 		    uri[0] != '\0' && text_of(m, "name")[0] != '\0' ? ", " : "", text_of(m, "name"),
 		    commit[0] != '\0' ? ", commit " : "", commit,
 		    sha256[0] != '\0' ? ", sha256 " : "", sha256);
@@ -149,7 +148,7 @@ ctl_evidence_print(const struct ctl_evidence *e, FILE *to)
 	const char *time = sp_statement_time(s), *result = sp_statement_result(s);
 
 	ctl_out_print(to, "%s by %s\n", sp_chain_stage_word(e->stage), e->signer->name);
-	print_materials(s, to);
+	print_materials(s, result != NULL ? "with" : "from", to);
 	ctl_out_field(to, result != NULL ? "tested" : "made", "%s, tree %s", s->subject_name,
 	    s->subject_tree);
 	ctl_out_field(to, "result", "%s", result != NULL ? result : "");

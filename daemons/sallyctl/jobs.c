@@ -52,8 +52,7 @@ ctl_jobs_fetch(struct ctl *ctl, const char *id, uint64_t after_change, int wait_
 	return SP_OK;
 }
 
-/* --- following one job -------------------------------------------------------------------------
- */
+/* --- following one job ---------------------------------------------------------------------- */
 
 /* On a terminal, progress within a state overwrites itself. */
 static void
@@ -114,8 +113,7 @@ follow(struct ctl *ctl, const char *id, const char *until, int pause, int quiet,
 	return SP_OK;
 }
 
-/* --- submit ------------------------------------------------------------------------------------
- */
+/* --- submit --------------------------------------------------------------------------------- */
 
 static enum sp_code
 submit_and_wait(struct ctl *ctl, const char *id, struct sp_err *err)
@@ -178,8 +176,7 @@ ctl_submit(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	return code;
 }
 
-/* --- jobs, job ---------------------------------------------------------------------------------
- */
+/* --- jobs, job ------------------------------------------------------------------------------ */
 
 static enum sp_code
 fetch_list(struct ctl *ctl, int ended, Sallyport__OperatorReply **reply, struct sp_err *err)
@@ -264,8 +261,7 @@ ctl_job(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	return SP_OK;
 }
 
-/* --- watch -------------------------------------------------------------------------------------
- */
+/* --- watch ---------------------------------------------------------------------------------- */
 
 static enum sp_code
 watch_one(struct ctl *ctl, const char *id, const char *until, struct sp_err *err)
@@ -398,8 +394,7 @@ ctl_watch(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	return watch_all(ctl, err);
 }
 
-/* --- reject, cancel, retry ---------------------------------------------------------------------
- */
+/* --- reject, cancel, retry ------------------------------------------------------------------ */
 
 static enum sp_code
 say(struct ctl *ctl, const struct ctl_args *args, Sallyport__OperatorRequest__BodyCase what,

@@ -121,8 +121,7 @@ verify_whole(struct ctl *ctl, const struct sp_log_bytes *entries, uint64_t count
 	return code;
 }
 
-/* --- show --------------------------------------------------------------------------------------
- */
+/* --- show ----------------------------------------------------------------------------------- */
 
 /* Rows wait in the table until there are enough to align them. */
 struct shower {
@@ -200,8 +199,7 @@ ctl_log_show(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	return code;
 }
 
-/* --- verify ------------------------------------------------------------------------------------
- */
+/* --- verify --------------------------------------------------------------------------------- */
 
 static void
 print_report(struct ctl *ctl, const struct sp_log_report *report, const struct sp_pubkey *signer)
@@ -285,8 +283,7 @@ ctl_log_export(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	return SP_OK;
 }
 
-/* --- checkpoint, prove -------------------------------------------------------------------------
- */
+/* --- checkpoint, prove ---------------------------------------------------------------------- */
 
 enum sp_code
 ctl_log_checkpoint(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)

@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- the snapshot ------------------------------------------------------------------------------
- */
+/* --- the snapshot --------------------------------------------------------------------------- */
 
 enum sp_code
 ctl_models_snapshot(
@@ -41,8 +40,7 @@ ctl_models_snapshot(
 	return code;
 }
 
-/* --- printing ----------------------------------------------------------------------------------
- */
+/* --- printing ------------------------------------------------------------------------------- */
 
 static json_t *
 model_json(const struct sp_snapshot_model *m, int files)
@@ -129,8 +127,7 @@ ctl_models(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	return SP_OK;
 }
 
-/* --- one model ---------------------------------------------------------------------------------
- */
+/* --- one model ------------------------------------------------------------------------------ */
 
 static enum sp_code
 find(struct ctl *ctl, const char *text, const struct sp_snapshot *snapshot,
@@ -197,8 +194,7 @@ ctl_model(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	return code;
 }
 
-/* --- a model and its release -------------------------------------------------------------------
- */
+/* --- a model and its release ---------------------------------------------------------------- */
 
 static enum sp_code
 open_release(struct ctl *ctl, struct ctl_registered *out, struct sp_err *err)

@@ -108,8 +108,7 @@ ctl_out_progress(uint64_t done, uint64_t total, const char *unit)
 	return sp_xasprintf("%" PRIu64 " %s", done, unit);
 }
 
-/* --- tables ------------------------------------------------------------------------------------
- */
+/* --- tables --------------------------------------------------------------------------------- */
 
 void
 ctl_out_row(struct ctl_out_table *table, const char *first, ...)

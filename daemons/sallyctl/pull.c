@@ -79,8 +79,7 @@ meter_end(struct meter *meter)
 		fputs("\r\033[K", stderr);
 }
 
-/* --- pull --------------------------------------------------------------------------------------
- */
+/* --- pull ----------------------------------------------------------------------------------- */
 
 static enum sp_code
 write_refs(const char *dir, const struct sp_candidate *candidate, struct sp_err *err)
@@ -236,8 +235,7 @@ ctl_pull(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	return code;
 }
 
-/* --- verify ------------------------------------------------------------------------------------
- */
+/* --- verify --------------------------------------------------------------------------------- */
 
 /* What the release's bill of materials says of a path; NULL when it lists no such file. */
 static const json_t *

@@ -11,8 +11,7 @@
 
 #define DOCUMENT_MAX (1u << 20)
 
-/* --- new ---------------------------------------------------------------------------------------
- */
+/* --- new ------------------------------------------------------------------------------------ */
 
 static enum sp_code
 gather_keys(struct ctl *ctl, struct ctl_trust_parts *parts, struct sp_err *err)
@@ -97,8 +96,7 @@ ctl_trust_new(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	return code;
 }
 
-/* --- sign --------------------------------------------------------------------------------------
- */
+/* --- sign ----------------------------------------------------------------------------------- */
 
 /* A payload, or an envelope that others have signed already. */
 static enum sp_code
@@ -211,8 +209,7 @@ ctl_trust_sign(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	return code;
 }
 
-/* --- init, update ------------------------------------------------------------------------------
- */
+/* --- init, update --------------------------------------------------------------------------- */
 
 static enum sp_code
 take_over(struct ctl *ctl, const char *path, const char *fingerprint, struct sp_err *err)
@@ -266,8 +263,7 @@ ctl_trust_update(struct ctl *ctl, const struct ctl_args *args, struct sp_err *er
 	return take_over(ctl, args->words[0], NULL, err);
 }
 
-/* --- show --------------------------------------------------------------------------------------
- */
+/* --- show ----------------------------------------------------------------------------------- */
 
 static json_t *
 trust_json(const struct sp_trust *trust)

@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- for machines ------------------------------------------------------------------------------
- */
+/* --- for machines --------------------------------------------------------------------------- */
 
 static json_t *
 artifact_json(const Sallyport__OperatorArtifact *a)
@@ -79,8 +78,7 @@ ctl_view_json(const Sallyport__OperatorJobView *view)
 	return obj;
 }
 
-/* --- for people --------------------------------------------------------------------------------
- */
+/* --- for people ----------------------------------------------------------------------------- */
 
 static void
 print_artifacts(const Sallyport__OperatorJobView *view, FILE *to)
@@ -167,8 +165,7 @@ ctl_view_print(const Sallyport__OperatorJobView *view, FILE *to)
 	free(next);
 }
 
-/* --- states ------------------------------------------------------------------------------------
- */
+/* --- states --------------------------------------------------------------------------------- */
 
 static enum sp_job_state
 state_of(const Sallyport__OperatorJobView *view)
@@ -258,8 +255,7 @@ ctl_view_next(const Sallyport__OperatorJobView *view)
 	}
 }
 
-/* --- progress ----------------------------------------------------------------------------------
- */
+/* --- progress ------------------------------------------------------------------------------- */
 
 void
 ctl_view_rate(struct ctl_view_rate *rate, const Sallyport__OperatorJobView *view, int64_t now_ms)

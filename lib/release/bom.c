@@ -157,8 +157,7 @@ sp_bom_build(const struct sp_bom *bom)
 	return document;
 }
 
-/* --- from the attestations ----------------------------------------------------------------------
- */
+/* --- from the attestations ------------------------------------------------------------------ */
 
 #define METRICS_MAX 32
 
@@ -252,8 +251,7 @@ out:
 	return code;
 }
 
-/* --- checking ------------------------------------------------------------------------------------
- */
+/* --- checking ------------------------------------------------------------------------------- */
 
 static enum sp_code
 check_text(const json_t *obj, const char *key, const char *wanted, struct sp_err *err)

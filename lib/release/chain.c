@@ -39,8 +39,7 @@ sp_chain_stage_role(enum sp_chain_stage stage)
 	return stages[stage].role;
 }
 
-/* --- approvals ---------------------------------------------------------------------------------
- */
+/* --- approvals ------------------------------------------------------------------------------ */
 
 enum sp_code
 sp_chain_approvals(const struct sp_trust *trust, const struct sp_dsse *candidate,
@@ -87,8 +86,7 @@ check_approvals(const struct sp_trust *trust, const struct sp_dsse *candidate, u
 	return code;
 }
 
-/* --- attestations ------------------------------------------------------------------------------
- */
+/* --- attestations --------------------------------------------------------------------------- */
 
 static enum sp_code
 check_digests(

@@ -145,8 +145,7 @@ sp_dsse_sign(const struct sp_key *key, const char *type, const void *payload, si
 	return code;
 }
 
-/* --- parsing -----------------------------------------------------------------------------------
- */
+/* --- parsing -------------------------------------------------------------------------------- */
 
 static enum sp_code
 parse_sig(const json_t *obj, struct sp_dsse_sig *out, struct sp_err *err)

@@ -113,8 +113,7 @@ sp_pubkey_set(struct sp_pubkey *out, enum sp_role role, const char *name,
 	return SP_OK;
 }
 
-/* --- making and freeing ------------------------------------------------------------------------
- */
+/* --- making and freeing --------------------------------------------------------------------- */
 
 /* A key whose secret->bytes the caller fills before finish(). */
 static struct sp_key *
@@ -170,8 +169,7 @@ sp_key_free(struct sp_key **key)
 	*key = NULL;
 }
 
-/* --- lines -------------------------------------------------------------------------------------
- */
+/* --- lines ---------------------------------------------------------------------------------- */
 
 /* The four words of "MAGIC ROLE NAME BASE64\n", as spans of the text. */
 struct line {
@@ -275,8 +273,7 @@ sp_pubkey_load(const char *path, struct sp_pubkey *out, struct sp_err *err)
 	return code;
 }
 
-/* --- secret files ------------------------------------------------------------------------------
- */
+/* --- secret files --------------------------------------------------------------------------- */
 
 /*
  * Who else could read or replace the file? systemd lays credentials down as root's with an ACL for
@@ -546,8 +543,7 @@ out:
 	return code;
 }
 
-/* --- use ---------------------------------------------------------------------------------------
- */
+/* --- use ------------------------------------------------------------------------------------ */
 
 const struct sp_pubkey *
 sp_key_public(const struct sp_key *key)

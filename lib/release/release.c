@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- the chain, from bytes ---------------------------------------------------------------------
- */
+/* --- the chain, from bytes ------------------------------------------------------------------ */
 
 enum sp_code
 sp_release_check_chain(const struct sp_trust *trust, struct sp_bytes candidate,
@@ -51,8 +50,7 @@ out:
 	return code;
 }
 
-/* --- building ----------------------------------------------------------------------------------
- */
+/* --- building ------------------------------------------------------------------------------- */
 
 static json_t *
 proof_json(const struct sp_release_proof *proof)
@@ -176,8 +174,7 @@ sp_release_build(const struct sp_trust *trust, const struct sp_release_parts *pa
 	return code;
 }
 
-/* --- verifying ---------------------------------------------------------------------------------
- */
+/* --- verifying ------------------------------------------------------------------------------ */
 
 /* The parts of the predicate, borrowed from the statement. */
 struct predicate {

@@ -21,8 +21,7 @@ by_name(const void *a, const void *b)
 	return (x->version > y->version) - (x->version < y->version);
 }
 
-/* --- writing -----------------------------------------------------------------------------------
- */
+/* --- writing -------------------------------------------------------------------------------- */
 
 static json_t *
 model_json(const struct sp_snapshot_model *m)
@@ -69,8 +68,7 @@ sp_snapshot_sign(struct sp_snapshot *snapshot, const struct sp_key *key, char **
 	return code;
 }
 
-/* --- reading -----------------------------------------------------------------------------------
- */
+/* --- reading -------------------------------------------------------------------------------- */
 
 static enum sp_code
 copy_digest(const json_t *obj, const char *key, struct sp_hex *out, struct sp_err *err)

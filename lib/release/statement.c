@@ -146,8 +146,7 @@ sp_statement_test_result(const struct sp_test_result *r, size_t *len)
 	return statement(r->subject_name, r->subject_tree, SP_PREDICATE_TEST, predicate, len);
 }
 
-/* --- parsing -----------------------------------------------------------------------------------
- */
+/* --- parsing -------------------------------------------------------------------------------- */
 
 static enum sp_code
 parse_subject(const json_t *root, struct sp_statement *out, struct sp_err *err)
@@ -225,8 +224,7 @@ sp_statement_clear(struct sp_statement *statement)
 	memset(statement, 0, sizeof(*statement));
 }
 
-/* --- questions ---------------------------------------------------------------------------------
- */
+/* --- questions ------------------------------------------------------------------------------ */
 
 /* The member of an object, itself reached through an object; NULL when there is no such thing. */
 static json_t *

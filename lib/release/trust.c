@@ -31,8 +31,7 @@ struct sp_trust {
 	size_t worker_count;
 };
 
-/* --- the payload -------------------------------------------------------------------------------
- */
+/* --- the payload ---------------------------------------------------------------------------- */
 
 /* The base64 of exactly 32 bytes. */
 static enum sp_code
@@ -305,8 +304,7 @@ sp_trust_free(struct sp_trust **trust)
 	*trust = NULL;
 }
 
-/* --- questions ---------------------------------------------------------------------------------
- */
+/* --- questions ------------------------------------------------------------------------------ */
 
 int64_t
 sp_trust_version(const struct sp_trust *trust)
@@ -386,8 +384,7 @@ sp_trust_worker_by_name(const struct sp_trust *trust, const char *name)
 	return NULL;
 }
 
-/* --- signatures --------------------------------------------------------------------------------
- */
+/* --- signatures ----------------------------------------------------------------------------- */
 
 /* One key counts once, however often its signature stands in the envelope. */
 static int
@@ -446,8 +443,7 @@ out:
 	return code;
 }
 
-/* --- the directory -----------------------------------------------------------------------------
- */
+/* --- the directory -------------------------------------------------------------------------- */
 
 /* One version: the envelope as it came, and what it says. */
 struct version {

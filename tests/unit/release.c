@@ -45,8 +45,7 @@ new_key(enum sp_role role, const char *name)
 	return key;
 }
 
-/* --- keys --------------------------------------------------------------------------------------
- */
+/* --- keys ----------------------------------------------------------------------------------- */
 
 static void
 key_files(void **state)
@@ -198,8 +197,7 @@ key_rfc8032(void **state)
 	assert_int_equal(sp_pubkey_verify(pk, "\x73", 1, sig), 0);
 }
 
-/* --- envelopes ---------------------------------------------------------------------------------
- */
+/* --- envelopes ------------------------------------------------------------------------------ */
 
 /* The example of the DSSE specification (secure-systems-lab/dsse, protocol.md, Test Vectors). */
 static void
@@ -312,8 +310,7 @@ dsse_strict(void **state)
 		  "\"sig\":\"" SIG "\"}]}"); /* no fingerprint */
 }
 
-/* --- trust documents ---------------------------------------------------------------------------
- */
+/* --- trust documents ------------------------------------------------------------------------ */
 
 /* {"id", "key", "name"} of a key. */
 static json_t *
@@ -628,8 +625,7 @@ trust_directory(void **state)
 	sp_key_free(&new);
 }
 
-/* --- statements and candidates -----------------------------------------------------------------
- */
+/* --- statements and candidates -------------------------------------------------------------- */
 
 static void
 statement_provenance(void **state)
@@ -767,8 +763,7 @@ candidates(void **state)
 	assert_int_equal(candidate_round(&c, &out), SP_E_INVALID);
 }
 
-/* --- snapshots ---------------------------------------------------------------------------------
- */
+/* --- snapshots ------------------------------------------------------------------------------ */
 
 static void
 snapshots(void **state)

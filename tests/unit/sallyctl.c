@@ -45,8 +45,7 @@ text_of(const char *literal)
 	return (char *)(uintptr_t)literal;
 }
 
-/* --- command lines -----------------------------------------------------------------------------
- */
+/* --- command lines -------------------------------------------------------------------------- */
 
 static const struct ctl_command commands[] = {
     {"submit", "SOURCE", 1, 1, "", {{"--profile", "P", ""}, {"--wait", NULL, ""}}, NULL},
@@ -176,8 +175,7 @@ model_names(void **state)
 	assert_int_equal(model_name("a@99999999999999999999", name, &version), SP_E_INVALID);
 }
 
-/* --- output ------------------------------------------------------------------------------------
- */
+/* --- output --------------------------------------------------------------------------------- */
 
 static void
 cleaned(const char *in, const char *want)
@@ -262,8 +260,7 @@ out_tables(void **state)
 	free(text);
 }
 
-/* --- views -------------------------------------------------------------------------------------
- */
+/* --- views ---------------------------------------------------------------------------------- */
 
 static Sallyport__OperatorJobView
 view_in(const char *job_state)
@@ -484,8 +481,7 @@ entries(void **state)
 	free(text);
 }
 
-/* --- trust documents ---------------------------------------------------------------------------
- */
+/* --- trust documents ------------------------------------------------------------------------ */
 
 static void
 trust_words(void **state)
@@ -575,8 +571,7 @@ trust_documents(void **state)
 	assert_int_equal(ctl_trust_format(&parts, &payload, &len, &err), SP_E_INVALID);
 }
 
-/* --- a directory -------------------------------------------------------------------------------
- */
+/* --- a directory ---------------------------------------------------------------------------- */
 
 static void
 scanned(void **state)
@@ -612,8 +607,7 @@ scanned(void **state)
 	sp_tree_clear(&tree);
 }
 
-/* --- ledgerd -----------------------------------------------------------------------------------
- */
+/* --- ledgerd -------------------------------------------------------------------------------- */
 
 /* A ledgerd that ignores the first `silent` requests, then answers each with a stale reply and the
  * right one, until it is asked to stop by a request for the topic "stop". */
