@@ -7,7 +7,7 @@
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -21,12 +21,13 @@ struct rxd {
 	struct sp_store *store;
 	char *spool_dir;
 	int64_t patience_ms; /* for a transfer that the receiver does not know (any more) */
-	atomic_int closing;
+	pthread_t announcer;
+	int has_announcer;
 
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t changed;
+	int closing;
 	struct rxd_table table;
-	unsigned beginnings; /* threads in begin() */
 };
 
 enum sp_code
@@ -35,77 +36,114 @@ rxd_check(const struct sp_conf *conf, struct sp_err *err)
 	return sp_conf_require(conf, "diode-rxd.listen", err);
 }
 
-/* --- what the receiver says --- */
-
-struct beginning {
-	uv_work_t work;
-	struct rxd *rxd;
-	char job[SP_JOB_ID_LEN + 1];
-};
-
-/* Until ledgerd has the job: it may be away just now, the transfer is here to stay. */
+/* Until something changes or the clock shows until_ms; with the lock held. */
 static void
-begin(uv_work_t *work)
+wait_change(struct rxd *rxd, int64_t until_ms)
 {
-	struct beginning *beginning = work->data;
-	struct rxd *rxd = beginning->rxd;
-	Sallyport__Begin message;
-	char kind[] = "model", step[] = "receive", source[] = "diode", name[] = "";
-	enum sp_code code = SP_E_TIMEOUT;
-	struct sp_err err;
+	struct timespec until = {.tv_sec = until_ms / 1000, .tv_nsec = until_ms % 1000 * 1000000};
 
-	sallyport__begin__init(&message);
-	message.job = beginning->job;
-	message.kind = kind;
-	message.step = step;
-	message.source = source;
-	message.name = name;
-	while (code != SP_OK && !atomic_load(&rxd->closing)) {
-		code = sp_worker_begin(rxd->worker, &message, BEGIN_MS, &err);
-		if (code != SP_OK && !sp_err_may_retry(code)) {
-			sp_log_error(beginning->job, "ledgerd refuses the transfer: %s", err.msg);
-			break;
-		}
-	}
-	pthread_mutex_lock(&rxd->lock);
-	rxd->beginnings--;
-	pthread_cond_broadcast(&rxd->changed);
-	pthread_mutex_unlock(&rxd->lock);
+	pthread_cond_timedwait(&rxd->changed, &rxd->lock, &until);
 }
 
+/* --- what the receiver says --- */
+
 static void
-after_begin(uv_work_t *work, int status)
+tell_forget(struct rxd *rxd, const char *job)
 {
-	(void)status;
-	free(work->data);
+	Sallyport__ChildNote note;
+	Sallyport__Detail detail, *details[] = {&detail};
+	char kind[] = "forget", key[] = "job", value[SP_JOB_ID_LEN + 1];
+
+	snprintf(value, sizeof(value), "%s", job);
+	sallyport__child_note__init(&note);
+	sallyport__detail__init(&detail);
+	note.kind = kind;
+	detail.key = key;
+	detail.value = value;
+	note.details = details;
+	note.n_details = 1;
+	sp_worker_tell(rxd->worker, "receiver", &note);
 }
 
 static void
 on_note(void *ctx, const Sallyport__ChildNote *note)
 {
 	struct rxd *rxd = ctx;
-	const struct rxd_transfer *begun;
-	struct beginning *beginning = NULL;
+	char forget[SP_JOB_ID_LEN + 1];
 	struct sp_err err;
 	enum sp_code code;
 
 	pthread_mutex_lock(&rxd->lock);
-	code = rxd_table_note(&rxd->table, note, &begun, &err);
-	if (code == SP_OK && begun != NULL) {
-		beginning = sp_xcalloc(1, sizeof(*beginning));
-		beginning->work.data = beginning;
-		beginning->rxd = rxd;
-		rxd->beginnings++;
-		strcpy(beginning->job, begun->manifest.job);
-		sp_log_info(beginning->job, "a transfer of %zu objects, %" PRIu64 " bytes",
-		    begun->manifest.count, begun->total_bytes);
-	}
+	code = rxd_table_note(&rxd->table, note, forget, &err);
 	pthread_cond_broadcast(&rxd->changed);
 	pthread_mutex_unlock(&rxd->lock);
 	if (code != SP_OK)
 		sp_log_warn(NULL, "%s", err.msg);
-	if (beginning != NULL)
-		uv_queue_work(sp_worker_loop(rxd->worker), &beginning->work, begin, after_begin);
+	else if (forget[0] != '\0')
+		tell_forget(rxd, forget);
+}
+
+static enum sp_code
+say_begin(struct rxd *rxd, char *job, struct sp_err *err)
+{
+	char kind[] = "model", step[] = "receive", source[] = "diode", name[] = "";
+	Sallyport__Begin begin;
+
+	sallyport__begin__init(&begin);
+	begin.job = job;
+	begin.kind = kind;
+	begin.step = step;
+	begin.source = source;
+	begin.name = name;
+	return sp_worker_begin(rxd->worker, &begin, BEGIN_MS, err);
+}
+
+/* Tells ledgerd of transfers, until it has them: it may be away just now, they are here to stay. */
+static void *
+announce(void *arg)
+{
+	struct rxd *rxd = arg;
+	char job[SP_JOB_ID_LEN + 1];
+	struct rxd_transfer *transfer;
+	struct sp_err err;
+	enum sp_code code;
+
+	pthread_mutex_lock(&rxd->lock);
+	while (!rxd->closing) {
+		transfer = rxd_table_unsaid(&rxd->table);
+		if (transfer == NULL || transfer->say_ms > sp_time_monotonic_ms()) {
+			wait_change(rxd, transfer != NULL ? transfer->say_ms
+							  : sp_time_monotonic_ms() + RXD_AGAIN_MS);
+			continue;
+		}
+		memcpy(job, transfer->manifest.job, sizeof(job));
+		/* what happens meanwhile is said next */
+		transfer->unsaid = 0;
+		pthread_mutex_unlock(&rxd->lock);
+		code = say_begin(rxd, job, &err);
+		pthread_mutex_lock(&rxd->lock);
+		if (!rxd_table_said(&rxd->table, job, code, sp_time_monotonic_ms()))
+			sp_log_warn(job,
+			    "%s; its bytes stay in the spool until a step asks for them or others "
+			    "need the room",
+			    err.msg);
+	}
+	pthread_mutex_unlock(&rxd->lock);
+	return NULL;
+}
+
+/* --- start and end --- */
+
+static void
+init_lock(struct rxd *rxd)
+{
+	pthread_condattr_t monotonic;
+
+	pthread_mutex_init(&rxd->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&rxd->changed, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 }
 
 enum sp_code
@@ -114,20 +152,22 @@ rxd_open(struct sp_worker *worker, void **ctx, struct sp_err *err)
 	const struct sp_conf *conf = sp_worker_conf(worker);
 	struct rxd *rxd = sp_xcalloc(1, sizeof(*rxd));
 	char *store = sp_paths_store(conf, RXD_SERVICE);
-	pthread_condattr_t monotonic;
 	enum sp_code code;
 
 	rxd->worker = worker;
 	rxd->conf = conf;
 	rxd->spool_dir = rxd_spool_dir(conf);
 	rxd->patience_ms = sp_conf_int(conf, "diode-rxd.idle_timeout_ms");
-	pthread_mutex_init(&rxd->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&rxd->changed, &monotonic);
-	pthread_condattr_destroy(&monotonic);
-	if ((code = sp_store_open(store, 1, &rxd->store, err)) ||
-	    (code = sp_worker_helper_start(worker, "receiver", on_note, rxd, err)))
+	init_lock(rxd);
+	code = sp_store_open(store, 1, &rxd->store, err);
+	if (code == SP_OK) {
+		rxd->has_announcer = pthread_create(&rxd->announcer, NULL, announce, rxd) == 0;
+		if (!rxd->has_announcer)
+			code = sp_err_set(err, SP_E_NO_MEMORY, "no thread to tell ledgerd with");
+	}
+	if (code == SP_OK)
+		code = sp_worker_helper_start(worker, "receiver", on_note, rxd, err);
+	if (code != SP_OK)
 		rxd_close(rxd);
 	else
 		*ctx = rxd;
@@ -140,11 +180,12 @@ rxd_close(void *ctx)
 {
 	struct rxd *rxd = ctx;
 
-	atomic_store(&rxd->closing, 1);
 	pthread_mutex_lock(&rxd->lock);
-	while (rxd->beginnings > 0)
-		pthread_cond_wait(&rxd->changed, &rxd->lock);
+	rxd->closing = 1;
+	pthread_cond_broadcast(&rxd->changed);
 	pthread_mutex_unlock(&rxd->lock);
+	if (rxd->has_announcer)
+		pthread_join(rxd->announcer, NULL);
 	rxd_table_clear(&rxd->table);
 	sp_store_close(&rxd->store);
 	pthread_cond_destroy(&rxd->changed);
@@ -155,41 +196,47 @@ rxd_close(void *ctx)
 
 /* --- receive --- */
 
-static void
-wait_change(struct rxd *rxd)
-{
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += LOOK_MS * 1000000;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
-	pthread_cond_timedwait(&rxd->changed, &rxd->lock, &until);
-}
-
-/* Waits, with the lock held, for the transfer to end. SP_E_NOT_FOUND: the receiver did not name it
- * within our patience. */
+/* Waits, with the lock held, for the transfer to end. SP_E_NOT_FOUND: the receiver has not named it
+ * for longer than our patience, or need not: it was taken. */
 static enum sp_code
 wait_end(struct rxd *rxd, const char *job, struct sp_lease *lease, struct rxd_transfer **out,
     struct sp_err *err)
 {
-	int64_t deadline_ms = sp_time_monotonic_ms() + rxd->patience_ms;
+	int64_t now_ms = sp_time_monotonic_ms(), seen_ms = now_ms;
 	struct rxd_transfer *transfer;
 
-	while (
-	    (transfer = rxd_table_find(&rxd->table, job)) == NULL || transfer->state == RXD_KNOWN) {
+	for (;; now_ms = sp_time_monotonic_ms()) {
+		transfer = rxd_table_find(&rxd->table, job);
+		if (transfer != NULL && transfer->state != RXD_KNOWN)
+			break;
 		if (sp_lease_cancelled(lease))
 			return sp_err_set(err, SP_E_CANCELLED, "cancelled");
-		if (transfer == NULL && sp_time_monotonic_ms() > deadline_ms)
-			return sp_err_set(err, SP_E_NOT_FOUND,
-			    "nothing of this transfer is in the spool: send it again");
-		if (transfer != NULL)
+		if (transfer != NULL) {
+			seen_ms = now_ms;
 			sp_lease_progress(
 			    lease, "receive", transfer->done_bytes, transfer->total_bytes, "bytes");
-		wait_change(rxd);
+		} else if (now_ms - seen_ms > rxd->patience_ms ||
+			   rxd_table_is_finished(&rxd->table, job)) {
+			return sp_err_set(err, SP_E_NOT_FOUND,
+			    "nothing of this transfer is in the spool: send it again");
+		}
+		wait_change(rxd, now_ms + LOOK_MS);
 	}
 	*out = transfer;
 	return SP_OK;
+}
+
+static enum sp_code
+incomplete(const struct rxd_transfer *transfer, struct sp_err *err)
+{
+	if (transfer->fault[0] != '\0')
+		return sp_err_set(err, SP_E_INCOMPLETE,
+		    "%" PRIu64 " of %" PRIu64 " bytes are not in the spool, which could not be "
+		    "written (%s): see to that, then send the release again",
+		    transfer->missing_bytes, transfer->total_bytes, transfer->fault);
+	return sp_err_set(err, SP_E_INCOMPLETE,
+	    "%" PRIu64 " of %" PRIu64 " bytes did not come (%s): send the release again",
+	    transfer->missing_bytes, transfer->total_bytes, transfer->gaps);
 }
 
 static void
@@ -219,9 +266,7 @@ rxd_seal_receive(void *ctx, struct sp_worker *worker, const Sallyport__Task *tas
 	if (code == SP_E_NOT_FOUND)
 		code = err->code = SP_E_INCOMPLETE;
 	else if (code == SP_OK && transfer->state == RXD_INCOMPLETE)
-		code = sp_err_set(err, SP_E_INCOMPLETE,
-		    "%" PRIu64 " of %" PRIu64 " bytes did not come (%s): send the release again",
-		    transfer->missing_bytes, transfer->total_bytes, transfer->gaps);
+		code = incomplete(transfer, err);
 	else if (code == SP_OK)
 		describe(outcome, transfer);
 	pthread_mutex_unlock(&rxd->lock);
@@ -230,74 +275,92 @@ rxd_seal_receive(void *ctx, struct sp_worker *worker, const Sallyport__Task *tas
 
 /* --- verify --- */
 
-static void
+static int
 on_verified(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
 {
-	sp_lease_progress(ctx, "verify", done_bytes, total_bytes, "bytes");
+	struct sp_lease *lease = ctx;
+
+	sp_lease_progress(lease, "verify", done_bytes, total_bytes, "bytes");
+	return sp_lease_cancelled(lease);
 }
 
-/* A copy of the transfer's manifest: the table may change while we read gigabytes. NULL: the
- * receiver knows it no more, all of it is in the store since an earlier attempt. */
+/* What the receiver knows of the transfer that a step is about. */
+struct known {
+	int is_known; /* 0: not (any more); all of it may be in the store since an earlier attempt
+		       */
+	enum rxd_state state;
+	struct sp_manifest manifest; /* a copy: the table may change while we read gigabytes */
+};
+
 static enum sp_code
-copy_manifest(struct rxd *rxd, const char *job, struct sp_lease *lease, struct sp_manifest *out,
-    int *known, struct sp_err *err)
+look_up(
+    struct rxd *rxd, const char *job, struct sp_lease *lease, struct known *out, struct sp_err *err)
 {
 	struct rxd_transfer *transfer;
 	enum sp_code code;
 
-	*known = 0;
 	memset(out, 0, sizeof(*out));
 	pthread_mutex_lock(&rxd->lock);
 	code = wait_end(rxd, job, lease, &transfer, err);
 	if (code == SP_OK) {
-		*known = 1;
-		*out = transfer->manifest;
-		out->objects = sp_xcalloc(out->count, sizeof(*out->objects));
-		memcpy(
-		    out->objects, transfer->manifest.objects, out->count * sizeof(*out->objects));
+		out->is_known = 1;
+		out->state = transfer->state;
+		out->manifest = transfer->manifest;
+		out->manifest.objects =
+		    sp_xcalloc(transfer->manifest.count, sizeof(*transfer->manifest.objects));
+		memcpy(out->manifest.objects, transfer->manifest.objects,
+		    transfer->manifest.count * sizeof(*transfer->manifest.objects));
 	}
 	pthread_mutex_unlock(&rxd->lock);
 	return code == SP_E_NOT_FOUND ? SP_OK : code;
 }
 
-/* The receiver may drop what it holds of the job; it is in the store, or in quarantine. */
+/* The receiver may drop what it holds of the job. is_over: it is in the store, or refused, and need
+ * not come again. */
 static void
-forget(struct rxd *rxd, const char *job)
+let_go(struct rxd *rxd, const char *job, int is_over)
 {
-	Sallyport__ChildNote note;
-	Sallyport__Detail detail, *details[] = {&detail};
-	char kind[] = "forget", key[] = "job", value[SP_JOB_ID_LEN + 1];
-
-	strcpy(value, job);
-	sallyport__child_note__init(&note);
-	sallyport__detail__init(&detail);
-	note.kind = kind;
-	detail.key = key;
-	detail.value = value;
-	note.details = details;
-	note.n_details = 1;
-	sp_worker_tell(rxd->worker, "receiver", &note);
 	pthread_mutex_lock(&rxd->lock);
-	rxd_table_remove(&rxd->table, job);
+	if (is_over)
+		rxd_table_finish(&rxd->table, job);
+	else
+		rxd_table_remove(&rxd->table, job);
 	pthread_mutex_unlock(&rxd->lock);
+	tell_forget(rxd, job);
 }
 
-/* What the check refused is kept out of reach; the job's state says so by this step's answer. A
- * fault of our own (disk, trust document) is none of the release's, and is tried again. */
+/* What the check refused is kept out of reach; the job's state says so by this step's answer. */
 static enum sp_code
 refuse(struct rxd *rxd, const struct rxd_source *source, const char *job, const char *check,
     struct sp_err *err)
 {
 	struct sp_err failed;
+	enum sp_code code;
 
-	if (sp_err_may_retry(err->code) || err->code == SP_E_CANCELLED)
-		return err->code;
 	sp_err_prefix(err, "check \"%s\"", check);
 	err->code = err->code == SP_E_CORRUPT ? SP_E_CORRUPT : SP_E_DENIED;
-	if (rxd_quarantine(source, job, check, err->msg, &failed) != SP_OK)
-		return sp_err_set(err, failed.code, "%s", failed.msg);
-	forget(rxd, job);
+	if ((code = rxd_quarantine(source, job, check, err->msg, &failed)) != SP_OK)
+		return sp_err_set(
+		    err, sp_err_may_retry(code) ? code : SP_E_IO, "quarantine: %s", failed.msg);
+	let_go(rxd, job, 1);
 	return err->code;
+}
+
+/* What became of it: taken, to come again, to be tried again, or refused. */
+static enum sp_code
+conclude(struct rxd *rxd, const struct rxd_source *source, const struct known *known,
+    const char *job, enum sp_code code, const char *check, struct sp_err *err)
+{
+	if (code == SP_OK) {
+		let_go(rxd, job, 1);
+	} else if (code == SP_E_INCOMPLETE) {
+		/* what the receiver believes to be whole it would not take once more */
+		if (known->is_known && known->state == RXD_DONE)
+			let_go(rxd, job, 0);
+	} else if (!sp_err_may_retry(code) && code != SP_E_CANCELLED) {
+		code = refuse(rxd, source, job, check, err);
+	}
+	return code;
 }
 
 enum sp_code
@@ -308,19 +371,24 @@ rxd_seal_verify(void *ctx, struct sp_worker *worker, const Sallyport__Task *task
 	struct rxd_source source = {
 	    .conf = rxd->conf, .store = rxd->store, .spool_dir = rxd->spool_dir};
 	struct sp_artifact announced;
-	struct sp_manifest manifest;
+	struct known known;
 	struct sp_trust *trust = NULL;
 	struct sp_release *release = NULL;
 	struct sp_tree tree = {0};
 	const char *check = "release";
-	int known;
 	enum sp_code code;
 
 	(void)worked;
-	if ((code = sp_outcome_input(task, "release", &announced, err)) ||
-	    (code = copy_manifest(rxd, task->job, lease, &manifest, &known, err)))
+	if ((code = sp_outcome_input(task, "release", &announced, err)))
 		return code;
-	source.manifest = known ? &manifest : NULL;
+	if ((code = rxd_quarantined(rxd->conf, task->job, err))) {
+		if (code == SP_E_DENIED)
+			let_go(rxd, task->job, 1);
+		return code;
+	}
+	if ((code = look_up(rxd, task->job, lease, &known, err)))
+		return code;
+	source.manifest = known.is_known ? &known.manifest : NULL;
 	if ((code = sp_worker_trust(worker, &trust, err))) {
 		/* nothing is wrong with the release: it waits until trust can be read */
 		code = sp_err_set(err, SP_E_IO, "trust: %.400s", err->msg);
@@ -328,20 +396,17 @@ rxd_seal_verify(void *ctx, struct sp_worker *worker, const Sallyport__Task *task
 	}
 	code = rxd_verify(&source, trust, task->job, announced.digest.s, on_verified, lease,
 	    &release, &tree, &check, err);
-	if (code != SP_OK) {
-		code = refuse(rxd, &source, task->job, check, err);
+	if ((code = conclude(rxd, &source, &known, task->job, code, check, err)))
 		goto out;
-	}
 	sp_outcome_artifact(
 	    outcome, "candidate", release->candidate.tree.s, RXD_SERVICE, 1, sp_tree_bytes(&tree));
 	sp_outcome_detail(outcome, "name", "%s", release->candidate.name);
 	sp_outcome_detail(outcome, "version", "%" PRId64, release->candidate.version);
 	sp_outcome_detail(outcome, "files", "%zu", tree.count);
-	forget(rxd, task->job);
 out:
 	sp_tree_clear(&tree);
 	sp_release_free(&release);
 	sp_trust_free(&trust);
-	sp_manifest_clear(&manifest);
+	sp_manifest_clear(&known.manifest);
 	return code;
 }

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "bus/child.h"
 #include "bus/paths.h"
+#include "bus/result.h"
 #include "diode/recv.h"
 #include "rxd.h"
 
@@ -31,9 +32,7 @@ struct receiver {
 	int wake_fd;
 	pthread_mutex_t lock;
 	STAILQ_HEAD(, queued) notes;
-	/* counts when the transfer under way became known: a transfer is told what it cost itself
-	 */
-	struct rxd_counts before;
+	uint64_t spool_errors; /* those that were told */
 };
 
 char *
@@ -108,19 +107,19 @@ note_take(struct receiver *receiver)
 
 /* --- events --- */
 
-static struct rxd_counts
-counts_now(struct receiver *receiver)
+static void
+note_counts(struct receiver *receiver, Sallyport__ChildNote *note)
 {
 	struct sp_recv_stats stats;
-	struct rxd_counts counts = {0};
+	uint64_t rejected = 0;
 
 	sp_recv_stats(receiver->recv, &stats);
-	counts.repaired = stats.rx.assemble.repaired;
-	counts.duplicates = stats.rx.assemble.duplicates + stats.rx.surplus;
-	counts.lost = stats.link.lost;
 	for (int i = SP_FRAME_OK + 1; i < SP_FRAME_DROP_COUNT; i++)
-		counts.rejected += stats.link.dropped[i];
-	return counts;
+		rejected += stats.link.dropped[i];
+	note_count(note, "repaired", stats.rx.assemble.repaired);
+	note_count(note, "duplicates", stats.rx.assemble.duplicates + stats.rx.surplus);
+	note_count(note, "lost", stats.link.lost);
+	note_count(note, "rejected", rejected);
 }
 
 static void
@@ -129,7 +128,8 @@ tell_known(struct receiver *receiver, const struct sp_rx_event *event)
 	Sallyport__ChildNote *note = note_new("known");
 	struct sp_err err;
 
-	receiver->before = counts_now(receiver);
+	sp_log_info(event->manifest->job, "a transfer of %zu objects", event->manifest->count);
+	note_counts(receiver, note);
 	if (sp_manifest_pack(event->manifest, &note->content.data, &note->content.len, &err)) {
 		/* it was parsed from bytes of the same form */
 		sp_log_error(event->manifest->job, "manifest: %s", err.msg);
@@ -142,15 +142,31 @@ tell_known(struct receiver *receiver, const struct sp_rx_event *event)
 static void
 tell_done(struct receiver *receiver, const struct sp_rx_event *event)
 {
-	struct rxd_counts now = counts_now(receiver);
 	Sallyport__ChildNote *note = note_new("done");
 
 	note_add(note, "job", sp_xstrdup(event->manifest->job));
-	note_count(note, "repaired", now.repaired - receiver->before.repaired);
-	note_count(note, "duplicates", now.duplicates - receiver->before.duplicates);
-	note_count(note, "lost", now.lost - receiver->before.lost);
-	note_count(note, "rejected", now.rejected - receiver->before.rejected);
+	note_counts(receiver, note);
 	note_queue(receiver, note);
+}
+
+/* What was lost on our side of the wire is for this side's operator to mend. */
+static void
+tell_faults(struct receiver *receiver, Sallyport__ChildNote *note, const char *job)
+{
+	struct sp_recv_stats stats;
+
+	sp_recv_stats(receiver->recv, &stats);
+	if (stats.kernel_overflow + stats.ring_overflow > 0)
+		sp_log_warn(job,
+		    "%" PRIu64 " datagrams since the start found the socket's buffer of %d bytes "
+		    "full, %" PRIu64 " this process too slow: a lower rate_mbit_s, or a larger "
+		    "net.core.rmem_max and diode-rxd.rcvbuf_mib",
+		    stats.kernel_overflow, stats.rcvbuf_bytes, stats.ring_overflow);
+	if (stats.spool_errors == receiver->spool_errors)
+		return;
+	receiver->spool_errors = stats.spool_errors;
+	sp_log_error(job, "spool: %s", stats.spool_error);
+	note_add(note, "fault", sp_result_clean(stats.spool_error, SP_ERR_MSG_MAX));
 }
 
 static void
@@ -166,7 +182,7 @@ tell_incomplete(struct receiver *receiver, const struct sp_rx_event *event)
 		const struct sp_rx_gap *gap = &event->gaps[i];
 
 		sp_buf_printf(
-		    &gaps, "%s%.16s…", i == 0 ? "" : ", ", sp_hex_of(gap->object->digest).s);
+		    &gaps, "%s%.16s", i == 0 ? "" : ", ", sp_hex_of(gap->object->digest).s);
 		if (gap->count > 0)
 			sp_buf_printf(&gaps, " codewords %" PRIu64 "-%" PRIu64, gap->block,
 			    gap->block + gap->count - 1);
@@ -174,6 +190,7 @@ tell_incomplete(struct receiver *receiver, const struct sp_rx_event *event)
 	if (event->gap_count > GAPS_SHOWN)
 		sp_buf_printf(&gaps, " and %zu more", event->gap_count - GAPS_SHOWN);
 	note_add(note, "gaps", sp_buf_take(&gaps, &len));
+	tell_faults(receiver, note, event->manifest->job);
 	note_queue(receiver, note);
 }
 
@@ -313,7 +330,7 @@ rxd_receive(const struct sp_conf *conf, struct sp_child *child)
 	struct receiver receiver = {.lock = PTHREAD_MUTEX_INITIALIZER};
 	Sallyport__ChildNote *note;
 	uint64_t count;
-	int alive = 1, status = 1;
+	int alive, status = 1;
 	struct sp_err err;
 
 	STAILQ_INIT(&receiver.notes);
@@ -322,6 +339,9 @@ rxd_receive(const struct sp_conf *conf, struct sp_child *child)
 		sp_err_errno(&err, "eventfd");
 		goto out;
 	}
+	/* before anything that the spool has to tell, and also when it cannot be opened */
+	note_queue(&receiver, note_new("started"));
+	alive = tell(&receiver, child);
 	if (receiver_open(&receiver, conf, &err) != SP_OK)
 		goto out;
 	status = 0;

@@ -1,7 +1,7 @@
 /* rxd_step.c -- the transfers that the receiver tells of, and what a release may bring along. */
 #include "rxd.h"
 
-#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +24,23 @@ note_count(const Sallyport__ChildNote *note, const char *key)
 	return text == NULL ? 0 : strtoull(text, NULL, 10);
 }
 
+static struct rxd_counts
+note_counts(const Sallyport__ChildNote *note)
+{
+	return (struct rxd_counts){note_count(note, "repaired"), note_count(note, "duplicates"),
+	    note_count(note, "lost"), note_count(note, "rejected")};
+}
+
+static void
+note_text(const Sallyport__ChildNote *note, const char *key, char *out, size_t size)
+{
+	const char *text = rxd_note_get(note, key);
+
+	snprintf(out, size, "%s", text == NULL ? "" : text);
+}
+
+/* --- the table --- */
+
 struct rxd_transfer *
 rxd_table_find(struct rxd_table *table, const char *job)
 {
@@ -34,73 +51,164 @@ rxd_table_find(struct rxd_table *table, const char *job)
 	return transfer;
 }
 
+int
+rxd_table_is_finished(const struct rxd_table *table, const char *job)
+{
+	for (size_t i = 0; i < RXD_FINISHED_MAX; i++)
+		if (strcmp(table->finished[i], job) == 0)
+			return 1;
+	return 0;
+}
+
+/* A transfer that is not under way any more gives way: the receiver may have dropped it without a
+ * word. 0 when there is none. */
+static int
+make_room(struct rxd_table *table)
+{
+	const struct rxd_transfer *oldest = NULL;
+
+	if (table->count < RXD_TRANSFERS_MAX)
+		return 1;
+	for (const struct rxd_transfer *t = table->first; t != NULL; t = t->next)
+		if (t->state == RXD_INCOMPLETE ||
+		    (t->state == RXD_DONE && (oldest == NULL || oldest->state == RXD_DONE)))
+			oldest = t;
+	if (oldest == NULL)
+		return 0;
+	rxd_table_remove(table, oldest->manifest.job);
+	return 1;
+}
+
 static enum sp_code
 note_known(struct rxd_table *table, const Sallyport__ChildNote *note,
-    const struct rxd_transfer **begun, struct sp_err *err)
+    char forget[SP_JOB_ID_LEN + 1], struct sp_err *err)
 {
-	struct rxd_transfer *transfer;
+	struct rxd_transfer *transfer, *next = NULL;
 	struct sp_manifest manifest;
 	enum sp_code code =
 	    sp_manifest_parse(note->content.data, note->content.len, &manifest, err);
 
 	if (code != SP_OK)
 		return code;
-	transfer = rxd_table_find(table, manifest.job);
-	if (transfer == NULL) {
-		transfer = sp_xcalloc(1, sizeof(*transfer));
-		transfer->next = table->first;
-		table->first = transfer;
-	} else {
-		/* a receiver that was started again begins to count anew */
-		sp_manifest_clear(&transfer->manifest);
-		transfer->total_bytes = transfer->done_bytes = 0;
+	if (rxd_table_is_finished(table, manifest.job)) {
+		strcpy(forget, manifest.job);
+		sp_manifest_clear(&manifest);
+		return SP_OK;
 	}
-	transfer->state = RXD_KNOWN;
-	transfer->manifest = manifest;
+	transfer = rxd_table_find(table, manifest.job);
+	if (transfer != NULL) {
+		next = transfer->next;
+		sp_manifest_clear(&transfer->manifest);
+	} else if (make_room(table)) {
+		transfer = sp_xcalloc(1, sizeof(*transfer));
+		next = table->first;
+		table->first = transfer;
+		table->count++;
+	} else {
+		sp_manifest_clear(&manifest);
+		return sp_err_set(err, SP_E_LIMIT,
+		    "the receiver tells of more than %d transfers at the same time",
+		    RXD_TRANSFERS_MAX);
+	}
+	*transfer = (struct rxd_transfer){.next = next,
+	    .state = RXD_KNOWN,
+	    .manifest = manifest,
+	    .counts = note_counts(note),
+	    .unsaid = 1};
 	for (size_t i = 0; i < manifest.count; i++)
 		transfer->total_bytes += manifest.objects[i].size;
-	*begun = transfer;
 	return SP_OK;
+}
+
+/* More of a transfer that ledgerd believes to be INCOMPLETE. */
+static void
+revive(struct rxd_transfer *transfer)
+{
+	if (transfer->state != RXD_INCOMPLETE)
+		return;
+	transfer->state = RXD_KNOWN;
+	transfer->unsaid = 1;
+	transfer->refusals = 0;
+	transfer->say_ms = 0;
+}
+
+static void
+note_done(struct rxd_transfer *transfer, const Sallyport__ChildNote *note)
+{
+	struct rxd_counts now = note_counts(note), *counts = &transfer->counts;
+
+	revive(transfer);
+	if (transfer->state == RXD_DONE)
+		return;
+	transfer->state = RXD_DONE;
+	transfer->done_bytes = transfer->total_bytes;
+	/* until here they were those of its beginning */
+	*counts = (struct rxd_counts){now.repaired - counts->repaired,
+	    now.duplicates - counts->duplicates, now.lost - counts->lost,
+	    now.rejected - counts->rejected};
 }
 
 enum sp_code
 rxd_table_note(struct rxd_table *table, const Sallyport__ChildNote *note,
-    const struct rxd_transfer **begun, struct sp_err *err)
+    char forget[SP_JOB_ID_LEN + 1], struct sp_err *err)
 {
-	const char *job = rxd_note_get(note, "job"), *gaps = rxd_note_get(note, "gaps");
+	const char *job = rxd_note_get(note, "job");
 	struct rxd_transfer *transfer;
 
-	*begun = NULL;
+	forget[0] = '\0';
+	if (strcmp(note->kind, "started") == 0) {
+		rxd_table_clear(table);
+		return SP_OK;
+	}
 	if (strcmp(note->kind, "known") == 0)
-		return note_known(table, note, begun, err);
+		return note_known(table, note, forget, err);
 	transfer = job == NULL ? NULL : rxd_table_find(table, job);
+	/* the rest of what it says of a job that it was told to forget */
+	if (transfer == NULL && job != NULL && rxd_table_is_finished(table, job))
+		return SP_OK;
 	if (transfer == NULL)
 		return sp_err_set(err, SP_E_INVALID,
 		    "the receiver's note \"%.32s\" names no transfer", note->kind);
 	if (strcmp(note->kind, "object") == 0) {
-		if (transfer->state == RXD_INCOMPLETE) { /* a later pass brings more */
-			transfer->state = RXD_KNOWN;
-			*begun = transfer;
-		}
+		revive(transfer);
 		transfer->done_bytes += note_count(note, "bytes");
 	} else if (strcmp(note->kind, "done") == 0) {
-		if (transfer->state == RXD_INCOMPLETE)
-			*begun = transfer;
-		transfer->state = RXD_DONE;
-		transfer->done_bytes = transfer->total_bytes;
-		transfer->counts.repaired = note_count(note, "repaired");
-		transfer->counts.duplicates = note_count(note, "duplicates");
-		transfer->counts.lost = note_count(note, "lost");
-		transfer->counts.rejected = note_count(note, "rejected");
+		note_done(transfer, note);
 	} else if (strcmp(note->kind, "incomplete") == 0) {
 		transfer->state = RXD_INCOMPLETE;
 		transfer->missing_bytes = note_count(note, "missing");
-		strncpy(transfer->gaps, gaps == NULL ? "" : gaps, sizeof(transfer->gaps) - 1);
+		note_text(note, "gaps", transfer->gaps, sizeof(transfer->gaps));
+		note_text(note, "fault", transfer->fault, sizeof(transfer->fault));
 	} else {
 		return sp_err_set(
 		    err, SP_E_INVALID, "the receiver's note \"%.32s\" is unknown", note->kind);
 	}
 	return SP_OK;
+}
+
+struct rxd_transfer *
+rxd_table_unsaid(struct rxd_table *table)
+{
+	struct rxd_transfer *next = NULL;
+
+	for (struct rxd_transfer *t = table->first; t != NULL; t = t->next)
+		if (t->unsaid && (next == NULL || t->say_ms < next->say_ms))
+			next = t;
+	return next;
+}
+
+int
+rxd_table_said(struct rxd_table *table, const char *job, enum sp_code code, int64_t now_ms)
+{
+	struct rxd_transfer *transfer = rxd_table_find(table, job);
+
+	if (transfer == NULL || code == SP_OK)
+		return 1;
+	if (!sp_err_may_retry(code) && ++transfer->refusals == RXD_REFUSALS_MAX)
+		return 0;
+	transfer->unsaid = 1;
+	transfer->say_ms = now_ms + RXD_AGAIN_MS;
+	return 1;
 }
 
 void
@@ -113,8 +221,19 @@ rxd_table_remove(struct rxd_table *table, const char *job)
 	if ((transfer = *at) == NULL)
 		return;
 	*at = transfer->next;
+	table->count--;
 	sp_manifest_clear(&transfer->manifest);
 	free(transfer);
+}
+
+void
+rxd_table_finish(struct rxd_table *table, const char *job)
+{
+	rxd_table_remove(table, job);
+	if (rxd_table_is_finished(table, job))
+		return;
+	snprintf(table->finished[table->finished_next++ % RXD_FINISHED_MAX],
+	    sizeof(table->finished[0]), "%s", job);
 }
 
 void
@@ -123,6 +242,8 @@ rxd_table_clear(struct rxd_table *table)
 	while (table->first != NULL)
 		rxd_table_remove(table, table->first->manifest.job);
 }
+
+/* --- what a release may bring along --- */
 
 enum sp_code
 rxd_check_candidate(const struct sp_candidate *candidate, const char *job, const char *destination,

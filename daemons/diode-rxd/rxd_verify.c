@@ -1,60 +1,93 @@
-/* rxd_verify.c -- everything is verified before anything is kept; what fails goes into quarantine.
- */
+/* rxd_verify.c -- everything is verified before anything is kept. */
 #include "base/file.h"
-#include "base/json.h"
-#include "base/path.h"
-#include "base/time.h"
-#include "bus/paths.h"
 #include "rxd.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-/* Who holds the link key, but no release key, must not fill the disk: beyond so many only the
- * reasons are kept. */
-#define QUARANTINE_MAX 64
-
-static char *
-spool_path(const struct rxd_source *source, const char *digest)
+/* What this machine could not do says nothing about the release: another attempt may. */
+static enum sp_code
+our_fault(enum sp_code code, struct sp_err *err)
 {
-	return sp_xasprintf("%s/%s", source->spool_dir, digest);
+	if (code != SP_OK && !sp_err_may_retry(code))
+		code = err->code = SP_E_IO;
+	return code;
 }
 
 static int
-is_spooled(const struct rxd_source *source, const char *digest)
+is_named(const struct sp_manifest *manifest, const char *digest)
 {
-	struct stat st;
-	char *path = spool_path(source, digest);
-	int there = source->manifest != NULL && lstat(path, &st) == 0 && S_ISREG(st.st_mode);
+	for (size_t i = 0; i < manifest->count; i++)
+		if (strcmp(sp_hex_of(manifest->objects[i].digest).s, digest) == 0)
+			return 1;
+	return 0;
+}
 
+/* Neither in the spool nor in the store. Only what the transfer never promised is its fault. */
+static enum sp_code
+missing(const struct rxd_source *source, const char *digest, const char *what, struct sp_err *err)
+{
+	if (source->manifest != NULL && !is_named(source->manifest, digest))
+		return sp_err_set(err, SP_E_DENIED, "%s: object %s was neither sent nor is it here",
+		    what, digest);
+	return sp_err_set(err, SP_E_INCOMPLETE,
+	    "%s: object %s is not here (any more): send the release again", what, digest);
+}
+
+/* A blob of our own that the disk has spoilt would stand in the way of every transfer that brings
+ * it, because the receiver does not await what is here. */
+static enum sp_code
+damaged(const struct rxd_source *source, const char *digest, const char *what, struct sp_err *err)
+{
+	enum sp_code code = sp_store_remove(source->store, digest, err);
+
+	if (code != SP_OK)
+		return our_fault(code, err);
+	return sp_err_set(err, SP_E_INCOMPLETE,
+	    "%s: blob %s of the store was damaged and is removed: send the release again, and look "
+	    "after the disk",
+	    what, digest);
+}
+
+/* malloc'd path of an object in the spool; NULL when it is not there. */
+static char *
+spooled(const struct rxd_source *source, const char *digest)
+{
+	char *path = sp_xasprintf("%s/%s", source->spool_dir, digest);
+	struct stat st;
+
+	if (source->manifest != NULL && lstat(path, &st) == 0 && S_ISREG(st.st_mode))
+		return path;
 	free(path);
-	return there;
+	return NULL;
 }
 
 /* A small object whole, hashed: from the spool, else from our store. */
 static enum sp_code
-read_object(const struct rxd_source *source, const char *digest, size_t max, uint8_t **data,
-    size_t *len, struct sp_err *err)
+read_object(const struct rxd_source *source, const char *digest, const char *what, size_t max,
+    uint8_t **data, size_t *len, struct sp_err *err)
 {
-	char *path = spool_path(source, digest);
+	char *path = spooled(source, digest);
 	enum sp_code code;
 
-	if (!is_spooled(source, digest)) {
+	if (path == NULL) {
 		code = sp_store_read(source->store, digest, max, data, len, err);
 		if (code == SP_E_NOT_FOUND)
-			code = sp_err_set(err, SP_E_DENIED, "object %s did not come", digest);
-	} else if ((code = sp_file_read(path, max, data, len, err)) == SP_OK &&
-		   strcmp(sp_sha256_hex(*data, *len).s, digest) != 0) {
-		free(*data);
-		*data = NULL;
-		code = sp_err_set(err, SP_E_CORRUPT, "object %s has other bytes", digest);
+			return missing(source, digest, what, err);
+		if (code == SP_E_CORRUPT)
+			return damaged(source, digest, what, err);
+		return code == SP_E_LIMIT ? code : our_fault(code, err);
 	}
+	code = sp_file_read(path, max, data, len, err);
 	free(path);
-	return code;
+	if (code != SP_OK)
+		return code == SP_E_LIMIT ? code : our_fault(code, err);
+	if (strcmp(sp_sha256_hex(*data, *len).s, digest) == 0)
+		return SP_OK;
+	free(*data);
+	*data = NULL;
+	return sp_err_set(err, SP_E_CORRUPT, "%s: object %s has other bytes", what, digest);
 }
 
 static enum sp_code
@@ -66,7 +99,7 @@ verify_release(const struct rxd_source *source, const struct sp_trust *trust, co
 	enum sp_code code;
 
 	*check = "release";
-	if ((code = read_object(source, release, SP_RELEASE_MAX, &data, &len, err)))
+	if ((code = read_object(source, release, "release", SP_RELEASE_MAX, &data, &len, err)))
 		return code;
 	code = sp_release_verify(trust, data, len, out, check, err);
 	free(data);
@@ -85,81 +118,65 @@ read_listing(
 	size_t len;
 	enum sp_code code;
 
-	if ((code = read_object(source, listing, SP_TREE_BYTES_MAX, &data, &len, err)) == SP_OK)
-		code = sp_tree_parse(data, len, tree, err);
+	if ((code = read_object(source, listing, "tree", SP_TREE_BYTES_MAX, &data, &len, err)))
+		return code;
+	code = sp_tree_parse(data, len, tree, err);
 	free(data);
 	return code;
 }
 
-/* Into the store: each blob is hashed while it is copied, and must have the size that the listing
- * says. Nothing names these blobs until the last of them is there. */
+/* Into the store, where nothing names it yet: hashed while it is copied, or where it lies when it
+ * was there before. */
 static enum sp_code
-take_blob(const struct rxd_source *source, const char *digest, uint64_t want_bytes,
-    const char *what, struct sp_err *err)
+take_object(const struct rxd_source *source, const char *digest, const char *what, uint64_t *size,
+    struct sp_err *err)
 {
-	struct sp_hex hex;
-	uint64_t size = 0;
-	char *path;
-	enum sp_code code = SP_OK;
+	char *path = spooled(source, digest);
+	enum sp_code code;
 
-	if (is_spooled(source, digest)) {
-		path = spool_path(source, digest);
-		code = sp_store_put_file(source->store, path, digest, &hex, &size, err);
+	if (path != NULL) {
+		code = sp_store_put_file(source->store, path, digest, NULL, size, err);
 		free(path);
-	} else if (want_bytes == 0 && strcmp(digest, sp_sha256_hex("", 0).s) == 0) {
-		code = sp_store_put(source->store, "", 0, &hex, err);
-	} else if (!sp_store_has(source->store, digest, &size)) {
-		return sp_err_set(
-		    err, SP_E_DENIED, "%s: object %s did not come, send it again", what, digest);
+		if (code != SP_OK && code != SP_E_CORRUPT)
+			code = our_fault(code, err);
+		return code == SP_OK ? SP_OK : sp_err_prefix(err, "%s", what);
 	}
-	if (code != SP_OK)
-		return sp_err_prefix(err, "%s", what);
-	if (size != want_bytes)
-		return sp_err_set(err, SP_E_DENIED, "%s has %llu bytes, its tree says %llu", what,
-		    (unsigned long long)size, (unsigned long long)want_bytes);
-	return SP_OK;
+	code = sp_store_verify(source->store, digest, size, NULL, NULL, err);
+	if (code == SP_E_NOT_FOUND)
+		return missing(source, digest, what, err);
+	if (code == SP_E_CORRUPT)
+		return damaged(source, digest, what, err);
+	return our_fault(code, err);
 }
 
 static enum sp_code
-take_all(const struct rxd_source *source, const char *release, const char *listing,
-    const struct sp_tree *tree, void (*progress)(void *, uint64_t, uint64_t), void *ctx,
-    struct sp_err *err)
+take_files(const struct rxd_source *source, const struct sp_tree *tree, rxd_progress_fn *progress,
+    void *ctx, struct sp_err *err)
 {
-	uint64_t done = 0, total = sp_tree_bytes(tree);
-	const char *last[] = {listing, release};
-	struct sp_hex hex;
-	enum sp_code code = SP_OK;
+	uint64_t done = 0, size;
+	enum sp_code code;
 
 	for (size_t i = 0; i < tree->count; i++) {
 		const struct sp_tree_file *file = &tree->files[i];
 
-		if ((code = take_blob(source, file->sha256.s, file->size, file->path, err)))
+		if ((code = take_object(source, file->sha256.s, file->path, &size, err)))
 			return code;
-		progress(ctx, done += file->size, total);
-	}
-	/* what was in the store before this transfer is hashed now; what came, was */
-	if ((code = sp_tree_verify(source->store, tree, err)))
-		return code;
-	for (size_t i = 0; i < 2; i++) {
-		uint8_t *data;
-		size_t len;
-
-		if ((code = read_object(source, last[i], SP_TREE_BYTES_MAX, &data, &len, err)))
-			return code;
-		code = sp_store_put(source->store, data, len, &hex, err);
-		free(data);
-		if (code != SP_OK)
-			return code;
+		if (size != file->size)
+			return sp_err_set(err, SP_E_DENIED, "%s has %llu bytes, its tree says %llu",
+			    file->path, (unsigned long long)size, (unsigned long long)file->size);
+		if (progress(ctx, done += file->size, sp_tree_bytes(tree)) != 0)
+			return sp_err_set(err, SP_E_CANCELLED, "cancelled");
 	}
 	return SP_OK;
 }
 
 enum sp_code
 rxd_verify(const struct rxd_source *source, const struct sp_trust *trust, const char *job,
-    const char *release, void (*progress)(void *, uint64_t, uint64_t), void *ctx,
-    struct sp_release **out, struct sp_tree *tree, const char **check, struct sp_err *err)
+    const char *release, rxd_progress_fn *progress, void *ctx, struct sp_release **out,
+    struct sp_tree *tree, const char **check, struct sp_err *err)
 {
 	const char *listing;
+	uint64_t size;
 	enum sp_code code;
 
 	if ((code = verify_release(source, trust, job, release, out, check, err)))
@@ -172,72 +189,10 @@ rxd_verify(const struct rxd_source *source, const struct sp_trust *trust, const 
 	    (code = rxd_check_objects(source->manifest, listing, tree, err)))
 		return code;
 	*check = "files";
-	return take_all(source, release, listing, tree, progress, ctx, err);
-}
-
-/* --- quarantine --- */
-
-/* How many transfers are quarantined already. */
-static unsigned
-entries(const char *state)
-{
-	char *path = sp_xasprintf("%s/quarantine", state);
-	DIR *dir = opendir(path);
-	unsigned count = 0;
-
-	while (dir != NULL && readdir(dir) != NULL)
-		count++;
-	if (dir != NULL)
-		closedir(dir);
-	free(path);
-	return count;
-}
-
-/* A second name for the spool's file, so that the receiver may forget the first. */
-static enum sp_code
-keep_object(const struct rxd_source *source, const char *dir, const struct sp_object *object,
-    struct sp_err *err)
-{
-	struct sp_hex hex = sp_hex_of(object->digest);
-	char *from = spool_path(source, hex.s), *to = sp_xasprintf("%s/%s", dir, hex.s);
-	enum sp_code code = SP_OK;
-
-	if (is_spooled(source, hex.s) && link(from, to) != 0 && errno != EEXIST)
-		code = sp_err_errno(err, "quarantine %s", to);
-	free(from);
-	free(to);
-	return code;
-}
-
-enum sp_code
-rxd_quarantine(const struct rxd_source *source, const char *job, const char *check,
-    const char *reason, struct sp_err *err)
-{
-	char *state = sp_paths_state(source->conf, RXD_SERVICE);
-	char *dir = sp_xasprintf("%s/quarantine/%s", state, job);
-	char *path = sp_xasprintf("%s/reason.json", dir), *text;
-	int keep = source->manifest != NULL && entries(state) < QUARANTINE_MAX;
-	struct sp_rfc3339 now = sp_time_rfc3339(sp_time_unix_ms());
-	json_t *root = json_pack(
-	    "{s:s, s:s, s:s, s:s}", "check", check, "job", job, "reason", reason, "time", now.s);
-	enum sp_code code;
-	size_t len;
-
-	SP_ASSERT(root != NULL);
-	text = sp_json_canonical(root, &len);
-	if ((code = sp_file_mkdirs(dir, 0700, err)) ||
-	    (code = sp_file_write(path, 0400, text, len, err)))
-		goto out;
-	for (size_t i = 0; keep && i < source->manifest->count; i++) {
-		if ((code = keep_object(source, dir, &source->manifest->objects[i], err)))
-			goto out;
-	}
-	code = sp_file_sync_dir(dir, err);
-out:
-	free(text);
-	json_decref(root);
-	free(path);
-	free(dir);
-	free(state);
-	return code;
+	if ((code = take_files(source, tree, progress, ctx, err)))
+		return code;
+	/* last: where these two are, all that they name is */
+	if ((code = take_object(source, listing, "tree", &size, err)))
+		return code;
+	return take_object(source, release, "release", &size, err);
 }

@@ -9,6 +9,7 @@
 #include "diode-rxd/rxd.h"
 #include "diode-txd/txd.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -129,12 +130,89 @@ note_of(struct note *n, const char *kind, const char *const pairs[])
 
 #define NOTE(n, kind, ...) note_of(n, kind, (const char *const[]){__VA_ARGS__, NULL})
 
+/* A note "known" of the manifest; its content is malloc'd. */
+static const Sallyport__ChildNote *
+known_of(struct note *n, const struct sp_manifest *manifest)
+{
+	struct sp_err err;
+
+	NOTE(n, "known", "repaired", "5");
+	assert_int_equal(
+	    sp_manifest_pack(manifest, &n->note.content.data, &n->note.content.len, &err), SP_OK);
+	return &n->note;
+}
+
+static enum sp_code
+take(struct rxd_table *table, const Sallyport__ChildNote *note)
+{
+	char forget[SP_JOB_ID_LEN + 1];
+	struct sp_err err;
+	enum sp_code code = rxd_table_note(table, note, forget, &err);
+
+	assert_string_equal(forget, "");
+	return code;
+}
+
 static void
 transfer_goes_its_way(void **state)
 {
 	struct rxd_table table = {0};
-	const struct rxd_transfer *begun;
 	struct rxd_transfer *transfer;
+	struct sp_manifest manifest;
+	struct sp_tree tree = {0};
+	struct note n;
+
+	(void)state;
+	make(&manifest, &tree);
+	assert_int_equal(take(&table, known_of(&n, &manifest)), SP_OK);
+	transfer = rxd_table_unsaid(&table);
+	assert_non_null(transfer);
+	assert_string_equal(transfer->manifest.job, JOB);
+	assert_int_equal(transfer->total_bytes, 7 + 7 + 2 + 3);
+	transfer->unsaid = 0;
+
+	/* told again by a receiver that was started anew: from the beginning */
+	transfer->done_bytes = 5;
+	assert_int_equal(take(&table, &n.note), SP_OK);
+	transfer = rxd_table_find(&table, JOB);
+	assert_int_equal(table.count, 1);
+	assert_int_equal(transfer->done_bytes, 0);
+	assert_int_equal(transfer->unsaid, 1);
+	transfer->unsaid = 0;
+	free(n.note.content.data);
+
+	assert_int_equal(take(&table, NOTE(&n, "incomplete", "job", JOB, "missing", "3", "gaps",
+					  "x", "fault", "the disk is full")),
+	    SP_OK);
+	assert_int_equal(transfer->unsaid, 0);
+	assert_int_equal(transfer->state, RXD_INCOMPLETE);
+	assert_int_equal(transfer->missing_bytes, 3);
+	assert_string_equal(transfer->fault, "the disk is full");
+
+	/* a later pass brings more: ledgerd hears of it again */
+	assert_int_equal(take(&table, NOTE(&n, "object", "job", JOB, "bytes", "3")), SP_OK);
+	assert_int_equal(transfer->state, RXD_KNOWN);
+	assert_ptr_equal(rxd_table_unsaid(&table), transfer);
+	transfer->unsaid = 0;
+	assert_int_equal(take(&table, NOTE(&n, "done", "job", JOB, "repaired", "12")), SP_OK);
+	assert_null(rxd_table_unsaid(&table));
+	assert_int_equal(transfer->state, RXD_DONE);
+	assert_int_equal(transfer->counts.repaired, 12 - 5); /* since it was known */
+
+	/* a receiver that started anew has nothing until it says so */
+	assert_int_equal(take(&table, NOTE(&n, "started", NULL)), SP_OK);
+	assert_null(rxd_table_find(&table, JOB));
+	assert_int_equal(table.count, 0);
+	sp_manifest_clear(&manifest);
+	sp_tree_clear(&tree);
+}
+
+/* The receiver was told to forget it, and died before it heard. */
+static void
+finished_transfer_is_forgotten(void **state)
+{
+	struct rxd_table table = {0};
+	char forget[SP_JOB_ID_LEN + 1];
 	struct sp_manifest manifest;
 	struct sp_tree tree = {0};
 	struct sp_err err;
@@ -142,42 +220,106 @@ transfer_goes_its_way(void **state)
 
 	(void)state;
 	make(&manifest, &tree);
-	note_of(&n, "known", (const char *const[]){NULL});
-	assert_int_equal(
-	    sp_manifest_pack(&manifest, &n.note.content.data, &n.note.content.len, &err), SP_OK);
-	assert_int_equal(rxd_table_note(&table, &n.note, &begun, &err), SP_OK);
-	assert_non_null(begun);
-	transfer = rxd_table_find(&table, JOB);
-	assert_int_equal(transfer->total_bytes, 7 + 7 + 2 + 3);
-
-	/* told again by a receiver that was started anew: the same transfer, from the beginning */
-	transfer->done_bytes = 5;
-	assert_int_equal(rxd_table_note(&table, &n.note, &begun, &err), SP_OK);
-	assert_ptr_equal(begun, transfer);
-	assert_int_equal(transfer->done_bytes, 0);
-	free(n.note.content.data);
-
-	assert_int_equal(
-	    rxd_table_note(&table, NOTE(&n, "incomplete", "job", JOB, "missing", "3", "gaps", "x"),
-		&begun, &err),
-	    SP_OK);
-	assert_null(begun);
-	assert_int_equal(transfer->state, RXD_INCOMPLETE);
-	assert_int_equal(transfer->missing_bytes, 3);
-
-	/* a later pass brings more: ledgerd hears of it again */
-	assert_int_equal(
-	    rxd_table_note(&table, NOTE(&n, "object", "job", JOB, "bytes", "3"), &begun, &err),
-	    SP_OK);
-	assert_ptr_equal(begun, transfer);
-	assert_int_equal(
-	    rxd_table_note(&table, NOTE(&n, "done", "job", JOB, "repaired", "12"), &begun, &err),
-	    SP_OK);
-	assert_null(begun);
-	assert_int_equal(transfer->state, RXD_DONE);
-	assert_int_equal(transfer->counts.repaired, 12);
-	rxd_table_clear(&table);
+	known_of(&n, &manifest);
+	assert_int_equal(take(&table, &n.note), SP_OK);
+	rxd_table_finish(&table, JOB);
 	assert_null(rxd_table_find(&table, JOB));
+	assert_true(rxd_table_is_finished(&table, JOB));
+	assert_int_equal(rxd_table_note(&table, &n.note, forget, &err), SP_OK);
+	assert_string_equal(forget, JOB);
+	assert_null(rxd_table_find(&table, JOB));
+	free(n.note.content.data);
+	assert_int_equal(take(&table, NOTE(&n, "done", "job", JOB)), SP_OK);
+	/* one that was only given up may come again */
+	memset(&table, 0, sizeof(table));
+	known_of(&n, &manifest);
+	assert_int_equal(take(&table, &n.note), SP_OK);
+	rxd_table_remove(&table, JOB);
+	assert_int_equal(take(&table, &n.note), SP_OK);
+	assert_non_null(rxd_table_find(&table, JOB));
+	free(n.note.content.data);
+	rxd_table_clear(&table);
+	sp_manifest_clear(&manifest);
+	sp_tree_clear(&tree);
+}
+
+/* ledgerd may be away, or still hold the job for running when more of it comes. */
+static void
+ledgerd_hears_of_it(void **state)
+{
+	struct rxd_table table = {0};
+	struct rxd_transfer *transfer;
+	struct sp_manifest manifest;
+	struct sp_tree tree = {0};
+	struct note n;
+
+	(void)state;
+	make(&manifest, &tree);
+	assert_int_equal(take(&table, known_of(&n, &manifest)), SP_OK);
+	free(n.note.content.data);
+	transfer = rxd_table_find(&table, JOB);
+	for (unsigned i = 0; i < 100; i++) {
+		transfer->unsaid = 0;
+		assert_true(rxd_table_said(&table, JOB, SP_E_TIMEOUT, 1000 * i));
+		assert_ptr_equal(rxd_table_unsaid(&table), transfer);
+		assert_int_equal(transfer->say_ms, 1000 * i + RXD_AGAIN_MS);
+	}
+	for (unsigned i = 1; i < RXD_REFUSALS_MAX; i++) {
+		transfer->unsaid = 0;
+		assert_true(rxd_table_said(&table, JOB, SP_E_STATE, 0));
+		assert_non_null(rxd_table_unsaid(&table));
+	}
+	transfer->unsaid = 0;
+	assert_false(rxd_table_said(&table, JOB, SP_E_STATE, 0));
+	assert_null(rxd_table_unsaid(&table));
+	/* it goes on when it comes to life again */
+	assert_int_equal(take(&table, NOTE(&n, "incomplete", "job", JOB, "missing", "3")), SP_OK);
+	assert_int_equal(take(&table, NOTE(&n, "done", "job", JOB)), SP_OK);
+	assert_ptr_equal(rxd_table_unsaid(&table), transfer);
+	transfer->unsaid = 0;
+	assert_true(rxd_table_said(&table, JOB, SP_OK, 0));
+	assert_null(rxd_table_unsaid(&table));
+	rxd_table_clear(&table);
+	assert_true(rxd_table_said(&table, JOB, SP_E_STATE, 0));
+	sp_manifest_clear(&manifest);
+	sp_tree_clear(&tree);
+}
+
+/* Whatever the child says, the table is bounded; what is over gives way to what is new. */
+static void
+table_is_bounded(void **state)
+{
+	struct rxd_table table = {0};
+	struct sp_manifest manifest;
+	struct sp_tree tree = {0};
+	char oldest[SP_JOB_ID_LEN + 1];
+	struct note n;
+
+	(void)state;
+	make(&manifest, &tree);
+	for (unsigned i = 0; i <= RXD_TRANSFERS_MAX; i++) {
+		snprintf(manifest.job, sizeof(manifest.job), "%032x", i);
+		assert_int_equal(take(&table, known_of(&n, &manifest)),
+		    i < RXD_TRANSFERS_MAX ? SP_OK : SP_E_LIMIT);
+		free(n.note.content.data);
+	}
+	assert_int_equal(table.count, RXD_TRANSFERS_MAX);
+	for (unsigned i = 3; i < 6; i++) {
+		snprintf(oldest, sizeof(oldest), "%032x", i);
+		assert_int_equal(
+		    take(&table, NOTE(&n, i == 5 ? "incomplete" : "done", "job", oldest)), SP_OK);
+	}
+	/* the incomplete one, then those that are done, the oldest first */
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(manifest.job, sizeof(manifest.job), "%032x", 100 + i);
+		snprintf(oldest, sizeof(oldest), "%032x", i == 0 ? 5 : 2 + i);
+		assert_non_null(rxd_table_find(&table, oldest));
+		assert_int_equal(take(&table, known_of(&n, &manifest)), SP_OK);
+		assert_null(rxd_table_find(&table, oldest));
+		free(n.note.content.data);
+	}
+	assert_int_equal(table.count, RXD_TRANSFERS_MAX);
+	rxd_table_clear(&table);
 	sp_manifest_clear(&manifest);
 	sp_tree_clear(&tree);
 }
@@ -186,20 +328,16 @@ static void
 broken_notes_change_nothing(void **state)
 {
 	struct rxd_table table = {0};
-	const struct rxd_transfer *begun;
 	uint8_t junk[] = "\xff\xff\xff";
-	struct sp_err err;
 	struct note n;
 
 	(void)state;
 	note_of(&n, "known", (const char *const[]){NULL});
 	n.note.content.data = junk;
 	n.note.content.len = sizeof(junk);
-	assert_int_not_equal(rxd_table_note(&table, &n.note, &begun, &err), SP_OK);
-	assert_int_equal(
-	    rxd_table_note(&table, NOTE(&n, "done", "job", JOB), &begun, &err), SP_E_INVALID);
-	assert_int_equal(
-	    rxd_table_note(&table, NOTE(&n, "done", "work", JOB), &begun, &err), SP_E_INVALID);
+	assert_int_not_equal(take(&table, &n.note), SP_OK);
+	assert_int_equal(take(&table, NOTE(&n, "done", "job", JOB)), SP_E_INVALID);
+	assert_int_equal(take(&table, NOTE(&n, "done", "work", JOB)), SP_E_INVALID);
 	assert_null(table.first);
 }
 
@@ -259,6 +397,9 @@ main(void)
 	    cmocka_unit_test(nothing_rides_along),
 	    cmocka_unit_test(candidate_belongs_to_job_and_place),
 	    cmocka_unit_test(transfer_goes_its_way),
+	    cmocka_unit_test(finished_transfer_is_forgotten),
+	    cmocka_unit_test(ledgerd_hears_of_it),
+	    cmocka_unit_test(table_is_bounded),
 	    cmocka_unit_test(broken_notes_change_nothing),
 	    cmocka_unit_test(package_reads_its_task),
 	};
