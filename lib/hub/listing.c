@@ -9,13 +9,13 @@
 static json_t *
 checked(json_t *value)
 {
-	/* NULL only without memory: paths and names were UTF-8 when they came into the table */
+	/* NULL only without memory: paths and names were UTF-8 when they came into the catalog */
 	SP_ASSERT(value != NULL);
 	return value;
 }
 
 static json_t *
-last_commit(const struct sp_table_revision *rev)
+last_commit(const struct sp_catalog_revision *rev)
 {
 	char title[32];
 
@@ -25,14 +25,14 @@ last_commit(const struct sp_table_revision *rev)
 }
 
 static json_t *
-lfs_of(const struct sp_table_file *file, const char *digest_key)
+lfs_of(const struct sp_catalog_file *file, const char *digest_key)
 {
 	return checked(json_pack("{s:s, s:I, s:I}", digest_key, file->sha256.s, "size",
 	    (json_int_t)file->size, "pointerSize", (json_int_t)file->pointer_size));
 }
 
 static json_t *
-file_entry(const struct sp_table_revision *rev, const struct sp_table_file *file, int expand)
+file_entry(const struct sp_catalog_revision *rev, const struct sp_catalog_file *file, int expand)
 {
 	json_t *entry = checked(json_pack("{s:s, s:s, s:I, s:s}", "type", "file", "path",
 	    file->path, "size", (json_int_t)file->size, "oid", file->oid.s));
@@ -45,7 +45,7 @@ file_entry(const struct sp_table_revision *rev, const struct sp_table_file *file
 }
 
 static json_t *
-dir_entry(const struct sp_table_revision *rev, const struct sp_table_dir *dir, int expand)
+dir_entry(const struct sp_catalog_revision *rev, const struct sp_catalog_dir *dir, int expand)
 {
 	json_t *entry = checked(json_pack("{s:s, s:s, s:i, s:s}", "type", "directory", "path",
 	    dir->path, "size", 0, "oid", dir->oid.s));
@@ -56,14 +56,14 @@ dir_entry(const struct sp_table_revision *rev, const struct sp_table_dir *dir, i
 }
 
 json_t *
-sp_listing_entry(const struct sp_table_revision *rev, const char *path, int expand)
+sp_listing_entry(const struct sp_catalog_revision *rev, const char *path, int expand)
 {
-	const struct sp_table_file *file = sp_table_file(rev, path);
-	const struct sp_table_dir *dir;
+	const struct sp_catalog_file *file = sp_catalog_file(rev, path);
+	const struct sp_catalog_dir *dir;
 
 	if (file != NULL)
 		return file_entry(rev, file, expand);
-	dir = sp_table_dir(rev, path);
+	dir = sp_catalog_dir(rev, path);
 	return dir != NULL ? dir_entry(rev, dir, expand) : NULL;
 }
 
@@ -72,7 +72,7 @@ sp_listing_entry(const struct sp_table_revision *rev, const char *path, int expa
 
 /* A page in the making. */
 struct page {
-	const struct sp_table_revision *rev;
+	const struct sp_catalog_revision *rev;
 	json_t *list;
 	size_t seen, cursor, limit;
 	int more, expand;
@@ -97,14 +97,14 @@ static void
 put_dir(struct page *page, const char *path, size_t len)
 {
 	char name[SP_PATH_MAX + 1];
-	const struct sp_table_dir *dir;
+	const struct sp_catalog_dir *dir;
 
 	if (!wanted(page))
 		return;
 	SP_ASSERT(len < sizeof(name));
 	memcpy(name, path, len);
 	name[len] = '\0';
-	dir = sp_table_dir(page->rev, name);
+	dir = sp_catalog_dir(page->rev, name);
 	SP_ASSERT(dir != NULL);
 	json_array_append_new(page->list, dir_entry(page->rev, dir, page->expand));
 }
@@ -131,7 +131,7 @@ put_dirs(struct page *page, const char *before, const char *path, size_t prefix,
 }
 
 json_t *
-sp_listing_tree(const struct sp_table_revision *rev, const char *path, int recursive, int expand,
+sp_listing_tree(const struct sp_catalog_revision *rev, const char *path, int recursive, int expand,
     size_t cursor, size_t limit, size_t *next)
 {
 	struct page page = {.rev = rev, .cursor = cursor, .limit = limit, .expand = expand};
@@ -139,11 +139,11 @@ sp_listing_tree(const struct sp_table_revision *rev, const char *path, int recur
 	const char *before = NULL;
 
 	*next = 0;
-	if (len > 0 && sp_table_dir(rev, path) == NULL)
+	if (len > 0 && sp_catalog_dir(rev, path) == NULL)
 		return NULL;
 	page.list = checked(json_array());
 	for (size_t i = 0; i < rev->file_count && !page.more; i++) {
-		const struct sp_table_file *file = &rev->files[i];
+		const struct sp_catalog_file *file = &rev->files[i];
 		int inside;
 
 		if (len > 0 && (strncmp(file->path, path, len) != 0 || file->path[len] != '/'))
@@ -162,12 +162,12 @@ sp_listing_tree(const struct sp_table_revision *rev, const char *path, int recur
  */
 
 static json_t *
-siblings(const struct sp_table_revision *rev, enum sp_listing_detail detail)
+siblings(const struct sp_catalog_revision *rev, enum sp_listing_detail detail)
 {
 	json_t *list = checked(json_array()), *one;
 
 	for (size_t i = 0; i < rev->file_count; i++) {
-		const struct sp_table_file *file = &rev->files[i];
+		const struct sp_catalog_file *file = &rev->files[i];
 
 		one = checked(json_pack("{s:s}", "rfilename", file->path));
 		if (detail == SP_LISTING_BLOBS) {
@@ -182,7 +182,7 @@ siblings(const struct sp_table_revision *rev, enum sp_listing_detail detail)
 }
 
 json_t *
-sp_listing_model(const struct sp_table_repo *repo, const struct sp_table_revision *rev,
+sp_listing_model(const struct sp_catalog_repo *repo, const struct sp_catalog_revision *rev,
     enum sp_listing_detail detail)
 {
 	const char *slash = strchr(repo->name, '/');
@@ -212,7 +212,7 @@ ref(const char *name, const char *kind, const char *commit)
 }
 
 json_t *
-sp_listing_refs(const struct sp_table_repo *repo)
+sp_listing_refs(const struct sp_catalog_repo *repo)
 {
 	json_t *tags = checked(json_array()), *branches = checked(json_array());
 	char name[32];

@@ -1,9 +1,9 @@
-/* listing.h -- a table's models and files as the JSON of the Hugging Face protocol; pure. Every
+/* listing.h -- a catalog's models and files as the JSON of the Hugging Face protocol; pure. Every
  * value returned is the caller's (json_decref). */
 #ifndef SP_LISTING_H
 #define SP_LISTING_H
 
-#include "hub/table.h"
+#include "hub/catalog.h"
 
 #include <jansson.h>
 
@@ -12,16 +12,16 @@
 enum sp_listing_detail { SP_LISTING_NO_FILES, SP_LISTING_FILES, SP_LISTING_BLOBS };
 
 /* huggingface_hub.ModelInfo */
-json_t *sp_listing_model(const struct sp_table_repo *repo, const struct sp_table_revision *revision,
-    enum sp_listing_detail detail);
+json_t *sp_listing_model(const struct sp_catalog_repo *repo,
+    const struct sp_catalog_revision *revision, enum sp_listing_detail detail);
 /* huggingface_hub.GitRefs */
-json_t *sp_listing_refs(const struct sp_table_repo *repo);
+json_t *sp_listing_refs(const struct sp_catalog_repo *repo);
 /* RepoFile or RepoFolder; NULL when there is neither. */
-json_t *sp_listing_entry(const struct sp_table_revision *revision, const char *path, int expand);
+json_t *sp_listing_entry(const struct sp_catalog_revision *revision, const char *path, int expand);
 /* Files and directories below path ("": all), in order; skips the first `cursor`, gives at most
  * `limit`. *next: the cursor of the page that follows, 0 when there is none. NULL when path is no
  * directory. */
-json_t *sp_listing_tree(const struct sp_table_revision *revision, const char *path, int recursive,
+json_t *sp_listing_tree(const struct sp_catalog_revision *revision, const char *path, int recursive,
     int expand, size_t cursor, size_t limit, size_t *next);
 
 #endif

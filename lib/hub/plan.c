@@ -23,9 +23,9 @@ struct route {
 /* What a request is about. */
 struct target {
 	const struct sp_plan_request *request;
-	const struct sp_table *table;
-	const struct sp_table_repo *repo;
-	const struct sp_table_revision *revision;
+	const struct sp_catalog *catalog;
+	const struct sp_catalog_repo *repo;
+	const struct sp_catalog_revision *revision;
 	char *path; /* decoded, "" for the top */
 	struct sp_http_reply *reply;
 };
@@ -110,23 +110,23 @@ is(const struct route *route, size_t i, const char *word)
 
 /* The repository that the segments from `at` name, in two segments or in one; how many go to *used,
  * 0 when there is none. */
-static const struct sp_table_repo *
-find_repo(const struct sp_table *table, const struct route *route, size_t at, size_t *used)
+static const struct sp_catalog_repo *
+find_repo(const struct sp_catalog *catalog, const struct route *route, size_t at, size_t *used)
 {
-	const struct sp_table_repo *repo;
+	const struct sp_catalog_repo *repo;
 	char *two;
 
 	*used = 0;
 	if (at + 1 < route->count) {
 		two = sp_xasprintf("%s/%s", route->segments[at], route->segments[at + 1]);
-		repo = sp_table_find(table, two);
+		repo = sp_catalog_find(catalog, two);
 		free(two);
 		if (repo != NULL) {
 			*used = 2;
 			return repo;
 		}
 	}
-	repo = at < route->count ? sp_table_find(table, route->segments[at]) : NULL;
+	repo = at < route->count ? sp_catalog_find(catalog, route->segments[at]) : NULL;
 	*used = repo != NULL;
 	return repo;
 }
@@ -137,7 +137,7 @@ take_revision(struct target *t, const struct route *route, size_t i)
 {
 	const char *rest;
 
-	t->revision = i < route->count ? sp_table_revision(t->repo, route->segments[i]) : NULL;
+	t->revision = i < route->count ? sp_catalog_revision(t->repo, route->segments[i]) : NULL;
 	if (t->revision == NULL) {
 		sp_plan_error(t->reply, 404, "RevisionNotFound", "Revision not found");
 		return 0;
@@ -216,7 +216,7 @@ has_etag(const char *list, const char *etag)
 }
 
 static void
-plan_file(struct target *t, const struct sp_table_file *file, struct sp_plan_blob *blob)
+plan_file(struct target *t, const struct sp_catalog_file *file, struct sp_plan_blob *blob)
 {
 	const struct sp_plan_request *r = t->request;
 	const char *id = file->lfs ? file->sha256.s : file->oid.s;
@@ -262,11 +262,11 @@ plan_file(struct target *t, const struct sp_table_file *file, struct sp_plan_blo
 static void
 plan_resolve(struct target *t, const struct route *route, size_t at, struct sp_plan_blob *blob)
 {
-	const struct sp_table_file *file;
+	const struct sp_catalog_file *file;
 
 	if (!take_revision(t, route, at + 1))
 		return;
-	file = sp_table_file(t->revision, t->path);
+	file = sp_catalog_file(t->revision, t->path);
 	if (file == NULL)
 		no_entry(t);
 	else
@@ -288,8 +288,8 @@ plan_models(struct target *t)
 {
 	json_t *list = json_array();
 
-	for (size_t i = 0; i < t->table->count; i++) {
-		const struct sp_table_repo *repo = &t->table->repos[i];
+	for (size_t i = 0; i < t->catalog->count; i++) {
+		const struct sp_catalog_repo *repo = &t->catalog->repos[i];
 
 		if (repo->count > 0)
 			json_array_append_new(
@@ -380,7 +380,7 @@ plan_verb(struct target *t, const struct route *route, size_t at)
 		sp_http_reply_field(t->reply, "Allow", "%s", post ? "GET, HEAD" : "POST");
 		sp_plan_error(t->reply, 405, NULL, "Method not allowed");
 	} else if (at == route->count) {
-		t->revision = sp_table_revision(t->repo, "main");
+		t->revision = sp_catalog_revision(t->repo, "main");
 		send_json(t->reply, sp_listing_model(t->repo, t->revision, detail));
 	} else if (is(route, at, "refs") && at + 1 == route->count) {
 		send_json(t->reply, sp_listing_refs(t->repo));
@@ -410,7 +410,7 @@ plan_routed(struct target *t, const struct route *route, struct sp_plan_blob *bl
 		plan_models(t);
 		return;
 	}
-	t->repo = find_repo(t->table, route, at, &used);
+	t->repo = find_repo(t->catalog, route, at, &used);
 	if (t->repo == NULL)
 		sp_plan_error(t->reply, 404, "RepoNotFound", "Repository not found");
 	else if (api)
@@ -424,10 +424,10 @@ plan_routed(struct target *t, const struct route *route, struct sp_plan_blob *bl
 }
 
 void
-sp_plan_make(const struct sp_table *table, const struct sp_plan_request *request,
+sp_plan_make(const struct sp_catalog *catalog, const struct sp_plan_request *request,
     struct sp_http_reply *reply, struct sp_plan_blob *blob)
 {
-	struct target t = {.request = request, .table = table, .reply = reply};
+	struct target t = {.request = request, .catalog = catalog, .reply = reply};
 	struct route route = {.count = 0};
 
 	memset(blob, 0, sizeof(*blob));

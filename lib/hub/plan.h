@@ -16,7 +16,7 @@
 #define SP_PLAN_H
 
 #include "http/http.h"
-#include "hub/table.h"
+#include "hub/catalog.h"
 
 /* Strings may be NULL where the request has none; path is percent-encoded, the others decoded. */
 struct sp_plan_request {
@@ -38,7 +38,7 @@ struct sp_plan_blob {
 
 /* reply must be empty (SP_HTTP_REPLY_INIT). With a blob, reply has status and fields already and
  * wants its content only: sp_http_reply_fd(reply, reply->status, …). */
-void sp_plan_make(const struct sp_table *table, const struct sp_plan_request *request,
+void sp_plan_make(const struct sp_catalog *catalog, const struct sp_plan_request *request,
     struct sp_http_reply *reply, struct sp_plan_blob *blob);
 
 /* A reply as the hub's errors are: X-Error-Code (may be NULL), X-Error-Message, JSON. */

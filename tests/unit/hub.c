@@ -256,7 +256,8 @@ test_fail(void **state)
 	}
 }
 
-/* --- the table: ids as git makes them -----------------------------------------------------------
+/* --- the catalog: ids as git makes them
+ * -----------------------------------------------------------
  */
 
 /* git hash-object, git write-tree and git ls-tree -r -t of the same files */
@@ -279,7 +280,7 @@ static const struct {
 #define FILES (sizeof(files) / sizeof(files[0]))
 
 static void
-add(struct sp_table *table, const char *name, int64_t version, size_t count)
+add(struct sp_catalog *catalog, const char *name, int64_t version, size_t count)
 {
 	struct sp_git_oid oids[FILES];
 	struct sp_tree t = {0};
@@ -297,66 +298,66 @@ add(struct sp_table *table, const char *name, int64_t version, size_t count)
 	check(sp_tree_format(&t, &data, &len, &err), &err);
 	digest = sp_sha256_hex(data, len);
 	free(data);
-	check(sp_table_add(
-		  table, name, version, digest.s, "2026-11-24T05:02:03.123Z", &t, oids, &err),
+	check(sp_catalog_add(
+		  catalog, name, version, digest.s, "2026-11-24T05:02:03.123Z", &t, oids, &err),
 	    &err);
 	sp_tree_clear(&t);
 }
 
 static void
-test_table(void **state)
+test_catalog(void **state)
 {
-	struct sp_table table = {0};
-	const struct sp_table_repo *repo;
-	const struct sp_table_revision *v1, *v2;
-	const struct sp_table_file *file;
+	struct sp_catalog catalog = {0};
+	const struct sp_catalog_repo *repo;
+	const struct sp_catalog_revision *v1, *v2;
+	const struct sp_catalog_file *file;
 	struct sp_git_oid none = {""};
 	struct sp_tree t = {0};
 	struct sp_err err;
 
 	(void)state;
-	add(&table, "org/m", 2, 5);
-	add(&table, "org/m", 1, 4);
-	add(&table, "abc", 7, 1);
-	assert_null(sp_table_find(&table, "org"));
-	repo = sp_table_find(&table, "org/m");
+	add(&catalog, "org/m", 2, 5);
+	add(&catalog, "org/m", 1, 4);
+	add(&catalog, "abc", 7, 1);
+	assert_null(sp_catalog_find(&catalog, "org"));
+	repo = sp_catalog_find(&catalog, "org/m");
 	assert_non_null(repo);
 	assert_int_equal(repo->count, 2);
-	v2 = sp_table_revision(repo, "main");
-	v1 = sp_table_revision(repo, "v1");
+	v2 = sp_catalog_revision(repo, "main");
+	v1 = sp_catalog_revision(repo, "v1");
 	assert_int_equal(v2->version, 2);
 	assert_int_equal(v1->version, 1);
-	assert_ptr_equal(sp_table_revision(repo, v1->commit.s), v1);
-	assert_ptr_equal(sp_table_revision(repo, "refs/tags/v2"), v2);
-	assert_null(sp_table_revision(repo, "v3"));
-	assert_null(sp_table_revision(repo, ""));
+	assert_ptr_equal(sp_catalog_revision(repo, v1->commit.s), v1);
+	assert_ptr_equal(sp_catalog_revision(repo, "refs/tags/v2"), v2);
+	assert_null(sp_catalog_revision(repo, "v3"));
+	assert_null(sp_catalog_revision(repo, ""));
 	assert_string_equal(
-	    sp_table_dir(v1, "a")->oid.s, "fd98f827c512917a59ed3aec726ee833968faf1b");
+	    sp_catalog_dir(v1, "a")->oid.s, "fd98f827c512917a59ed3aec726ee833968faf1b");
 	assert_string_equal(
-	    sp_table_dir(v1, "a/sub")->oid.s, "70a9ef31049a8e015a636f4f6c1448a1c2b2dab6");
-	assert_null(sp_table_dir(v1, "a/"));
-	assert_null(sp_table_dir(v1, ""));
-	file = sp_table_file(v2, "m.safetensors");
+	    sp_catalog_dir(v1, "a/sub")->oid.s, "70a9ef31049a8e015a636f4f6c1448a1c2b2dab6");
+	assert_null(sp_catalog_dir(v1, "a/"));
+	assert_null(sp_catalog_dir(v1, ""));
+	file = sp_catalog_file(v2, "m.safetensors");
 	assert_true(file->lfs);
 	assert_int_equal(file->pointer_size, 126);
 	assert_string_equal(file->oid.s, "d1ca116d6733584c13cb8bb50b21d5b5b81ee28f");
-	assert_null(sp_table_file(v1, "m.safetensors"));
-	assert_false(sp_table_is_lfs("tokenizer.json", 10000000));
-	assert_true(sp_table_is_lfs("tokenizer.json", 10000001));
-	assert_false(sp_table_is_lfs(".safetensors", 1));
+	assert_null(sp_catalog_file(v1, "m.safetensors"));
+	assert_false(sp_catalog_is_lfs("tokenizer.json", 10000000));
+	assert_true(sp_catalog_is_lfs("tokenizer.json", 10000001));
+	assert_false(sp_catalog_is_lfs(".safetensors", 1));
 
 	/* a small file whose git id nobody worked out is not served */
 	check(sp_tree_add(&t, "x", 1, H64, 0, &err), &err);
 	t.sorted = 1;
-	assert_int_equal(sp_table_add(&table, "x", 1, H64, "", &t, &none, &err), SP_E_INVALID);
+	assert_int_equal(sp_catalog_add(&catalog, "x", 1, H64, "", &t, &none, &err), SP_E_INVALID);
 	sp_tree_clear(&t);
-	sp_table_clear(&table);
+	sp_catalog_clear(&catalog);
 }
 
 /* --- plans --------------------------------------------------------------------------------------
  */
 
-static struct sp_table shop;
+static struct sp_catalog shop;
 
 static int
 open_shop(void **state)
@@ -372,7 +373,7 @@ static int
 close_shop(void **state)
 {
 	(void)state;
-	sp_table_clear(&shop);
+	sp_catalog_clear(&shop);
 	return 0;
 }
 
@@ -430,8 +431,8 @@ plan_teardown(void **state)
 static void
 test_plan_resolve(void **state)
 {
-	const struct sp_table_revision *v2 =
-	    sp_table_revision(sp_table_find(&shop, "org/m"), "main");
+	const struct sp_catalog_revision *v2 =
+	    sp_catalog_revision(sp_catalog_find(&shop, "org/m"), "main");
 	char path[128];
 
 	(void)state;
@@ -665,7 +666,7 @@ main(void)
 	    cmocka_unit_test(test_tree),
 	    cmocka_unit_test(test_link),
 	    cmocka_unit_test(test_fail),
-	    cmocka_unit_test(test_table),
+	    cmocka_unit_test(test_catalog),
 	    P(test_plan_resolve),
 	    P(test_plan_range),
 	    P(test_plan_tree),

@@ -1,5 +1,5 @@
-/* table.c -- models, their revisions, files and directories. */
-#include "hub/table.h"
+/* catalog.c -- models, their revisions, files and directories. */
+#include "hub/catalog.h"
 #include "base/buf.h"
 #include "hub/source.h"
 
@@ -9,12 +9,12 @@
 #include <string.h>
 
 int
-sp_table_is_lfs(const char *path, uint64_t size)
+sp_catalog_is_lfs(const char *path, uint64_t size)
 {
 	static const char suffix[] = ".safetensors";
 	size_t len = strlen(path), n = sizeof(suffix) - 1;
 
-	return size > SP_TABLE_LFS_BYTES || (len > n && strcmp(path + len - n, suffix) == 0);
+	return size > SP_CATALOG_LFS_BYTES || (len > n && strcmp(path + len - n, suffix) == 0);
 }
 
 static struct sp_git_oid
@@ -36,7 +36,7 @@ blob_oid(const void *data, size_t len)
  *	size N\n
  */
 static void
-make_pointer(struct sp_table_file *file)
+make_pointer(struct sp_catalog_file *file)
 {
 	char text[192];
 	int len;
@@ -53,9 +53,9 @@ make_pointer(struct sp_table_file *file)
  */
 
 static void
-add_dir(struct sp_table_revision *rev, const char *path, size_t len, const struct sp_git_oid *oid)
+add_dir(struct sp_catalog_revision *rev, const char *path, size_t len, const struct sp_git_oid *oid)
 {
-	struct sp_table_dir *dir;
+	struct sp_catalog_dir *dir;
 
 	rev->dirs = sp_xrealloc(rev->dirs, rev->dir_count + 1, sizeof(*rev->dirs));
 	dir = &rev->dirs[rev->dir_count++];
@@ -84,7 +84,7 @@ put_tree_entry(struct sp_buf *buf, const char *mode, const char *name, size_t le
  * Adds all directories below. Depth is bounded by SP_PATH_MAX / 2.
  */
 static struct sp_git_oid
-make_dirs(struct sp_table_revision *rev, size_t from, size_t to, size_t prefix)
+make_dirs(struct sp_catalog_revision *rev, size_t from, size_t to, size_t prefix)
 {
 	struct sp_buf body = {0}, whole = {0};
 	struct sp_hash *hash = sp_hash_new(SP_SHA1);
@@ -122,14 +122,14 @@ static int
 by_dir(const void *a, const void *b)
 {
 	return strcmp(
-	    ((const struct sp_table_dir *)a)->path, ((const struct sp_table_dir *)b)->path);
+	    ((const struct sp_catalog_dir *)a)->path, ((const struct sp_catalog_dir *)b)->path);
 }
 
 /* --- adding -------------------------------------------------------------------------------------
  */
 
 static void
-clear_revision(struct sp_table_revision *rev)
+clear_revision(struct sp_catalog_revision *rev)
 {
 	for (size_t i = 0; i < rev->file_count; i++)
 		free(rev->files[i].path);
@@ -141,51 +141,52 @@ clear_revision(struct sp_table_revision *rev)
 }
 
 void
-sp_table_clear(struct sp_table *table)
+sp_catalog_clear(struct sp_catalog *catalog)
 {
-	for (size_t i = 0; i < table->count; i++) {
-		for (size_t k = 0; k < table->repos[i].count; k++)
-			clear_revision(&table->repos[i].revisions[k]);
-		free(table->repos[i].revisions);
-		free(table->repos[i].name);
+	for (size_t i = 0; i < catalog->count; i++) {
+		for (size_t k = 0; k < catalog->repos[i].count; k++)
+			clear_revision(&catalog->repos[i].revisions[k]);
+		free(catalog->repos[i].revisions);
+		free(catalog->repos[i].name);
 	}
-	free(table->repos);
-	memset(table, 0, sizeof(*table));
+	free(catalog->repos);
+	memset(catalog, 0, sizeof(*catalog));
 }
 
 /* The repository of that name, made when there is none. */
-static struct sp_table_repo *
-take_repo(struct sp_table *table, const char *name)
+static struct sp_catalog_repo *
+take_repo(struct sp_catalog *catalog, const char *name)
 {
-	struct sp_table_repo *repo;
+	struct sp_catalog_repo *repo;
 	size_t i = 0;
 
-	while (i < table->count && strcmp(table->repos[i].name, name) < 0)
+	while (i < catalog->count && strcmp(catalog->repos[i].name, name) < 0)
 		i++;
-	if (i < table->count && strcmp(table->repos[i].name, name) == 0)
-		return &table->repos[i];
-	table->repos = sp_xrealloc(table->repos, table->count + 1, sizeof(*table->repos));
-	repo = &table->repos[i];
-	memmove(repo + 1, repo, (table->count - i) * sizeof(*repo));
-	table->count++;
+	if (i < catalog->count && strcmp(catalog->repos[i].name, name) == 0)
+		return &catalog->repos[i];
+	catalog->repos = sp_xrealloc(catalog->repos, catalog->count + 1, sizeof(*catalog->repos));
+	repo = &catalog->repos[i];
+	memmove(repo + 1, repo, (catalog->count - i) * sizeof(*repo));
+	catalog->count++;
 	memset(repo, 0, sizeof(*repo));
 	repo->name = sp_xstrdup(name);
 	return repo;
 }
 
 static void
-fill_files(struct sp_table_revision *rev, const struct sp_tree *tree, const struct sp_git_oid *oids)
+fill_files(
+    struct sp_catalog_revision *rev, const struct sp_tree *tree, const struct sp_git_oid *oids)
 {
 	rev->files = sp_xcalloc(tree->count, sizeof(*rev->files));
 	rev->file_count = tree->count;
 	for (size_t i = 0; i < tree->count; i++) {
-		struct sp_table_file *file = &rev->files[i];
+		struct sp_catalog_file *file = &rev->files[i];
 
 		file->path = sp_xstrdup(tree->files[i].path);
 		file->size = tree->files[i].size;
 		file->sha256 = tree->files[i].sha256;
 		file->executable = tree->files[i].executable;
-		file->lfs = sp_table_is_lfs(file->path, file->size);
+		file->lfs = sp_catalog_is_lfs(file->path, file->size);
 		if (file->lfs)
 			make_pointer(file);
 		else
@@ -195,20 +196,20 @@ fill_files(struct sp_table_revision *rev, const struct sp_tree *tree, const stru
 }
 
 enum sp_code
-sp_table_add(struct sp_table *table, const char *name, int64_t version, const char *digest,
+sp_catalog_add(struct sp_catalog *catalog, const char *name, int64_t version, const char *digest,
     const char *time, const struct sp_tree *tree, const struct sp_git_oid *oids, struct sp_err *err)
 {
-	struct sp_table_repo *repo;
-	struct sp_table_revision *rev;
+	struct sp_catalog_repo *repo;
+	struct sp_catalog_revision *rev;
 	size_t i = 0;
 
 	SP_ASSERT(tree->sorted && sp_hex_is_digest(digest));
 	for (size_t k = 0; k < tree->count; k++)
-		if (!sp_table_is_lfs(tree->files[k].path, tree->files[k].size) &&
+		if (!sp_catalog_is_lfs(tree->files[k].path, tree->files[k].size) &&
 		    !sp_source_is_commit(oids[k].s))
 			return sp_err_set(
 			    err, SP_E_INVALID, "%s: no git id is known", tree->files[k].path);
-	repo = take_repo(table, name);
+	repo = take_repo(catalog, name);
 	while (i < repo->count && repo->revisions[i].version < version)
 		i++;
 	if (i < repo->count && repo->revisions[i].version == version)
@@ -233,17 +234,17 @@ sp_table_add(struct sp_table *table, const char *name, int64_t version, const ch
 /* --- finding ------------------------------------------------------------------------------------
  */
 
-const struct sp_table_repo *
-sp_table_find(const struct sp_table *table, const char *name)
+const struct sp_catalog_repo *
+sp_catalog_find(const struct sp_catalog *catalog, const char *name)
 {
-	for (size_t i = 0; i < table->count; i++)
-		if (strcmp(table->repos[i].name, name) == 0)
-			return &table->repos[i];
+	for (size_t i = 0; i < catalog->count; i++)
+		if (strcmp(catalog->repos[i].name, name) == 0)
+			return &catalog->repos[i];
 	return NULL;
 }
 
-const struct sp_table_revision *
-sp_table_revision(const struct sp_table_repo *repo, const char *revision)
+const struct sp_catalog_revision *
+sp_catalog_revision(const struct sp_catalog_repo *repo, const char *revision)
 {
 	char tag[32];
 
@@ -257,7 +258,7 @@ sp_table_revision(const struct sp_table_repo *repo, const char *revision)
 		return &repo->revisions[repo->count - 1];
 	/* the newest first: two versions of one tree have one commit */
 	for (size_t i = repo->count; i-- > 0;) {
-		const struct sp_table_revision *rev = &repo->revisions[i];
+		const struct sp_catalog_revision *rev = &repo->revisions[i];
 
 		snprintf(tag, sizeof(tag), "v%" PRId64, rev->version);
 		if (strcmp(revision, rev->commit.s) == 0 || strcmp(revision, tag) == 0)
@@ -270,23 +271,23 @@ static int
 by_file(const void *a, const void *b)
 {
 	return strcmp(
-	    ((const struct sp_table_file *)a)->path, ((const struct sp_table_file *)b)->path);
+	    ((const struct sp_catalog_file *)a)->path, ((const struct sp_catalog_file *)b)->path);
 }
 
-const struct sp_table_file *
-sp_table_file(const struct sp_table_revision *rev, const char *path)
+const struct sp_catalog_file *
+sp_catalog_file(const struct sp_catalog_revision *rev, const char *path)
 {
-	struct sp_table_file key = {.path = (char *)(uintptr_t)path};
+	struct sp_catalog_file key = {.path = (char *)(uintptr_t)path};
 
 	return rev->file_count > 0
 		   ? bsearch(&key, rev->files, rev->file_count, sizeof(key), by_file)
 		   : NULL;
 }
 
-const struct sp_table_dir *
-sp_table_dir(const struct sp_table_revision *rev, const char *path)
+const struct sp_catalog_dir *
+sp_catalog_dir(const struct sp_catalog_revision *rev, const char *path)
 {
-	struct sp_table_dir key = {.path = (char *)(uintptr_t)path};
+	struct sp_catalog_dir key = {.path = (char *)(uintptr_t)path};
 
 	return rev->dir_count > 0 ? bsearch(&key, rev->dirs, rev->dir_count, sizeof(key), by_dir)
 				  : NULL;
