@@ -26,13 +26,13 @@ struct admit_vllm {
 	const char *revision;  /* NULL: not given */
 };
 
-/* 1 when the command line, image or environment says that the container runs vLLM. */
-int admit_vllm_is(const json_t *container);
+/* Which field says that the container runs vLLM: "image", "command", "args", "env"; NULL: none. */
+const char *admit_vllm_sign(const json_t *container);
 
 /*
  * Reads command + args. Understood: `vllm serve MODEL …`, `vllm serve --model MODEL …`,
  * `python3 -m vllm.entrypoints.openai.api_server --model MODEL …` (vllm/utils/argparse_utils.py:
- * '_' is '-' in options, `--key=value` and `--key value`, unambiguous prefixes, dotted keys).
+ * '_' is '-' in options, `--key=value` and `--key value`, dotted keys).
  * SP_E_DENIED with a message for people when an option could load something else, or the line is
  * not of this form.
  */
@@ -48,7 +48,7 @@ enum sp_code admit_vllm_environment(const json_t *container, struct sp_err *err)
 struct admit_request {
 	json_t *root; /* owned */
 	const char *uid, *operation, *kind, *name, *name_space, *user;
-	const json_t *object;
+	const json_t *object, *old_object;
 	int dry_run;
 };
 

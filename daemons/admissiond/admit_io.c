@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "bus/paths.h"
+#include "bus/result.h"
 #include "bus/worker.h"
 #include "http/http.h"
 
@@ -15,6 +16,9 @@
 #define SERVICE "admissiond"
 #define RECORD_MS 2000	    /* apiservers wait 2 to 3 s for a webhook */
 #define CLOCK_SKEW_MS 60000 /* between registryd's clock and ours */
+#define CONNECTIONS 128	    /* each may hold a body of ADMIT_BODY_MAX in memory */
+#define DETAILS_MAX 10
+#define VALUE_MAX 1024 /* bytes; what a client may choose to be longer is cut off */
 
 struct admit {
 	struct sp_worker *worker;
@@ -57,8 +61,7 @@ load_seen(const struct admit *admit, int64_t *version, struct sp_err *err)
 	if (*version < 1 || *end != '\n')
 		code = sp_err_set(err, SP_E_CORRUPT,
 		    "%s holds no version: write the newest snapshot's version there (`sallyctl "
-		    "models "
-		    "--json`)",
+		    "models --json`)",
 		    admit->seen_file);
 	free(data);
 	return code;
@@ -121,14 +124,25 @@ on_snapshot(void *ctx, const uint8_t *content, size_t len)
 
 /* --- the log --- */
 
+/* A record in the making. */
+struct record {
+	Sallyport__Record body;
+	Sallyport__Detail detail[DETAILS_MAX], *details[DETAILS_MAX];
+	char *values[DETAILS_MAX]; /* cleaned copies: a value of any length or form is recorded */
+};
+
 static void
-add_detail(Sallyport__Record *record, Sallyport__Detail *detail, const char *key, const char *value)
+add_detail(struct record *record, const char *key, const char *value)
 {
+	size_t n = record->body.n_details++;
+	Sallyport__Detail *detail = &record->detail[n];
+
+	SP_ASSERT(n < DETAILS_MAX);
 	sallyport__detail__init(detail);
-	/* only read while the record is packed */
-	detail->key = (char *)(uintptr_t)key;
-	detail->value = (char *)(uintptr_t)value;
-	record->details[record->n_details++] = detail;
+	record->values[n] = sp_result_clean(value, VALUE_MAX);
+	detail->key = (char *)(uintptr_t)key; /* only read while the record is packed */
+	detail->value = record->values[n];
+	record->details[n] = detail;
 }
 
 /* Returns when the decision stands in the audit log. */
@@ -136,28 +150,31 @@ static enum sp_code
 record_decision(struct admit *admit, const struct admit_request *request,
     const struct admit_verdict *verdict, struct sp_err *err)
 {
-	Sallyport__Record record;
-	Sallyport__Detail detail[10], *details[10];
+	struct record record;
 	char version[24], kind[] = "admission";
+	enum sp_code code;
 
-	sallyport__record__init(&record);
-	record.kind = kind;
-	record.reason = (char *)(uintptr_t)verdict->message;
-	record.details = details;
-	add_detail(&record, &detail[0], "allowed", verdict->allowed ? "true" : "false");
-	add_detail(&record, &detail[1], "uid", request->uid);
-	add_detail(&record, &detail[2], "operation", request->operation);
-	add_detail(&record, &detail[3], "kind", request->kind);
-	add_detail(&record, &detail[4], "namespace", request->name_space);
-	add_detail(&record, &detail[5], "name", request->name);
-	add_detail(&record, &detail[6], "user", request->user);
+	sallyport__record__init(&record.body);
+	record.body.kind = kind;
+	record.body.reason = (char *)(uintptr_t)verdict->message;
+	record.body.details = record.details;
+	add_detail(&record, "allowed", verdict->allowed ? "true" : "false");
+	add_detail(&record, "uid", request->uid);
+	add_detail(&record, "operation", request->operation);
+	add_detail(&record, "kind", request->kind);
+	add_detail(&record, "namespace", request->name_space);
+	add_detail(&record, "name", request->name);
+	add_detail(&record, "user", request->user);
 	if (verdict->model[0] != '\0') {
 		snprintf(version, sizeof(version), "%" PRId64, verdict->version);
-		add_detail(&record, &detail[7], "model", verdict->model);
-		add_detail(&record, &detail[8], "version", version);
-		add_detail(&record, &detail[9], "tree", verdict->tree.s);
+		add_detail(&record, "model", verdict->model);
+		add_detail(&record, "version", version);
+		add_detail(&record, "tree", verdict->tree.s);
 	}
-	return sp_worker_record(admit->worker, &record, RECORD_MS, NULL, err);
+	code = sp_worker_record(admit->worker, &record.body, RECORD_MS, NULL, err);
+	for (size_t i = 0; i < record.body.n_details; i++)
+		free(record.values[i]);
+	return code;
 }
 
 /* --- the webhook --- */
@@ -240,6 +257,7 @@ start_http(struct admit *admit, const struct sp_conf *conf, struct sp_err *err)
 	    .cert_file = sp_conf_string(conf, "admissiond.tls_cert"),
 	    .key_file = sp_conf_string(conf, "admissiond.tls_key"),
 	    .threads = 4, /* each waits for the log; 4 are enough to group commits */
+	    .connections = CONNECTIONS,
 	    .body_max = ADMIT_BODY_MAX,
 	    .handler = on_request,
 	    .ctx = admit,

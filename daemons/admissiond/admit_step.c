@@ -42,6 +42,7 @@ admit_request_parse(const uint8_t *body, size_t len, struct admit_request *out, 
 	out->kind = string_or_empty(json_object_get(request, "kind"), "kind");
 	out->user = string_or_empty(json_object_get(request, "userInfo"), "username");
 	out->object = json_object_get(request, "object");
+	out->old_object = json_object_get(request, "oldObject");
 	out->dry_run = json_is_true(json_object_get(request, "dryRun"));
 	if (out->name[0] == '\0')
 		out->name = string_or_empty(json_object_get(out->object, "metadata"), "name");
@@ -68,6 +69,7 @@ struct decision {
 	int64_t age_ms, max_age_ms;
 	struct admit_verdict *verdict;
 	unsigned served; /* containers that run vLLM */
+	int is_idle;	 /* nothing is started by this request */
 };
 
 static enum sp_code
@@ -96,12 +98,19 @@ has_suffix(const char *text, const char *suffix)
 static enum sp_code
 check_artefacts(const struct sp_snapshot_model *model, struct sp_err *err)
 {
+	static const char *const tokenizers[] = {"tokenizer.json", "tokenizer.model",
+	    "spiece.model", "tekken.json", "vocab.json", "vocab.txt"};
 	int config = 0, tokenizer = 0, weights = 0;
 
+	if (strcmp(model->kind, "model") != 0)
+		return sp_err_set(err, SP_E_DENIED,
+		    "%s@%" PRId64 " is registered as %s, not as a "
+		    "model",
+		    model->name, model->version, model->kind);
 	for (size_t i = 0; i < model->file_count; i++) {
 		config |= strcmp(model->files[i], "config.json") == 0;
-		tokenizer |= strcmp(model->files[i], "tokenizer.json") == 0 ||
-			     strcmp(model->files[i], "tokenizer.model") == 0;
+		for (size_t k = 0; k < sizeof(tokenizers) / sizeof(tokenizers[0]); k++)
+			tokenizer |= strcmp(model->files[i], tokenizers[k]) == 0;
 		weights |= has_suffix(model->files[i], ".safetensors");
 	}
 	if (config && tokenizer && weights)
@@ -168,21 +177,38 @@ check_model(struct decision *decision, const char *name, const char *revision, s
 	return check_artefacts(model, err);
 }
 
+/* What else in a container can change what its command line says. */
 static enum sp_code
-check_container(struct decision *decision, const json_t *container, struct sp_err *err)
+check_fields(const json_t *container, struct sp_err *err)
+{
+	static const char *const probes[] = {"livenessProbe", "readinessProbe", "startupProbe"};
+
+	if (json_object_get(container, "lifecycle") != NULL)
+		return sp_err_set(err, SP_E_DENIED,
+		    "it has lifecycle hooks, which can change what was checked: leave them out");
+	if (string_or_empty(container, "workingDir")[0] != '\0')
+		return sp_err_set(err, SP_E_DENIED,
+		    "it sets workingDir, where vLLM would look for the model and Python for its "
+		    "modules first: leave it out");
+	for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++) {
+		if (json_object_get(json_object_get(container, probes[i]), "exec") != NULL)
+			return sp_err_set(err, SP_E_DENIED,
+			    "its %s runs a command, which can change what was checked: use httpGet "
+			    "on /health",
+			    probes[i]);
+	}
+	return SP_OK;
+}
+
+static enum sp_code
+check_served(struct decision *decision, const json_t *container, struct sp_err *err)
 {
 	struct admit_vllm vllm;
 	enum sp_code code;
 
-	if (!admit_vllm_is(container))
-		return SP_OK;
-	decision->served++;
-	if (json_object_get(container, "lifecycle") != NULL)
-		return sp_err_set(err, SP_E_DENIED,
-		    "it has lifecycle hooks, which can change what was checked: leave them out");
 	if ((code = admit_vllm_read(container, &vllm, err)) ||
 	    (code = admit_vllm_environment(container, err)) ||
-	    (code = check_snapshot(decision, err)) ||
+	    (code = check_fields(container, err)) || (code = check_snapshot(decision, err)) ||
 	    (code = check_model(decision, vllm.model, vllm.revision, err)))
 		return code;
 	if (vllm.tokenizer != NULL && strcmp(vllm.tokenizer, vllm.model) != 0)
@@ -192,9 +218,28 @@ check_container(struct decision *decision, const json_t *container, struct sp_er
 }
 
 static enum sp_code
+check_container(
+    struct decision *decision, const char *what, const json_t *container, struct sp_err *err)
+{
+	const char *sign = admit_vllm_sign(container);
+
+	if (sign == NULL)
+		return SP_OK;
+	decision->served++;
+	if (check_served(decision, container, err) == SP_OK)
+		return SP_OK;
+	/* who runs something else sees why it is taken for vLLM */
+	return sp_err_prefix(
+	    err, "%s %.100s (vLLM by its %s)", what, string_or_empty(container, "name"), sign);
+}
+
+static enum sp_code
 check_pod(struct decision *decision, const json_t *spec, struct sp_err *err)
 {
-	static const char *const lists[] = {"initContainers", "containers", "ephemeralContainers"};
+	static const struct {
+		const char *key, *name;
+	} lists[] = {{"initContainers", "init container"}, {"containers", "container"},
+	    {"ephemeralContainers", "ephemeral container"}};
 	const json_t *container;
 	size_t i;
 	enum sp_code code;
@@ -202,14 +247,10 @@ check_pod(struct decision *decision, const json_t *spec, struct sp_err *err)
 	if (!json_is_object(spec) || json_array_size(json_object_get(spec, "containers")) == 0)
 		return sp_err_set(err, SP_E_DENIED, "the pod has no containers to check");
 	for (size_t k = 0; k < 3; k++) {
-		json_array_foreach(json_object_get(spec, lists[k]), i, container)
+		json_array_foreach(json_object_get(spec, lists[k].key), i, container)
 		{
-			if ((code = check_container(decision, container, err)))
-				return sp_err_prefix(err, "%s %.100s",
-				    k == 0   ? "init container"
-				    : k == 1 ? "container"
-					     : "ephemeral container",
-				    string_or_empty(container, "name"));
+			if ((code = check_container(decision, lists[k].name, container, err)))
+				return code;
 		}
 	}
 	return SP_OK;
@@ -219,21 +260,27 @@ static enum sp_code
 decide(const struct admit_request *request, struct decision *decision, struct sp_err *err)
 {
 	const json_t *spec = json_object_get(request->object, "spec");
+	int is_update = strcmp(request->operation, "UPDATE") == 0;
+	int is_pod = strcmp(request->kind, "Pod") == 0;
 
-	if (strcmp(request->operation, "DELETE") == 0)
+	decision->is_idle = strcmp(request->operation, "DELETE") == 0;
+	if (decision->is_idle)
 		return SP_OK;
-	if (strcmp(request->operation, "CREATE") != 0 && strcmp(request->operation, "UPDATE") != 0)
+	if (!is_update && strcmp(request->operation, "CREATE") != 0)
 		return sp_err_set(err, SP_E_DENIED,
 		    "operation %.32s is not checked by this webhook", request->operation);
-	if (strcmp(request->kind, "Pod") == 0)
-		return check_pod(decision, spec, err);
-	if (strcmp(request->kind, "Deployment") == 0)
-		return check_pod(
-		    decision, json_object_get(json_object_get(spec, "template"), "spec"), err);
-	return sp_err_set(err, SP_E_DENIED,
-	    "kind %.64s is not checked by this webhook: its configuration names Pods and "
-	    "Deployments",
-	    request->kind);
+	if (!is_pod && strcmp(request->kind, "Deployment") != 0)
+		return sp_err_set(err, SP_E_DENIED,
+		    "kind %.64s is not checked by this webhook: its configuration names Pods and "
+		    "Deployments",
+		    request->kind);
+	/* labels, status, finalizers: they must be possible also for what was revoked since */
+	decision->is_idle =
+	    is_update && json_equal(spec, json_object_get(request->old_object, "spec"));
+	if (decision->is_idle)
+		return SP_OK;
+	return check_pod(decision,
+	    is_pod ? spec : json_object_get(json_object_get(spec, "template"), "spec"), err);
 }
 
 /* A message may have been cut within a character of what it quotes. */
@@ -252,13 +299,15 @@ void
 admit_decide(const struct admit_request *request, const struct sp_snapshot *snapshot,
     int64_t age_ms, int64_t max_age_ms, struct admit_verdict *out)
 {
-	struct decision decision = {snapshot, age_ms, max_age_ms, out, 0};
+	struct decision decision = {snapshot, age_ms, max_age_ms, out, 0, 0};
 	struct sp_err err;
 
 	memset(out, 0, sizeof(*out));
 	out->allowed = decide(request, &decision, &err) == SP_OK;
 	if (!out->allowed)
 		snprintf(out->message, sizeof(out->message), "sallyport: %s", err.msg);
+	else if (decision.is_idle)
+		snprintf(out->message, sizeof(out->message), "nothing is started by this");
 	else if (decision.served == 0)
 		snprintf(out->message, sizeof(out->message), "nothing in it runs vLLM");
 	else

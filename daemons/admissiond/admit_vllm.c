@@ -9,11 +9,11 @@
 enum effect {
 	FLAG,	   /* takes no value */
 	VALUE,	   /* takes one value, loads nothing */
+	CHOICE,	   /* takes one value, which loads nothing when it is one of these */
 	MODEL,	   /* names the model */
 	TOKENIZER, /* names a repository as well */
 	REVISION,
-	FORMAT, /* harmless for some values */
-	DENIED	/* loads or runs something that no registration covers */
+	DENIED /* loads or runs something that no registration covers */
 };
 
 /* Options by their long name without "--". One that is not here is denied: it might load something.
@@ -21,86 +21,137 @@ enum effect {
 static const struct option {
 	const char *name;
 	enum effect effect;
+	const char *choices; /* words */
 } options[] = {
-    {"model", MODEL},
-    {"tokenizer", TOKENIZER},
-    {"revision", REVISION},
-    {"tokenizer-revision", REVISION},
-    {"load-format", FORMAT},
-    {"code-revision", DENIED},
-    {"hf-config-path", DENIED},
-    {"hf-overrides", DENIED},
-    {"download-dir", DENIED},
-    {"model-loader-extra-config", DENIED},
-    {"lora-modules", DENIED},
-    {"enable-lora", DENIED},
-    {"prompt-adapters", DENIED},
-    {"speculative-config", DENIED},
-    {"speculative-model", DENIED},
-    {"trust-remote-code", DENIED},
-    {"config", DENIED},
-    {"tool-parser-plugin", DENIED},
-    {"reasoning-parser-plugin", DENIED},
-    {"logits-processors", DENIED},
-    {"middleware", DENIED},
-    {"worker-cls", DENIED},
-    {"worker-extension-cls", DENIED},
-    {"kv-transfer-config", DENIED},
-    {"host", VALUE},
-    {"port", VALUE},
-    {"uvicorn-log-level", VALUE},
-    {"api-key", VALUE},
-    {"served-model-name", VALUE},
-    {"dtype", VALUE},
-    {"quantization", VALUE},
-    {"max-model-len", VALUE},
-    {"max-num-seqs", VALUE},
-    {"max-num-batched-tokens", VALUE},
-    {"tensor-parallel-size", VALUE},
-    {"pipeline-parallel-size", VALUE},
-    {"data-parallel-size", VALUE},
-    {"gpu-memory-utilization", VALUE},
-    {"swap-space", VALUE},
-    {"cpu-offload-gb", VALUE},
-    {"kv-cache-dtype", VALUE},
-    {"block-size", VALUE},
-    {"seed", VALUE},
-    {"tokenizer-mode", VALUE},
-    {"tool-call-parser", VALUE},
-    {"reasoning-parser", VALUE},
-    {"max-logprobs", VALUE},
-    {"distributed-executor-backend", VALUE},
-    {"root-path", VALUE},
-    {"chat-template-content-format", VALUE},
-    {"enable-lora-bias", DENIED},
-    {"max-seq-len-to-capture", VALUE},
-    {"response-role", VALUE},
-    {"ssl-keyfile", VALUE},
-    {"ssl-certfile", VALUE},
-    {"ssl-ca-certs", VALUE},
-    {"stream-interval", VALUE},
-    {"task", VALUE},
-    {"runner", VALUE},
-    {"enforce-eager", FLAG},
-    {"no-enable-prefix-caching", FLAG},
-    {"enable-request-id-headers", FLAG},
-    {"enable-server-load-tracking", FLAG},
-    {"enable-sleep-mode", FLAG},
-    {"disable-sliding-window", FLAG},
-    {"disable-cascade-attn", FLAG},
-    {"disable-custom-all-reduce", FLAG},
-    {"disable-uvicorn-access-log", FLAG},
-    {"disable-fastapi-docs", FLAG},
-    {"enable-prefix-caching", FLAG},
-    {"enable-chunked-prefill", FLAG},
-    {"enable-auto-tool-choice", FLAG},
-    {"enable-expert-parallel", FLAG},
-    {"disable-log-requests", FLAG},
-    {"disable-log-stats", FLAG},
-    {"disable-frontend-multiprocessing", FLAG},
+    {"model", MODEL, NULL},
+    {"tokenizer", TOKENIZER, NULL},
+    {"revision", REVISION, NULL},
+    {"tokenizer-revision", REVISION, NULL},
+
+    /* other values name a class, a directory, or a way around the files of the model */
+    {"load-format", CHOICE, "auto safetensors"},
+    {"generation-config", CHOICE, "auto vllm"},
+    {"tokenizer-mode", CHOICE, "auto slow mistral"},
+    {"distributed-executor-backend", CHOICE, "mp ray uni external_launcher"},
+
+    {"chat-template", DENIED, NULL},
+    {"code-revision", DENIED, NULL},
+    {"config", DENIED, NULL},
+    {"config-format", DENIED, NULL},
+    {"download-dir", DENIED, NULL},
+    {"enable-lora", DENIED, NULL},
+    {"enable-lora-bias", DENIED, NULL},
+    {"hf-config-path", DENIED, NULL},
+    {"hf-overrides", DENIED, NULL},
+    {"kv-transfer-config", DENIED, NULL},
+    {"log-config-file", DENIED, NULL},
+    {"logits-processors", DENIED, NULL},
+    {"lora-modules", DENIED, NULL},
+    {"middleware", DENIED, NULL},
+    {"model-loader-extra-config", DENIED, NULL},
+    {"prompt-adapters", DENIED, NULL},
+    {"reasoning-parser-plugin", DENIED, NULL},
+    {"scheduler-cls", DENIED, NULL},
+    {"speculative-config", DENIED, NULL},
+    {"speculative-model", DENIED, NULL},
+    {"tool-parser-plugin", DENIED, NULL},
+    {"trust-remote-code", DENIED, NULL},
+    {"worker-cls", DENIED, NULL},
+    {"worker-extension-cls", DENIED, NULL},
+
+#define TAKES(name)               \
+	{                         \
+		name, VALUE, NULL \
+	}
+    TAKES("allowed-headers"),
+    TAKES("allowed-methods"),
+    TAKES("allowed-origins"),
+    TAKES("api-key"),
+    TAKES("api-server-count"),
+    TAKES("block-size"),
+    TAKES("chat-template-content-format"),
+    TAKES("cpu-offload-gb"),
+    TAKES("data-parallel-address"),
+    TAKES("data-parallel-rank"),
+    TAKES("data-parallel-rpc-port"),
+    TAKES("data-parallel-size"),
+    TAKES("data-parallel-size-local"),
+    TAKES("dtype"),
+    TAKES("gpu-memory-utilization"),
+    TAKES("guided-decoding-backend"),
+    TAKES("host"),
+    TAKES("kv-cache-dtype"),
+    TAKES("limit-mm-per-prompt"),
+    TAKES("long-prefill-token-threshold"),
+    TAKES("max-log-len"),
+    TAKES("max-logprobs"),
+    TAKES("max-long-partial-prefills"),
+    TAKES("max-model-len"),
+    TAKES("max-num-batched-tokens"),
+    TAKES("max-num-partial-prefills"),
+    TAKES("max-num-seqs"),
+    TAKES("max-parallel-loading-workers"),
+    TAKES("max-seq-len-to-capture"),
+    TAKES("num-gpu-blocks-override"),
+    TAKES("override-generation-config"),
+    TAKES("pipeline-parallel-size"),
+    TAKES("port"),
+    TAKES("prefix-caching-hash-algo"),
+    TAKES("quantization"),
+    TAKES("reasoning-parser"),
+    TAKES("response-role"),
+    TAKES("root-path"),
+    TAKES("runner"),
+    TAKES("scheduling-policy"),
+    TAKES("seed"),
+    TAKES("served-model-name"),
+    TAKES("ssl-ca-certs"),
+    TAKES("ssl-cert-reqs"),
+    TAKES("ssl-certfile"),
+    TAKES("ssl-keyfile"),
+    TAKES("stream-interval"),
+    TAKES("swap-space"),
+    TAKES("task"),
+    TAKES("tensor-parallel-size"),
+    TAKES("tool-call-parser"),
+    TAKES("uvicorn-log-level"),
+#undef TAKES
+
+#define SWITCH(name)             \
+	{                        \
+		name, FLAG, NULL \
+	}
+    SWITCH("allow-credentials"),
+    SWITCH("async-scheduling"),
+    SWITCH("calculate-kv-scales"),
+    SWITCH("disable-cascade-attn"),
+    SWITCH("disable-custom-all-reduce"),
+    SWITCH("disable-fastapi-docs"),
+    SWITCH("disable-frontend-multiprocessing"),
+    SWITCH("disable-log-requests"),
+    SWITCH("disable-log-stats"),
+    SWITCH("disable-sliding-window"),
+    SWITCH("disable-uvicorn-access-log"),
+    SWITCH("enable-auto-tool-choice"),
+    SWITCH("enable-chunked-prefill"),
+    SWITCH("enable-expert-parallel"),
+    SWITCH("enable-force-include-usage"),
+    SWITCH("enable-log-requests"),
+    SWITCH("enable-prefix-caching"),
+    SWITCH("enable-prompt-tokens-details"),
+    SWITCH("enable-reasoning"),
+    SWITCH("enable-request-id-headers"),
+    SWITCH("enable-server-load-tracking"),
+    SWITCH("enable-sleep-mode"),
+    SWITCH("enforce-eager"),
+    SWITCH("no-enable-chunked-prefill"),
+    SWITCH("no-enable-log-requests"),
+    SWITCH("no-enable-prefix-caching"),
+    SWITCH("return-tokens-as-token-ids"),
+#undef SWITCH
 };
 
-#define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
+#define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
 static const char *
 text_of(const json_t *object, const char *key)
@@ -135,48 +186,62 @@ read_argv(const json_t *container, const char *argv[ARGV_MAX], size_t *argc, str
 	return SP_OK;
 }
 
-int
-admit_vllm_is(const json_t *container)
+/* In any case: "VLLM" in a script means the same program. */
+static int
+mentions_vllm(const char *text)
+{
+	return text != NULL && strcasestr(text, "vllm") != NULL;
+}
+
+const char *
+admit_vllm_sign(const json_t *container)
 {
 	static const char *const lists[] = {"command", "args"};
 	const json_t *item;
 	size_t i;
 
-	if (strstr(text_of(container, "image"), "vllm") != NULL)
-		return 1;
+	if (mentions_vllm(text_of(container, "image")))
+		return "image";
 	for (size_t k = 0; k < 2; k++) {
 		json_array_foreach(json_object_get(container, lists[k]), i, item)
 		{
-			const char *text = json_string_value(item);
-
-			if (text != NULL && strstr(text, "vllm") != NULL)
-				return 1;
+			if (mentions_vllm(json_string_value(item)))
+				return lists[k];
 		}
 	}
 	json_array_foreach(json_object_get(container, "env"), i, item)
 	{
 		if (strncmp(text_of(item, "name"), "VLLM_", 5) == 0)
-			return 1;
+			return "env";
 	}
-	return 0;
+	return NULL;
 }
 
-/* The option that name (without "--", '_' read as '-', up to a dot or '+') means, as argparse takes
- * it: an exact name first, else the beginning of one. Among several, the one that denies most. */
+/* By its whole name (without "--", '_' read as '-', up to a dot or '+'): argparse would also take
+ * the beginning of one, but which one that is differs between versions of vLLM. */
 static const struct option *
 find_option(const char *name)
 {
-	const struct option *found = NULL;
-	size_t len = strlen(name);
-
-	for (size_t i = 0; i < OPTION_COUNT; i++) {
+	for (size_t i = 0; i < COUNT(options); i++) {
 		if (strcmp(options[i].name, name) == 0)
 			return &options[i];
-		if (strncmp(options[i].name, name, len) == 0 &&
-		    (found == NULL || options[i].effect > found->effect))
-			found = &options[i];
 	}
-	return found;
+	return NULL;
+}
+
+/* 1 when words, parted by spaces, has that very word. */
+static int
+has_word(const char *words, const char *word)
+{
+	size_t len = strlen(word);
+
+	if (len == 0 || strchr(word, ' ') != NULL)
+		return 0;
+	for (const char *at = words; (at = strstr(at, word)) != NULL; at += len) {
+		if ((at == words || at[-1] == ' ') && (at[len] == ' ' || at[len] == '\0'))
+			return 1;
+	}
+	return 0;
 }
 
 struct parse {
@@ -205,12 +270,12 @@ apply(struct parse *parse, const struct option *option, const char *value, struc
 		return set_once(&parse->out->tokenizer, "--tokenizer", value, err);
 	case REVISION:
 		return set_once(&parse->out->revision, "the revision", value, err);
-	case FORMAT:
-		if (strcmp(value, "auto") == 0 || strcmp(value, "safetensors") == 0)
+	case CHOICE:
+		if (has_word(option->choices, value))
 			return SP_OK;
 		return sp_err_set(err, SP_E_DENIED,
-		    "--load-format %.100s: only auto and safetensors load registered weights",
-		    value);
+		    "--%s %.100s: it can load what is not registered; it may be one of: %s",
+		    option->name, value, option->choices);
 	case FLAG:
 	case VALUE:
 	case DENIED:
@@ -243,7 +308,9 @@ parse_option(struct parse *parse, struct sp_err *err)
 		    "option %.100s: it can load what is not registered; leave it out", arg);
 	if (option == NULL)
 		return sp_err_set(err, SP_E_DENIED,
-		    "option %.100s is not among those that are known to load nothing; leave it out",
+		    "option %.100s is not among those that are known to load nothing; leave it "
+		    "out, "
+		    "or write its name in full",
 		    arg);
 	if (option->effect == FLAG)
 		return SP_OK;
@@ -320,20 +387,59 @@ admit_vllm_read(const json_t *container, struct admit_vllm *out, struct sp_err *
 	return code;
 }
 
-/* Variables that make vLLM or Python load something else, whatever their value. */
-static const char *const redirecting[] = {"VLLM_MODEL_REDIRECT_PATH", "VLLM_USE_MODELSCOPE",
-    "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_PLUGINS", "VLLM_ADDITIONAL_ARGS", "S3_ENDPOINT_URL",
-    "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"};
+/* Of the variables that vLLM, Python and the loader read, those that load nothing. The others name
+ * files, libraries, classes or models. */
+static const char *const harmless[] = {
+    "VLLM_ALLOW_LONG_MAX_MODEL_LEN",
+    "VLLM_API_KEY",
+    "VLLM_ATTENTION_BACKEND",
+    "VLLM_CONFIGURE_LOGGING",
+    "VLLM_CPU_KVCACHE_SPACE",
+    "VLLM_CPU_NUM_OF_RESERVED_CPU",
+    "VLLM_CPU_OMP_THREADS_BIND",
+    "VLLM_DISABLE_COMPILE_CACHE",
+    "VLLM_DO_NOT_TRACK",
+    "VLLM_ENGINE_ITERATION_TIMEOUT_S",
+    "VLLM_FLASH_ATTN_VERSION",
+    "VLLM_HOST_IP",
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE",
+    "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH",
+    "VLLM_LOGGING_LEVEL",
+    "VLLM_LOGGING_PREFIX",
+    "VLLM_LOG_STATS_INTERVAL",
+    "VLLM_NO_USAGE_STATS",
+    "VLLM_PORT",
+    "VLLM_RPC_TIMEOUT",
+    "VLLM_SKIP_P2P_CHECK",
+    "VLLM_SLEEP_WHEN_IDLE",
+    "VLLM_USE_DEEP_GEMM",
+    "VLLM_USE_FLASHINFER_SAMPLER",
+    "VLLM_USE_TRITON_AWQ",
+    "VLLM_USE_V1",
+    "VLLM_WORKER_MULTIPROC_METHOD",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONFAULTHANDLER",
+    "PYTHONHASHSEED",
+    "PYTHONIOENCODING",
+    "PYTHONUNBUFFERED",
+    "PYTHONUTF8",
+};
 
 static enum sp_code
 check_variable(const char *name, struct sp_err *err)
 {
-	for (size_t i = 0; i < sizeof(redirecting) / sizeof(redirecting[0]); i++) {
-		if (strcmp(name, redirecting[i]) == 0)
-			return sp_err_set(err, SP_E_DENIED,
-			    "variable %s can load what is not registered; leave it out", name);
-	}
-	return SP_OK;
+	static const char *const families[] = {"VLLM_", "PYTHON", "LD_"};
+	int is_read = strcmp(name, "PATH") == 0 || strcmp(name, "S3_ENDPOINT_URL") == 0;
+
+	for (size_t i = 0; i < COUNT(families); i++)
+		is_read |= strncmp(name, families[i], strlen(families[i])) == 0;
+	for (size_t i = 0; i < COUNT(harmless); i++)
+		is_read &= strcmp(name, harmless[i]) != 0;
+	if (!is_read)
+		return SP_OK;
+	return sp_err_set(err, SP_E_DENIED,
+	    "variable %.100s is not among those that are known to load nothing; leave it out",
+	    name);
 }
 
 static enum sp_code

@@ -30,8 +30,9 @@ static struct sp_snapshot_model models[] = {
 	.files = files,
 	.file_count = 3,
 	.revoked = 1},
+    {.name = "org/tool", .kind = "file", .version = 1, .files = files, .file_count = 3},
 };
-static struct sp_snapshot snapshot = {.version = 7, .models = models, .count = 3};
+static struct sp_snapshot snapshot = {.version = 7, .models = models, .count = 4};
 
 /* JSON with ' for " */
 static char *
@@ -118,6 +119,9 @@ registered_model_is_allowed(void **state)
 	assert_string_equal(verdict.model, NAME);
 	assert_int_equal(verdict.version, 1);
 	assert_true(ask_args("'" NAME "','--revision','" COMMIT "'").allowed);
+	assert_true(ask_args("'" NAME "','--load-format','safetensors','--tokenizer-mode=auto',"
+			     "'--distributed-executor-backend=mp','--served_model_name','x'")
+			.allowed);
 	assert_true(ask_args("'--model=" NAME "','--revision=v1'").allowed);
 	assert_true(
 	    ask_args("'--model','" NAME "','--max_model_len=512','--enforce-eager'").allowed);
@@ -139,6 +143,7 @@ unknown_model_is_denied(void **state)
 	assert_denied(ask_args("'someone/else'"), "someone/else is not registered");
 	assert_denied(ask_args("'org/revoked'"), "org/revoked is not registered");
 	assert_denied(ask_args("'org/no-tokenizer'"), "without a tokenizer");
+	assert_denied(ask_args("'org/tool'"), "registered as file");
 	assert_denied(ask_args("'" NAME "','--revision','other'"), "revision other");
 	assert_denied(ask_args("'/mnt/models'"), "is a path");
 	assert_denied(ask_args("'./models'"), "is a path");
@@ -156,6 +161,17 @@ ambiguous_lines_are_denied(void **state)
 	    "'--enforce-eager','someone/else','--model=" NAME "'",
 	    "'" NAME "','--some-new-option','x'",
 	    "'" NAME "','--tokenizer','someone/else'",
+	    /* names that begin another one, whatever the version of vLLM makes of them */
+	    "'" NAME "','--chat-template','/mnt/x.jinja'",
+	    "'" NAME "','--max-model','512'",
+	    "'--mode','" NAME "'",
+	    /* values that are a class, a directory or two */
+	    "'" NAME "','--distributed-executor-backend','pkg.Class'",
+	    "'" NAME "','--generation-config','/mnt/x'",
+	    "'" NAME "','--tokenizer-mode=custom'",
+	    "'" NAME "','--load-format','auto safetensors'",
+	    "'" NAME "','--load-format='",
+	    "'" NAME "','--load_format=saf'",
 	    "'" NAME "','--lora-modules','a=someone/else'",
 	    "'" NAME "','--lora_modules','a=someone/else'",
 	    "'" NAME "','--speculative-config.model','someone/else'",
@@ -193,6 +209,11 @@ only_known_programs_are_read(void **state)
 	assert_denied(ask_container("'image':'vllm','command':'vllm','env':[" ENV "]"), "command");
 	assert_denied(ask_container("'image':'vllm','command':['vllm','serve',7],'env':[" ENV "]"),
 	    "strings");
+	assert_denied(ask_container("'image':'x','command':['sh','-c','exec VLLM serve x']"),
+	    "container main (vLLM by its command)");
+	assert_denied(
+	    ask_container("'image':'web','env':[{'name':'VLLM_URL','value':'http://vllm'}]"),
+	    "container main (vLLM by its env)");
 	/* what runs no vLLM is not our concern */
 	assert_true(ask_container("'image':'nginx'").allowed);
 }
@@ -216,8 +237,13 @@ offline_is_required(void **state)
 	    {"'env':[" ENV ",{'name':'VLLM_MODEL_REDIRECT_PATH','value':'x'}]",
 		"VLLM_MODEL_REDIRECT_PATH"},
 	    {"'env':[" ENV ",{'name':'PYTHONPATH','value':'x'}]", "PYTHONPATH"},
+	    {"'env':[" ENV ",{'name':'VLLM_NCCL_SO_PATH','value':'x'}]", "VLLM_NCCL_SO_PATH"},
+	    {"'env':[" ENV ",{'name':'LD_PRELOAD','value':'x'}]", "LD_PRELOAD"},
+	    {"'env':[" ENV ",{'name':'PATH','value':'x'}]", "PATH"},
 	    {"'env':[" ENV "],'envFrom':[{'configMapRef':{'name':'x'}}]", "envFrom"},
 	    {"'env':[" ENV "],'lifecycle':{'postStart':{}}", "lifecycle"},
+	    {"'env':[" ENV "],'workingDir':'/mnt'", "workingDir"},
+	    {"'env':[" ENV "],'startupProbe':{'exec':{'command':['sh']}}", "startupProbe"},
 	};
 	char members[1024];
 
@@ -226,6 +252,12 @@ offline_is_required(void **state)
 		snprintf(members, sizeof(members), "%s%s", head, cases[i].env);
 		assert_denied(ask_container(members), cases[i].says);
 	}
+	snprintf(members, sizeof(members),
+	    "%s'env':[" ENV ",{'name':'VLLM_LOGGING_LEVEL','value':'INFO'},"
+	    "{'name':'PYTHONUNBUFFERED','value':'1'},{'name':'HF_HOME','value':'/cache'}],"
+	    "'workingDir':'','livenessProbe':{'httpGet':{'path':'/health','port':8000}}",
+	    head);
+	assert_true(ask_container(members).allowed);
 }
 
 static void
@@ -249,6 +281,34 @@ every_container_is_read(void **state)
 	assert_denied(ask("ReplicaSet", "CREATE", "{}", &snapshot, 0), "ReplicaSet");
 	assert_denied(ask("Pod", "CONNECT", "{}", &snapshot, 0), "CONNECT");
 	assert_true(ask("Pod", "DELETE", "null", &snapshot, 0).allowed);
+}
+
+/* Labels, status, finalizers, deletion: possible also when the model was revoked since. */
+static void
+what_starts_nothing_is_allowed(void **state)
+{
+	static const char spec[] =
+	    "{'containers':[{'name':'v','image':'vllm','command':['vllm','serve','org/revoked'],"
+	    "'env':[" ENV "]}]}";
+	char objects[4096];
+	struct admit_verdict verdict;
+
+	(void)state;
+	snprintf(objects, sizeof(objects),
+	    "{'metadata':{'labels':{'a':'b'}},'spec':%s},'oldObject':{'metadata':{},'spec':%s}",
+	    spec, spec);
+	verdict = ask("Pod", "UPDATE", objects, &snapshot, 0);
+	assert_true(verdict.allowed);
+	assert_string_equal(verdict.message, "nothing is started by this");
+	/* on creation there is no such excuse */
+	assert_denied(ask("Pod", "CREATE", objects, &snapshot, 0), "org/revoked");
+	/* more replicas start pods */
+	snprintf(objects, sizeof(objects),
+	    "{'spec':{'replicas':2,'template':{'spec':%s}}},"
+	    "'oldObject':{'spec':{'replicas':1,'template':{'spec':%s}}}",
+	    spec, spec);
+	assert_denied(ask("Deployment", "UPDATE", objects, &snapshot, 0), "org/revoked");
+	assert_denied(ask("Pod", "UPDATE", "null,'oldObject':null", &snapshot, 0), "no containers");
 }
 
 static void
@@ -299,6 +359,7 @@ main(void)
 	    cmocka_unit_test(only_known_programs_are_read),
 	    cmocka_unit_test(offline_is_required),
 	    cmocka_unit_test(every_container_is_read),
+	    cmocka_unit_test(what_starts_nothing_is_allowed),
 	    cmocka_unit_test(no_fresh_snapshot_admits_nothing),
 	    cmocka_unit_test(broken_requests_are_refused),
 	};
