@@ -227,7 +227,7 @@ wait_sent(struct txd *txd, struct waiter *waiter, struct sp_lease *lease, struct
 		pthread_cond_timedwait(&waiter->wake, &waiter->lock, &until);
 		pthread_mutex_unlock(&waiter->lock);
 		sp_send_progress(txd->send, &progress);
-		if (progress.passes > 0)
+		if (progress.pass > 0)
 			sp_lease_progress(lease, "send",
 			    (progress.pass - 1) * progress.total + progress.done,
 			    progress.passes * progress.total, "bytes");

@@ -21,9 +21,14 @@ read_approvals(const Sallyport__Task *task, unsigned *approvals, struct sp_err *
 
 	if ((code = sp_json_parse(task->policy.data, task->policy.len, "policy", &policy, err)))
 		return code;
-	code = sp_json_integer(policy, "approvals", 0, SP_DSSE_SIGS_MAX, &value, err);
-	if (code == SP_OK)
-		*approvals = (unsigned)value;
+	/* a profile need not say: the trust document always does */
+	if (json_object_get(policy, "approvals") != NULL) {
+		code = sp_json_integer(policy, "approvals", 0, SP_DSSE_SIGS_MAX, &value, err);
+		if (code == SP_OK)
+			*approvals = (unsigned)value;
+	} else if (!json_is_object(policy)) {
+		code = sp_err_set(err, SP_E_INVALID, "the policy is no JSON object");
+	}
 	json_decref(policy);
 	return code;
 }

@@ -349,6 +349,7 @@ package_reads_its_task(void **state)
 	char tree[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 	char role[] = "candidate", store[] = "quantd", kind[] = "model";
 	uint8_t policy[] = "{\"approvals\":2}", bytes[] = "bytes", hash[SP_DIGEST_LEN] = {7};
+	uint8_t silent[] = "{}", list[] = "[]";
 	Sallyport__Artifact artifact, *artifacts[] = {&artifact};
 	Sallyport__LogProof proof, *proofs[] = {&proof};
 	ProtobufCBinaryData hashes[] = {{sizeof(hash), hash}};
@@ -382,6 +383,14 @@ package_reads_its_task(void **state)
 	assert_int_equal(package.proofs[0].seq, 9);
 	assert_int_equal(package.proofs[0].hashes[0][0], 7);
 	txd_package_clear(&package);
+	/* a profile that says nothing of approvals leaves it to the trust document */
+	task.policy = (ProtobufCBinaryData){2, silent};
+	assert_int_equal(txd_package_read(&task, &package, &err), SP_OK);
+	assert_int_equal(package.approvals, 0);
+	txd_package_clear(&package);
+	task.policy.data = list;
+	assert_int_equal(txd_package_read(&task, &package, &err), SP_E_INVALID);
+	task.policy = (ProtobufCBinaryData){sizeof(policy) - 1, policy};
 	hashes[0].len = 31;
 	assert_int_equal(txd_package_read(&task, &package, &err), SP_E_INVALID);
 	hashes[0].len = SP_DIGEST_LEN;
