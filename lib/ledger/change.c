@@ -216,10 +216,9 @@ move_attempt(struct sp_db *db, const struct sp_change *change, struct sp_changed
 	if (!changed->had_attempt)
 		return SP_OK;
 	a->state = attempt_after(change->event);
+	a->seq = changed->seq;
 	if (change->event == SP_EV_LEASE)
 		snprintf(a->worker, sizeof(a->worker), "%s", change->worker);
-	else
-		a->seq = changed->seq;
 	return sp_table_set_attempt(db, a->lease, a->state, a->worker, a->seq, err);
 }
 

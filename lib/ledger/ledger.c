@@ -16,6 +16,7 @@ struct sp_ledger {
 	void *ctx;
 	struct sp_merkle_nodes nodes; /* of all entries, appended ones included */
 	uint64_t committed;	      /* entries that are durable */
+	uint64_t marked;	      /* entries at the mark */
 	uint8_t *checkpoint;
 	size_t checkpoint_len;
 	uint64_t checkpoint_size;
@@ -286,6 +287,26 @@ sp_ledger_rollback(struct sp_ledger *ledger)
 {
 	sp_db_rollback(ledger->db);
 	sp_merkle_nodes_truncate(&ledger->nodes, ledger->committed);
+}
+
+enum sp_code
+sp_ledger_mark(struct sp_ledger *ledger, struct sp_err *err)
+{
+	enum sp_code code;
+
+	/* a savepoint of the same name hides the one before, which is then never gone back to */
+	code = sp_db_run(ledger->db, "SAVEPOINT mark", err, "");
+	ledger->marked = ledger->nodes.size;
+	return code;
+}
+
+int
+sp_ledger_undo(struct sp_ledger *ledger)
+{
+	if (sp_db_run(ledger->db, "ROLLBACK TO mark", NULL, "") != SP_OK)
+		return 0;
+	sp_merkle_nodes_truncate(&ledger->nodes, ledger->marked);
+	return 1;
 }
 
 static enum sp_code

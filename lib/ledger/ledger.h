@@ -40,6 +40,11 @@ uint64_t sp_ledger_size(const struct sp_ledger *ledger); /* entries, also not ye
 enum sp_code sp_ledger_begin(struct sp_ledger *ledger, struct sp_err *err) SP_MUST_USE;
 enum sp_code sp_ledger_commit(struct sp_ledger *ledger, struct sp_err *err) SP_MUST_USE;
 void sp_ledger_rollback(struct sp_ledger *ledger);
+/* Inside a transaction: what follows the mark can be undone alone. Marks do not nest. */
+enum sp_code sp_ledger_mark(struct sp_ledger *ledger, struct sp_err *err) SP_MUST_USE;
+/* 1 when only what followed the mark is gone, 0 when the whole transaction is (as after a full
+ * disk): roll it back. */
+int sp_ledger_undo(struct sp_ledger *ledger);
 /* After a commit: signs and stores a checkpoint of all entries, when there are new ones. *fresh
  * (may be NULL) is 1 when it did. */
 enum sp_code sp_ledger_sign(struct sp_ledger *ledger, int *fresh, struct sp_err *err) SP_MUST_USE;

@@ -35,7 +35,7 @@ struct sp_attempt {
 	char pin[SP_NAME_MAX + 1];    /* the only worker that may take it; "": any */
 	char avoid[SP_NAME_MAX + 1];  /* better another than this one; "": all the same */
 	int64_t not_before_ms;	      /* Unix: back-off */
-	uint64_t seq;		      /* of the entry that ended it */
+	uint64_t seq; /* of the entry that gave the lease, or ended it; 0: offered */
 };
 
 struct sp_table_artifact {
@@ -98,7 +98,7 @@ enum sp_code sp_table_alive(
     struct sp_db *db, struct sp_attempt **out, size_t *count, struct sp_err *err) SP_MUST_USE;
 enum sp_code sp_table_insert_attempt(
     struct sp_db *db, const struct sp_attempt *attempt, struct sp_err *err) SP_MUST_USE;
-/* New state and worker; seq: of the entry, 0 when it does not end the attempt. */
+/* New state, worker and entry. */
 enum sp_code sp_table_set_attempt(struct sp_db *db, const char *lease, enum sp_lease_state state,
     const char *worker, uint64_t seq, struct sp_err *err) SP_MUST_USE;
 

@@ -682,6 +682,13 @@ test_group_commit(void **state)
 		assert_int_equal(seq, 1 + i);
 		sp_entry_free(&entry);
 	}
+	/* one of the group fails: what it had done is undone, the others stay */
+	assert_int_equal(sp_ledger_mark(f->ledger, &err), SP_OK);
+	c = change_of(SP_EV_CANCEL, &anna);
+	assert_int_equal(apply(f, &c, &err), SP_OK);
+	assert_int_equal(apply(f, &c, &err), SP_E_STATE);
+	assert_true(sp_ledger_undo(f->ledger));
+	assert_int_equal(sp_ledger_mark(f->ledger, &err), SP_OK);
 	c = change_of(SP_EV_LEASE, &fetcherd);
 	c.worker = "fetcherd@bastion";
 	c.lease = f->lease;

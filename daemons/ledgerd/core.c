@@ -1,0 +1,335 @@
+/* core.c -- connected workers, live attempts, offers and deadlines. */
+#include "core.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- actions --------------------------------------------------------------------------------- */
+
+void
+ledgerd_actions_clear(struct ledgerd_actions *actions)
+{
+	sp_outcome_clear(&actions->outcome);
+	actions->count = 0;
+}
+
+struct ledgerd_action *
+ledgerd_actions_add(struct ledgerd_actions *actions, enum ledgerd_do what)
+{
+	struct ledgerd_action *action;
+
+	if (actions->count == LEDGERD_ACTIONS_MAX)
+		return NULL;
+	action = &actions->list[actions->count++];
+	memset(action, 0, sizeof(*action));
+	action->what = what;
+	return action;
+}
+
+/* --- what is alive --------------------------------------------------------------------------- */
+
+static int
+is_alive(enum sp_lease_state state)
+{
+	return state == SP_LEASE_OFFERED || state == SP_LEASE_LEASED || state == SP_LEASE_RUNNING;
+}
+
+static void
+add_live(struct ledgerd_core *core, const struct sp_attempt *attempt, int64_t now_ms)
+{
+	struct ledgerd_live *live;
+
+	core->live = sp_xrealloc(core->live, core->live_count + 1, sizeof(*core->live));
+	live = &core->live[core->live_count++];
+	memset(live, 0, sizeof(*live));
+	live->a = *attempt;
+	live->deadline_ms = now_ms + core->settings.lease_ms;
+}
+
+void
+ledgerd_core_load(
+    struct ledgerd_core *core, const struct sp_attempt *alive, size_t count, int64_t now_ms)
+{
+	size_t i;
+
+	core->live_count = 0;
+	for (i = 0; i < count; i++)
+		add_live(core, &alive[i], now_ms);
+}
+
+void
+ledgerd_core_free(struct ledgerd_core *core)
+{
+	free(core->live);
+	memset(core, 0, sizeof(*core));
+}
+
+struct ledgerd_live *
+ledgerd_core_lease(struct ledgerd_core *core, const char *lease)
+{
+	size_t i;
+
+	for (i = 0; i < core->live_count; i++)
+		if (strcmp(core->live[i].a.lease, lease) == 0)
+			return &core->live[i];
+	return NULL;
+}
+
+struct ledgerd_live *
+ledgerd_core_job(struct ledgerd_core *core, const char *job)
+{
+	size_t i;
+
+	for (i = 0; i < core->live_count; i++)
+		if (strcmp(core->live[i].a.job, job) == 0)
+			return &core->live[i];
+	return NULL;
+}
+
+static struct ledgerd_peer *
+find_peer(struct ledgerd_core *core, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < core->peer_count; i++)
+		if (strcmp(core->peers[i].name, name) == 0)
+			return &core->peers[i];
+	return NULL;
+}
+
+void
+ledgerd_core_note(struct ledgerd_core *core, const struct sp_changed *changed, int64_t now_ms)
+{
+	struct ledgerd_live *live = NULL;
+	struct ledgerd_peer *peer;
+
+	if (changed->had_attempt)
+		live = ledgerd_core_lease(core, changed->attempt.lease);
+	if (live != NULL && !is_alive(changed->attempt.state)) {
+		*live = core->live[--core->live_count];
+	} else if (live != NULL) {
+		/* its next heartbeat tells how many slots are left; until then count ourselves */
+		if (live->a.state == SP_LEASE_OFFERED) {
+			peer = find_peer(core, changed->attempt.worker);
+			if (peer != NULL && peer->free > 0)
+				peer->free--;
+		}
+		live->a = changed->attempt;
+		live->deadline_ms = now_ms + core->settings.lease_ms;
+	}
+	if (changed->has_next)
+		add_live(core, &changed->next, now_ms);
+}
+
+void
+ledgerd_core_gone(struct ledgerd_core *core, const char *worker)
+{
+	struct ledgerd_peer *peer = find_peer(core, worker);
+
+	if (peer != NULL)
+		peer->free = 0;
+}
+
+/* --- heartbeats ------------------------------------------------------------------------------ */
+
+/* The worker's place in the list; the one that was silent longest makes room. */
+static struct ledgerd_peer *
+peer_of(struct ledgerd_core *core, const char *name)
+{
+	struct ledgerd_peer *peer = find_peer(core, name);
+	size_t i;
+
+	if (peer != NULL)
+		return peer;
+	if (core->peer_count < LEDGERD_PEERS_MAX) {
+		peer = &core->peers[core->peer_count++];
+	} else {
+		peer = &core->peers[0];
+		for (i = 1; i < core->peer_count; i++)
+			if (core->peers[i].seen_ms < peer->seen_ms)
+				peer = &core->peers[i];
+	}
+	memset(peer, 0, sizeof(*peer));
+	snprintf(peer->name, sizeof(peer->name), "%s", name);
+	return peer;
+}
+
+static void
+note_progress(struct ledgerd_live *live, const Sallyport__Progress *p)
+{
+	if (live->done == p->done && live->total == p->total &&
+	    strcmp(live->phase, p->phase) == 0 && strcmp(live->unit, p->unit) == 0)
+		return;
+	live->done = p->done;
+	live->total = p->total;
+	snprintf(live->phase, sizeof(live->phase), "%s", p->phase);
+	snprintf(live->unit, sizeof(live->unit), "%s", p->unit);
+	live->news++;
+}
+
+static void
+renew(struct ledgerd_core *core, const struct ledgerd_who *who, const Sallyport__Progress *p,
+    int64_t now_ms, struct ledgerd_actions *actions)
+{
+	struct ledgerd_live *live = ledgerd_core_lease(core, p->lease);
+	struct ledgerd_action *action;
+
+	/* its accept may still be on its way behind the heartbeat */
+	if (live != NULL && live->a.state == SP_LEASE_OFFERED)
+		return;
+	if (live == NULL || strcmp(live->a.worker, who->name) != 0) {
+		action = ledgerd_actions_add(actions, LEDGERD_REFUSE);
+		if (action == NULL)
+			return;
+		snprintf(action->lease, sizeof(action->lease), "%s", p->lease);
+		sp_err_set(&action->err, SP_E_STATE,
+		    "lease %s is not (any more) that of %s: stop its work", p->lease, who->name);
+		return;
+	}
+	live->deadline_ms = now_ms + core->settings.lease_ms;
+	note_progress(live, p);
+	if (!p->running || live->a.state == SP_LEASE_RUNNING)
+		return;
+	action = ledgerd_actions_add(actions, LEDGERD_RUNNING);
+	if (action == NULL)
+		return;
+	live->a.state = SP_LEASE_RUNNING;
+	live->news++;
+	snprintf(action->lease, sizeof(action->lease), "%s", p->lease);
+	snprintf(action->worker, sizeof(action->worker), "%s", who->name);
+}
+
+void
+ledgerd_core_heartbeat(struct ledgerd_core *core, const struct ledgerd_who *who,
+    const Sallyport__Heartbeat *heartbeat, int64_t now_ms, struct ledgerd_actions *actions)
+{
+	struct ledgerd_peer *peer = peer_of(core, who->name);
+	enum sp_step step;
+	size_t i;
+
+	snprintf(peer->service, sizeof(peer->service), "%s", who->service);
+	peer->seen_ms = now_ms;
+	peer->free = heartbeat->free;
+	peer->steps = 0;
+	for (i = 0; i < heartbeat->n_steps; i++)
+		if (sp_jobs_step_find(heartbeat->steps[i], &step))
+			peer->steps |= 1u << step;
+	for (i = 0; i < heartbeat->n_leases; i++)
+		renew(core, who, heartbeat->leases[i], now_ms, actions);
+}
+
+/* --- deadlines ------------------------------------------------------------------------------- */
+
+void
+ledgerd_core_expire(struct ledgerd_core *core, int64_t now_ms, struct ledgerd_actions *actions)
+{
+	const struct ledgerd_live *live;
+	struct ledgerd_action *action;
+	size_t i;
+
+	for (i = 0; i < core->live_count; i++) {
+		live = &core->live[i];
+		if (live->a.state == SP_LEASE_OFFERED || live->deadline_ms > now_ms)
+			continue;
+		action = ledgerd_actions_add(actions, LEDGERD_CHANGE);
+		if (action == NULL)
+			return;
+		action->event = live->a.attempt < core->settings.attempts ? SP_EV_LOST : SP_EV_FAIL;
+		action->by_ledger = 1;
+		memcpy(action->job, live->a.job, sizeof(action->job));
+		memcpy(action->lease, live->a.lease, sizeof(action->lease));
+		memcpy(action->avoid, live->a.worker, sizeof(action->avoid));
+		snprintf(action->reason, sizeof(action->reason),
+		    "%.200s did not renew its lease of step %s for %lld ms%s", live->a.worker,
+		    sp_jobs_step_name(live->a.step), (long long)core->settings.lease_ms,
+		    action->event == SP_EV_FAIL ? ", and this was the last attempt" : "");
+	}
+}
+
+/* --- offers ---------------------------------------------------------------------------------- */
+
+/* An offer that nobody took in that time is made again, to another where there is one. */
+static int64_t
+offer_ms(const struct ledgerd_core *core)
+{
+	return 2 * core->settings.heartbeat_ms;
+}
+
+/* Offers that are out to a worker and not yet answered. */
+static uint32_t
+pending(const struct ledgerd_core *core, const struct ledgerd_peer *peer, int64_t now_ms)
+{
+	uint32_t n = 0;
+	size_t i;
+
+	for (i = 0; i < core->live_count; i++)
+		if (core->live[i].a.state == SP_LEASE_OFFERED &&
+		    strcmp(core->live[i].offered_to, peer->name) == 0 &&
+		    core->live[i].offered_ms + offer_ms(core) > now_ms)
+			n++;
+	return n;
+}
+
+static int
+can_take(const struct ledgerd_core *core, const struct ledgerd_live *live,
+    const struct ledgerd_peer *peer, int64_t now_ms)
+{
+	if (peer->seen_ms + core->settings.lease_ms <= now_ms)
+		return 0;
+	if (strcmp(peer->service, sp_jobs_step_service(live->a.step)) != 0 ||
+	    !(peer->steps & 1u << live->a.step))
+		return 0;
+	if (live->a.pin[0] != '\0' && strcmp(live->a.pin, peer->name) != 0)
+		return 0;
+	return peer->free > pending(core, peer, now_ms);
+}
+
+/* Better above worse: one that did not lose the step before, that has not just let the offer pass,
+ * with more room. */
+static int64_t
+rank(const struct ledgerd_core *core, const struct ledgerd_live *live,
+    const struct ledgerd_peer *peer, int64_t now_ms)
+{
+	int64_t room = (int64_t)peer->free - pending(core, peer, now_ms);
+
+	if (strcmp(live->a.avoid, peer->name) != 0)
+		room += INT64_C(1) << 40;
+	if (strcmp(live->offered_to, peer->name) != 0)
+		room += INT64_C(1) << 41;
+	return room;
+}
+
+void
+ledgerd_core_schedule(
+    struct ledgerd_core *core, int64_t now_ms, int64_t unix_ms, struct ledgerd_actions *actions)
+{
+	const struct ledgerd_peer *best;
+	struct ledgerd_action *action;
+	struct ledgerd_live *live;
+	size_t i, j;
+
+	for (i = 0; i < core->live_count; i++) {
+		live = &core->live[i];
+		if (live->a.state != SP_LEASE_OFFERED || live->a.not_before_ms > unix_ms)
+			continue;
+		if (live->offered_to[0] != '\0' && live->offered_ms + offer_ms(core) > now_ms)
+			continue;
+		best = NULL;
+		for (j = 0; j < core->peer_count; j++)
+			if (can_take(core, live, &core->peers[j], now_ms) &&
+			    (best == NULL || rank(core, live, &core->peers[j], now_ms) >
+						 rank(core, live, best, now_ms)))
+				best = &core->peers[j];
+		if (best == NULL)
+			continue;
+		action = ledgerd_actions_add(actions, LEDGERD_OFFER);
+		if (action == NULL)
+			return;
+		memcpy(action->lease, live->a.lease, sizeof(action->lease));
+		memcpy(action->job, live->a.job, sizeof(action->job));
+		memcpy(action->worker, best->name, sizeof(action->worker));
+		memcpy(live->offered_to, best->name, sizeof(live->offered_to));
+		live->offered_ms = now_ms;
+	}
+}

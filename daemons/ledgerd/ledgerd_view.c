@@ -1,0 +1,165 @@
+/* ledgerd_view.c -- a job as operators are told of it. */
+#include "base/time.h"
+#include "ledgerd.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+uint64_t
+ledgerd_view_change(struct ledgerd *l, const struct sp_job *job)
+{
+	const struct ledgerd_live *live = ledgerd_core_job(&l->core, job->id);
+
+	/* entries above, progress since the last one below: 24 bits last for half a year of seconds
+	 */
+	return (job->last_seq + 1) << 24 | (live != NULL ? live->news & 0xffffff : 0);
+}
+
+static ProtobufCBinaryData
+copy_bytes(const void *data, size_t len)
+{
+	ProtobufCBinaryData copy = {len, sp_xcalloc(len + 1, 1)};
+
+	if (len > 0)
+		memcpy(copy.data, data, len);
+	return copy;
+}
+
+static void
+put_artifacts(Sallyport__OperatorJobView *view, const struct sp_table_extras *extras)
+{
+	Sallyport__OperatorArtifact *out;
+	size_t i;
+
+	view->artifacts = sp_xcalloc(extras->artifact_count, sizeof(*view->artifacts));
+	for (i = 0; i < extras->artifact_count; i++) {
+		const struct sp_artifact *a = &extras->artifacts[i].a;
+
+		out = sp_xcalloc(1, sizeof(*out));
+		sallyport__operator_artifact__init(out);
+		out->role = sp_xstrdup(a->role);
+		out->digest = sp_xstrdup(a->digest.s);
+		out->store = sp_xstrdup(a->store);
+		out->tree = a->tree;
+		out->bytes = a->bytes;
+		view->artifacts[view->n_artifacts++] = out;
+	}
+}
+
+static void
+put_attestations(Sallyport__OperatorJobView *view, const struct sp_table_extras *extras)
+{
+	Sallyport__OperatorAttested *out;
+	size_t i;
+
+	view->attestations = sp_xcalloc(extras->attestation_count, sizeof(*view->attestations));
+	for (i = 0; i < extras->attestation_count; i++) {
+		out = sp_xcalloc(1, sizeof(*out));
+		sallyport__operator_attested__init(out);
+		out->step = sp_xstrdup(sp_jobs_step_name(extras->attestations[i].step));
+		out->envelope =
+		    copy_bytes(extras->attestations[i].envelope, extras->attestations[i].len);
+		view->attestations[view->n_attestations++] = out;
+	}
+}
+
+static void
+put_details(Sallyport__OperatorJobView *view, const struct sp_table_extras *extras)
+{
+	Sallyport__OperatorDetail *out;
+	size_t i;
+
+	view->details = sp_xcalloc(extras->detail_count, sizeof(*view->details));
+	for (i = 0; i < extras->detail_count; i++) {
+		out = sp_xcalloc(1, sizeof(*out));
+		sallyport__operator_detail__init(out);
+		out->step = sp_xstrdup(sp_jobs_step_name(extras->details[i].step));
+		out->key = sp_xstrdup(extras->details[i].key);
+		out->value = sp_xstrdup(extras->details[i].value);
+		view->details[view->n_details++] = out;
+	}
+}
+
+static void
+put_job(Sallyport__OperatorJobView *view, const struct sp_job *job)
+{
+	view->job = sp_xstrdup(job->id);
+	view->kind = sp_xstrdup(sp_jobs_kind(job->recipe));
+	view->source = sp_xstrdup(job->source);
+	view->profile = sp_xstrdup(job->profile);
+	view->name = sp_xstrdup(job->name);
+	view->model_version = job->version;
+	view->destination = sp_xstrdup(job->destination);
+	view->state = sp_xstrdup(sp_jobs_state_name(job->state));
+	view->reason = sp_xstrdup(job->reason);
+	view->created = sp_xstrdup(sp_time_rfc3339(job->created_ms).s);
+	view->changed = sp_xstrdup(sp_time_rfc3339(job->changed_ms).s);
+	view->first_seq = job->first_seq;
+	view->last_seq = job->last_seq;
+	view->approvals_needed = job->approvals_needed;
+}
+
+/* The step in hand, or the last one there was. */
+static enum sp_code
+put_step(struct ledgerd *l, Sallyport__OperatorJobView *view, const struct sp_job *job,
+    struct sp_err *err)
+{
+	const struct ledgerd_live *live = ledgerd_core_job(&l->core, job->id);
+	struct sp_attempt attempt = {0};
+	enum sp_code code;
+	int found;
+
+	code = sp_table_newest(sp_ledger_db(l->ledger), job->id, &attempt, &found, err);
+	if (code != SP_OK)
+		return code;
+	view->step = sp_xstrdup(found ? sp_jobs_step_name(attempt.step) : "");
+	view->step_state = sp_xstrdup(found ? sp_jobs_lease_name(attempt.state) : "");
+	view->attempt = found ? attempt.attempt : 0;
+	view->worker = sp_xstrdup(attempt.worker);
+	view->phase = sp_xstrdup(live != NULL ? live->phase : "");
+	view->unit = sp_xstrdup(live != NULL ? live->unit : "");
+	view->done = live != NULL ? live->done : 0;
+	view->total = live != NULL ? live->total : 0;
+	return SP_OK;
+}
+
+enum sp_code
+ledgerd_view_job(struct ledgerd *l, const struct sp_job *job, int full,
+    Sallyport__OperatorJobView **out, struct sp_err *err)
+{
+	Sallyport__OperatorJobView *view = sp_xcalloc(1, sizeof(*view));
+	struct sp_table_extras extras = {0};
+	const struct sp_trust *trust;
+	enum sp_code code;
+	int known;
+
+	sallyport__operator_job_view__init(view);
+	put_job(view, job);
+	view->change = ledgerd_view_change(l, job);
+	code = put_step(l, view, job, err);
+	if (code == SP_OK && full)
+		code = sp_table_extras(sp_ledger_db(l->ledger), job->id, &extras, err);
+	if (code == SP_OK && full) {
+		put_artifacts(view, &extras);
+		put_attestations(view, &extras);
+		put_details(view, &extras);
+		view->candidate = copy_bytes(job->candidate, job->candidate_len);
+		view->approvals = ledgerd_check_people(&extras, "", &known);
+		/* what the trust document asks may be more than the profile's number */
+		if (job->candidate != NULL && ledgerd_trust(l, &trust, NULL) == SP_OK)
+			view->approvals_needed = ledgerd_check_needed(trust, job);
+	}
+	sp_table_extras_clear(&extras);
+	if (code != SP_OK)
+		ledgerd_view_free(&view);
+	*out = view;
+	return code;
+}
+
+void
+ledgerd_view_free(Sallyport__OperatorJobView **view)
+{
+	if (*view != NULL)
+		sallyport__operator_job_view__free_unpacked(*view, NULL);
+	*view = NULL;
+}

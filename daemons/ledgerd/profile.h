@@ -1,0 +1,41 @@
+/*
+ * profile.h -- profiles: what is done with an artefact, and what it must pass.
+ *
+ * PROFILES/NAME.conf becomes a policy: JSON with sorted keys and the file's own nesting, whose
+ * reals are JSON reals ("3.0", never "3"). A job keeps the policy that it was submitted with.
+ */
+#ifndef LEDGERD_PROFILE_H
+#define LEDGERD_PROFILE_H
+
+#include "base/conf.h"
+#include "ledger/jobs.h"
+
+struct ledgerd_profile {
+	char *policy; /* malloc'd, NUL-terminated */
+	size_t policy_len;
+	char *destination, *name_suffix;
+	unsigned approvals;
+	int submitter_may_approve;
+	int has_quantize, has_gate; /* what a model needs */
+};
+
+/* 1 to 64 of [A-Za-z0-9._-], not starting with a dot: it becomes a file's name. */
+int ledgerd_profile_is_name(const char *name);
+
+/* Reads and checks DIR/NAME.conf; SP_E_NOT_FOUND lists no other. root as in base/conf.h. */
+enum sp_code ledgerd_profile_load(const char *dir, const char *name, const char *root,
+    struct ledgerd_profile *out, struct sp_err *err) SP_MUST_USE;
+void ledgerd_profile_clear(struct ledgerd_profile *profile);
+
+/* Whether an artefact of that recipe can go by this profile: SP_E_CONFIG says what it lacks. */
+enum sp_code ledgerd_profile_fits(const struct ledgerd_profile *profile, const char *name,
+    enum sp_recipe recipe, struct sp_err *err) SP_MUST_USE;
+
+/* Of a job's policy: whether who submitted may approve. 0 when the policy does not say. */
+int ledgerd_profile_submitter_may_approve(const uint8_t *policy, size_t len);
+
+/* Every *.conf of the directory; a directory that is not there has none. */
+enum sp_code
+ledgerd_profile_check_all(const char *dir, const char *root, struct sp_err *err) SP_MUST_USE;
+
+#endif
