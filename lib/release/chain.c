@@ -1,7 +1,8 @@
 /*
  * chain.c -- fetch.subject = quantize.material, quantize.subject = gate.subject = candidate.tree,
  * and the gate compared with fetch.subject: every link by digest, every attestation by the key of
- * its role, and the key's owner is whom the attestation names as its builder.
+ * its role, and the key's owner is whom the attestation names as its builder. Provenances are of
+ * the candidate's own job; which verdict is the job's, its log says (proof.c).
  */
 #include "release/chain.h"
 #include "release/statement.h"
@@ -50,6 +51,9 @@ sp_chain_approvals(const struct sp_trust *trust, const struct sp_dsse *candidate
 	size_t i, j, valid;
 
 	*count = 0;
+	if (strcmp(candidate->payload_type, SP_DSSE_CANDIDATE) != 0)
+		return sp_err_set(err, SP_E_INVALID,
+		    "the envelope holds \"%s\", not " SP_DSSE_CANDIDATE, candidate->payload_type);
 	code = sp_trust_verify(
 	    trust, SP_ROLE_OPERATOR, 1, candidate, signers, PEOPLE_MAX, &valid, err);
 	if (code != SP_OK)
@@ -172,6 +176,20 @@ sp_chain_stage_check(const struct sp_trust *trust, enum sp_chain_stage stage,
 	return check_builder(out, signers, count, err);
 }
 
+/* The same trees may have been made by another job, from another source or under another policy. */
+static enum sp_code
+check_job(const struct sp_candidate *c, const struct sp_statement *s, const char *what,
+    struct sp_err *err)
+{
+	const char *job = sp_statement_job(s);
+
+	if (job != NULL && strcmp(job, c->job) == 0)
+		return SP_OK;
+	return sp_err_set(err, SP_E_DENIED,
+	    "the %s was made for job %s, the candidate is of job %s", what,
+	    job != NULL ? job : "none", c->job);
+}
+
 /* The links between them; s[stage], with root NULL where the kind has no such stage. */
 static enum sp_code
 check_links(const struct sp_candidate *c, const struct sp_statement *s, struct sp_err *err)
@@ -179,7 +197,13 @@ check_links(const struct sp_candidate *c, const struct sp_statement *s, struct s
 	const struct sp_statement *fetch = &s[SP_CHAIN_FETCH], *quantize = &s[SP_CHAIN_QUANTIZE],
 				  *gate = &s[SP_CHAIN_GATE];
 	const struct sp_statement *last = quantize->root != NULL ? quantize : fetch;
+	enum sp_code code;
 
+	code = check_job(c, fetch, "fetch", err);
+	if (code == SP_OK && quantize->root != NULL)
+		code = check_job(c, quantize, "quantization", err);
+	if (code != SP_OK)
+		return code;
 	if (quantize->root != NULL && !sp_statement_uses_tree(quantize, fetch->subject_tree))
 		return sp_err_set(err, SP_E_DENIED,
 		    "the quantization does not name the fetched tree %s among its materials",

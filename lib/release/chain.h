@@ -36,8 +36,8 @@ enum sp_code sp_chain_evidence(const struct sp_trust *trust, const struct sp_can
     const struct sp_dsse *attestations, const struct sp_hex *digests, size_t count,
     const char **check, struct sp_err *err) SP_MUST_USE;
 
-/* Approvals alone: the different people among the operators whose signatures hold. *count of them,
- * at most max written to people (may be NULL). */
+/* Approvals alone, of an envelope that holds a candidate: the different people among the operators
+ * whose signatures hold. *count of them, at most max written to people (may be NULL). */
 enum sp_code sp_chain_approvals(const struct sp_trust *trust, const struct sp_dsse *candidate,
     const struct sp_pubkey **people, size_t max, size_t *count, struct sp_err *err) SP_MUST_USE;
 

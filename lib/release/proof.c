@@ -10,6 +10,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ORIGIN "sallyport/" /* SIDE/HOST follow */
+#define OWNER "ledgerd@"    /* SIDE follows */
+#define BASTION ORIGIN "bastion/"
+
+/* One side's ledgerd must not speak in the name of the other's. */
+static int
+owns_log(const struct sp_pubkey *key, const char *origin)
+{
+	const char *side = origin + strlen(ORIGIN), *end;
+
+	if (strncmp(origin, ORIGIN, strlen(ORIGIN)) != 0 ||
+	    strncmp(key->name, OWNER, strlen(OWNER)) != 0)
+		return 0;
+	end = strchr(side, '/');
+	return end != NULL && strlen(key->name + strlen(OWNER)) == (size_t)(end - side) &&
+	       memcmp(key->name + strlen(OWNER), side, (size_t)(end - side)) == 0;
+}
+
 enum sp_code
 sp_proof_checkpoint(const struct sp_trust *trust, const void *data, size_t len,
     struct sp_checkpoint *out, const struct sp_pubkey **signer, struct sp_err *err)
@@ -27,16 +45,15 @@ sp_proof_checkpoint(const struct sp_trust *trust, const void *data, size_t len,
 		goto out;
 	for (i = 0; i < sp_trust_key_count(trust, SP_ROLE_LOG); i++) {
 		key = sp_trust_key(trust, SP_ROLE_LOG, i);
-		if (!sp_note_verify(&note, out->origin, key->bytes))
+		if (!owns_log(key, out->origin) || !sp_note_verify(&note, out->origin, key->bytes))
 			continue;
 		if (signer != NULL)
 			*signer = key;
 		goto out;
 	}
 	code = sp_err_set(err, SP_E_DENIED,
-	    "the checkpoint of %s is not signed under that name by a key of the log role in "
-	    "version "
-	    "%" PRId64 " of the trust document",
+	    "the checkpoint of %s is not signed under that name by a key that version %" PRId64
+	    " of the trust document gives that side's ledgerd for the log role",
 	    out->origin, sp_trust_version(trust));
 out:
 	sp_note_clear(&note);
@@ -47,17 +64,42 @@ out:
 struct shown {
 	const struct sp_checkpoint *checkpoint;
 	const struct sp_candidate *candidate;
+	struct sp_hex digest;	   /* of the candidate */
 	const struct sp_hex *gate; /* NULL: the kind has no gate */
 	uint64_t next_seq;	   /* least that may follow */
-	int validated, approved;
+	int validated, asked, approved;
 };
+
+/* Each state rests on the one before it: what is done again, or about something else, takes back
+ * what came after. */
+static void
+take_state(struct shown *shown, const Sallyport__Entry *entry)
+{
+	const ProtobufCBinaryData *verdict = &entry->attestation_sha256;
+	size_t i;
+
+	if (strcmp(entry->from, entry->to) == 0)
+		return; /* an approval before the last one, a lease that was lost */
+	if (strcmp(entry->to, "VALIDATED") == 0) {
+		shown->validated = shown->gate != NULL && verdict->len == SP_DIGEST_LEN &&
+				   strcmp(sp_hex_of(verdict->data).s, shown->gate->s) == 0;
+		shown->asked = shown->approved = 0;
+	} else if (strcmp(entry->to, "AWAITING_APPROVAL") == 0) {
+		shown->asked = shown->approved = 0;
+		for (i = 0; i < entry->n_details; i++)
+			if (strcmp(entry->details[i]->key, "candidate_sha256") == 0 &&
+			    strcmp(entry->details[i]->value, shown->digest.s) == 0)
+				shown->asked = shown->gate == NULL || shown->validated;
+	} else if (strcmp(entry->to, "APPROVED") == 0) {
+		shown->approved = shown->asked;
+	}
+}
 
 static enum sp_code
 check_entry(struct shown *shown, uint64_t seq, const uint8_t *bytes, size_t len, struct sp_err *err)
 {
 	Sallyport__Entry *entry;
 	enum sp_code code = SP_OK;
-	struct sp_hex digest;
 
 	entry = sallyport__entry__unpack(NULL, len, bytes);
 	if (entry == NULL)
@@ -69,17 +111,8 @@ check_entry(struct shown *shown, uint64_t seq, const uint8_t *bytes, size_t len,
 	else if (strcmp(entry->job, shown->candidate->job) != 0)
 		code = sp_err_set(err, SP_E_DENIED, "entry %" PRIu64 " belongs to job %s, not %s",
 		    seq, entry->job[0] != '\0' ? entry->job : "none", shown->candidate->job);
-	if (code != SP_OK)
-		goto out;
-	if (strcmp(entry->to, "VALIDATED") == 0 && shown->gate != NULL &&
-	    entry->attestation_sha256.len == SP_DIGEST_LEN) {
-		digest = sp_hex_of(entry->attestation_sha256.data);
-		shown->validated = strcmp(digest.s, shown->gate->s) == 0;
-	}
-	/* an approval counts after the verdict it rests on */
-	if (strcmp(entry->to, "APPROVED") == 0)
-		shown->approved = shown->gate == NULL || shown->validated;
-out:
+	if (code == SP_OK)
+		take_state(shown, entry);
 	sallyport__entry__free_unpacked(entry, NULL);
 	return code;
 }
@@ -166,17 +199,25 @@ sp_proof_check(const struct sp_trust *trust, const json_t *log,
 {
 	struct sp_checkpoint checkpoint;
 	struct shown shown = {.checkpoint = &checkpoint, .candidate = candidate, .gate = gate};
+	char *payload;
 	const char *note;
 	enum sp_code code;
 	json_t *proofs;
-	size_t i;
+	size_t i, len;
 
 	*check = "checkpoint";
 	code = sp_json_string(log, "checkpoint", &note, err);
 	if (code == SP_OK)
 		code = sp_proof_checkpoint(trust, note, strlen(note), &checkpoint, NULL, err);
+	if (code == SP_OK && strncmp(checkpoint.origin, BASTION, strlen(BASTION)) != 0)
+		code = sp_err_set(err, SP_E_DENIED,
+		    "the checkpoint is that of %s: releases come from a bastion's log",
+		    checkpoint.origin);
 	if (code != SP_OK)
 		return code;
+	payload = sp_candidate_format(candidate, &len);
+	shown.digest = sp_sha256_hex(payload, len);
+	free(payload);
 	*check = "proof";
 	code = sp_json_array(log, "proofs", &proofs, err);
 	if (code != SP_OK)
@@ -192,9 +233,10 @@ sp_proof_check(const struct sp_trust *trust, const json_t *log,
 	}
 	if (!shown.approved)
 		return sp_err_set(err, SP_E_DENIED,
-		    "the log entries do not show that job %s was %s%s", candidate->job,
-		    gate != NULL && !shown.validated ? "VALIDATED with this verdict and then " : "",
-		    "APPROVED");
+		    "the log entries do not show that job %s was %s", candidate->job,
+		    gate != NULL && !shown.validated ? "VALIDATED with this verdict"
+		    : !shown.asked		     ? "AWAITING_APPROVAL with this candidate"
+						     : "APPROVED");
 	*check = NULL;
 	return SP_OK;
 }

@@ -17,16 +17,18 @@
 #include <jansson.h>
 
 /*
- * Verifies: the checkpoint is signed under its origin by a key of the log role, every entry is in
- * that log at its seq, was written there and belongs to the candidate's job, and together they show
- * that it was approved and, where gate is not NULL (the digest of the gate's attestation), before
- * that validated with that very verdict. *check: "checkpoint" or "proof" on failure.
+ * Verifies: the checkpoint is of a log of the bastion and signed as sp_proof_checkpoint says, every
+ * entry is in that log at its seq, was written there and belongs to the candidate's job, and
+ * together they show that this very candidate was put before the operators and then approved and,
+ * where gate is not NULL (the digest of the gate's attestation), before that validated with that
+ * very verdict. *check: "checkpoint" or "proof" on failure.
  */
 enum sp_code sp_proof_check(const struct sp_trust *trust, const json_t *log,
     const struct sp_candidate *candidate, const struct sp_hex *gate, const char **check,
     struct sp_err *err) SP_MUST_USE;
 
-/* Form and signature of a checkpoint alone. */
+/* A checkpoint alone: form, and that it is signed under its origin sallyport/SIDE/HOST by a key of
+ * the log role that belongs to ledgerd@SIDE. signer may be NULL. */
 enum sp_code sp_proof_checkpoint(const struct sp_trust *trust, const void *note, size_t len,
     struct sp_checkpoint *out, const struct sp_pubkey **signer, struct sp_err *err) SP_MUST_USE;
 

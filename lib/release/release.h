@@ -47,11 +47,11 @@ struct sp_release_parts {
  * `approvals` of them, each person once), each attestation by the key of its role, fetch.subject =
  * quantize.material, quantize.subject = gate.subject = candidate.tree, the gate PASSED, digests and
  * number of attestations as the candidate lists them, in the order fetch, quantize, gate. A
- * provenance names the owner of the key that signed it as its builder; the gate names fetch.subject
- * in its configuration. Kinds other than "model" need the fetch alone. check (may be NULL) receives
- * the name of the first check that failed: "candidate", "approvals", "fetch", "quantize", "gate",
- * "chain". out (may be NULL) is the candidate. approvals 0, or less than the trust document's
- * threshold of the operator role: that threshold.
+ * provenance names the owner of the key that signed it as its builder, and the candidate's job; the
+ * gate names fetch.subject in its configuration. Kinds other than "model" need the fetch alone.
+ * check (may be NULL) receives the name of the first check that failed: "candidate", "approvals",
+ * "fetch", "quantize", "gate", "chain". out (may be NULL) is the candidate. approvals 0, or less
+ * than the trust document's threshold of the operator role: that threshold.
  */
 enum sp_code sp_release_check_chain(const struct sp_trust *trust, struct sp_bytes candidate,
     const struct sp_bytes *attestations, size_t attestation_count, unsigned approvals,
@@ -78,9 +78,10 @@ struct sp_release {
  * Complete verification of an envelope against trust: signature of the release role, canonical
  * form, the chain, the log's checkpoint (log role) and the inclusion of every entry, each of which
  * belongs to the job and which together show that it was validated (the entry to VALIDATED bears
- * the digest of the gate's envelope) and then approved. check names the first that failed, as
- * above, or "release", "canonical", "checkpoint", "proof", "bom". Bytes of the tree are not looked
- * at: that is sp_tree_verify's part.
+ * the digest of the gate's envelope), that this very candidate was made of it (the entry to
+ * AWAITING_APPROVAL bears its digest) and that it was then approved. check names the first that
+ * failed, as above, or "release", "canonical", "checkpoint", "proof", "bom". Bytes of the tree are
+ * not looked at: that is sp_tree_verify's part.
  */
 enum sp_code sp_release_verify(const struct sp_trust *trust, const uint8_t *envelope, size_t len,
     struct sp_release **out, const char **check, struct sp_err *err) SP_MUST_USE;

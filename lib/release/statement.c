@@ -288,10 +288,22 @@ sp_statement_builder(const struct sp_statement *s)
 	return id + sizeof(BUILDER_URI) - 1;
 }
 
+static const char *
+metadata(const struct sp_statement *s, const char *key)
+{
+	const json_t *group = member(s, SP_PREDICATE_SLSA, "runDetails", "metadata");
+
+	return json_string_value(json_object_get(group, key));
+}
+
+const char *
+sp_statement_job(const struct sp_statement *s)
+{
+	return metadata(s, "invocationId");
+}
+
 const char *
 sp_statement_time(const struct sp_statement *s)
 {
-	const json_t *metadata = member(s, SP_PREDICATE_SLSA, "runDetails", "metadata");
-
-	return json_string_value(json_object_get(metadata, "finishedOn"));
+	return metadata(s, "finishedOn");
 }

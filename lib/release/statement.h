@@ -75,8 +75,10 @@ int sp_statement_uses_tree(const struct sp_statement *statement, const char *tre
 const char *sp_statement_build_type(const struct sp_statement *statement); /* NULL: no provenance */
 const char *sp_statement_result(const struct sp_statement *statement); /* NULL: no test result */
 
-/* Of a provenance: "fetcherd@bastion", and when it finished. NULL: no provenance. */
+/* Of a provenance: "fetcherd@bastion", the job it was made for, and when it finished. NULL: no
+ * provenance. */
 const char *sp_statement_builder(const struct sp_statement *statement);
+const char *sp_statement_job(const struct sp_statement *statement);
 const char *sp_statement_time(const struct sp_statement *statement);
 
 #endif

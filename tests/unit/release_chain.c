@@ -13,6 +13,9 @@
 #include "release/bom.h"
 #include "release_rig.h"
 
+#define OTHER_JOB "ffffffffffffffffffffffffffffffff"
+#define ENCLAVE "sallyport/enclave/host"
+
 static struct sp_err err;
 static struct rig rig;
 
@@ -99,6 +102,9 @@ chain_gaps(void **state)
 	const struct rig_deviation missing = {.attestations = 2};
 	const struct rig_deviation swapped = {.swapped = 1};
 	const struct rig_deviation file = {.candidate_kind = "file"};
+	/* of the same trees, but made for another job, under whatever policy that had */
+	const struct rig_deviation fetch_job = {.fetch_job = OTHER_JOB};
+	const struct rig_deviation quantize_job = {.quantize_job = OTHER_JOB};
 
 	(void)state;
 	refused(&material, "chain", SP_E_DENIED);
@@ -110,6 +116,9 @@ chain_gaps(void **state)
 	refused(&missing, "chain", SP_E_DENIED);
 	refused(&swapped, "chain", SP_E_DENIED);
 	refused(&file, "chain", SP_E_DENIED);
+	refused(&fetch_job, "chain", SP_E_DENIED);
+	assert_non_null(strstr(err.msg, "job " OTHER_JOB));
+	refused(&quantize_job, "chain", SP_E_DENIED);
 }
 
 static void
@@ -191,7 +200,7 @@ make_release(struct fixture *f)
 	const struct rig_deviation none = {0};
 
 	rig_parts(&rig, &none, &f->parts);
-	rig_log(rig_story, f->parts.text[2], RIG_JOB, RIG_ORIGIN, rig.keys[SP_ROLE_LOG], &f->log);
+	rig_log(rig_story, &f->parts, RIG_JOB, RIG_ORIGIN, rig.keys[SP_ROLE_LOG], &f->log);
 	f->bom = rig_bom(&f->parts, NULL);
 	f->envelope =
 	    rig_release(&rig, &f->parts, &f->log, f->bom, rig.keys[SP_ROLE_RELEASE], &f->len, &err);
@@ -405,26 +414,35 @@ release_resigned(void **state)
 static void
 release_log(void **state)
 {
-	static const char another[] = "another envelope";
+	static char another[] = "another envelope";
 	const struct rig_deviation none = {0};
-	struct rig_step early[RIG_ENTRIES], blocked[RIG_ENTRIES];
-	struct rig_parts parts;
+	struct rig_step early[RIG_ENTRIES], blocked[RIG_ENTRIES], again[RIG_ENTRIES];
+	struct rig_parts parts, other_gate, other_candidate;
 	struct rig_log log;
 	json_t *bom;
 	size_t len, i;
 	struct {
 		const struct rig_step *story;
-		const char *gate, *job, *origin, *check;
+		const struct rig_parts *parts;
+		const char *job, *origin, *note_origin, *check;
 		struct sp_key *signer;
 	} cases[] = {
-	    {early, NULL, RIG_JOB, RIG_ORIGIN, "\"proof\"", rig.keys[SP_ROLE_LOG]},
-	    {blocked, NULL, RIG_JOB, RIG_ORIGIN, "\"proof\"", rig.keys[SP_ROLE_LOG]},
-	    {rig_story, another, RIG_JOB, RIG_ORIGIN, "\"proof\"", rig.keys[SP_ROLE_LOG]},
-	    {rig_story, NULL, "ffffffffffffffffffffffffffffffff", RIG_ORIGIN, "\"proof\"",
+	    {early, &parts, RIG_JOB, RIG_ORIGIN, RIG_ORIGIN, "\"proof\"", rig.keys[SP_ROLE_LOG]},
+	    {blocked, &parts, RIG_JOB, RIG_ORIGIN, RIG_ORIGIN, "\"proof\"", rig.keys[SP_ROLE_LOG]},
+	    {again, &parts, RIG_JOB, RIG_ORIGIN, RIG_ORIGIN, "\"proof\"", rig.keys[SP_ROLE_LOG]},
+	    {rig_story, &other_gate, RIG_JOB, RIG_ORIGIN, RIG_ORIGIN, "\"proof\"",
 		rig.keys[SP_ROLE_LOG]},
-	    {rig_story, NULL, RIG_JOB, "sallyport/bastion/other", "\"proof\"",
+	    {rig_story, &other_candidate, RIG_JOB, RIG_ORIGIN, RIG_ORIGIN, "\"proof\"",
 		rig.keys[SP_ROLE_LOG]},
-	    {rig_story, NULL, RIG_JOB, RIG_ORIGIN, "\"checkpoint\"", rig.keys[SP_ROLE_GATE]},
+	    {rig_story, &parts, OTHER_JOB, RIG_ORIGIN, RIG_ORIGIN, "\"proof\"",
+		rig.keys[SP_ROLE_LOG]},
+	    {rig_story, &parts, RIG_JOB, "sallyport/bastion/other", RIG_ORIGIN, "\"proof\"",
+		rig.keys[SP_ROLE_LOG]},
+	    {rig_story, &parts, RIG_JOB, RIG_ORIGIN, RIG_ORIGIN, "\"checkpoint\"",
+		rig.keys[SP_ROLE_GATE]},
+	    /* the log of the other side, in its own name and in the bastion's */
+	    {rig_story, &parts, RIG_JOB, ENCLAVE, ENCLAVE, "\"checkpoint\"", rig.enclave_log},
+	    {rig_story, &parts, RIG_JOB, RIG_ORIGIN, RIG_ORIGIN, "\"checkpoint\"", rig.enclave_log},
 	};
 
 	(void)state;
@@ -433,24 +451,57 @@ release_log(void **state)
 	early[RIG_APPROVED].to = "VALIDATED";
 	memcpy(blocked, rig_story, sizeof(blocked));
 	blocked[RIG_VALIDATED].to = "BLOCKED";
+	/* the candidate changed after it was approved */
+	memcpy(again, rig_story, sizeof(again));
+	again[RIG_APPROVED - 1].to = "APPROVED";
+	again[RIG_APPROVED].to = "AWAITING_APPROVAL";
 	rig_parts(&rig, &none, &parts);
+	other_gate = other_candidate = parts;
+	other_gate.text[2] = another;
+	other_candidate.c.version = 2;
 	bom = rig_bom(&parts, NULL);
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		rig_log(cases[i].story, cases[i].gate != NULL ? cases[i].gate : parts.text[2],
-		    cases[i].job, cases[i].origin, cases[i].signer, &log);
+		rig_log_of(cases[i].story, cases[i].parts, cases[i].job, cases[i].origin,
+		    cases[i].note_origin, cases[i].signer, &log);
 		assert_null(
 		    rig_release(&rig, &parts, &log, bom, rig.keys[SP_ROLE_RELEASE], &len, &err));
 		assert_non_null(strstr(err.msg, cases[i].check));
 		rig_log_free(&log);
 	}
 	/* nor one signed by a key that does not release, or without a bill of materials */
-	rig_log(rig_story, parts.text[2], RIG_JOB, RIG_ORIGIN, rig.keys[SP_ROLE_LOG], &log);
+	rig_log(rig_story, &parts, RIG_JOB, RIG_ORIGIN, rig.keys[SP_ROLE_LOG], &log);
 	assert_null(rig_release(&rig, &parts, &log, bom, rig.keys[SP_ROLE_GATE], &len, &err));
 	assert_non_null(strstr(err.msg, "\"release\""));
 	assert_null(rig_release(&rig, &parts, &log, NULL, rig.keys[SP_ROLE_RELEASE], &len, &err));
 	rig_log_free(&log);
 	json_decref(bom);
 	rig_parts_free(&parts);
+}
+
+/* The first of two approvals leaves the job as it is: what it waits for is still the candidate. */
+static void
+release_log_two_approvals(void **state)
+{
+	static const struct sp_actor anna = {1, 1000, "", "anna", ""};
+	struct rig_step story[RIG_ENTRIES];
+	struct fixture f;
+	struct rig_log log;
+	char *envelope;
+	size_t len;
+
+	(void)state;
+	memcpy(story, rig_story, sizeof(story));
+	memmove(&story[2], &story[3], (RIG_APPROVED - 3) * sizeof(story[0]));
+	story[RIG_APPROVED - 1] = (struct rig_step){
+	    &anna, "approve", "AWAITING_APPROVAL", "AWAITING_APPROVAL", NULL, NULL};
+	make_release(&f);
+	rig_log(story, &f.parts, RIG_JOB, RIG_ORIGIN, rig.keys[SP_ROLE_LOG], &log);
+	envelope = rig_release(&rig, &f.parts, &log, f.bom, rig.keys[SP_ROLE_RELEASE], &len, &err);
+	if (envelope == NULL)
+		fail_msg("%s", err.msg);
+	free(envelope);
+	rig_log_free(&log);
+	free_release(&f);
 }
 
 /* --- the bill of materials ------------------------------------------------------------------ */
@@ -522,6 +573,7 @@ main(void)
 	    cmocka_unit_test(release_flipped),
 	    cmocka_unit_test(release_resigned),
 	    cmocka_unit_test(release_log),
+	    cmocka_unit_test(release_log_two_approvals),
 	    cmocka_unit_test(bom_model),
 	};
 

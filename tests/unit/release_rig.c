@@ -79,7 +79,7 @@ rig_open(struct rig *rig)
 	    [SP_ROLE_REGISTRY] = "registryd@enclave",
 	    [SP_ROLE_OPERATOR] = "anna"};
 	json_t *roles = json_object();
-	struct sp_key *operators[3];
+	struct sp_key *operators[3], *logs[2];
 	enum sp_role role;
 
 	memset(rig, 0, sizeof(*rig));
@@ -96,6 +96,10 @@ rig_open(struct rig *rig)
 	operators[1] = rig->ben;
 	operators[2] = rig->anna2;
 	add_role(roles, SP_ROLE_OPERATOR, 2, operators, 3);
+	rig->enclave_log = new_key(SP_ROLE_LOG, "ledgerd@enclave");
+	logs[0] = rig->keys[SP_ROLE_LOG];
+	logs[1] = rig->enclave_log;
+	add_role(roles, SP_ROLE_LOG, 1, logs, 2);
 	make_trust(rig, roles);
 }
 
@@ -107,6 +111,7 @@ rig_close(struct rig *rig)
 	sp_key_free(&rig->ben);
 	sp_key_free(&rig->anna2);
 	sp_key_free(&rig->eve);
+	sp_key_free(&rig->enclave_log);
 	sp_trust_free(&rig->trust);
 	free(rig->trust_envelope);
 }
@@ -129,7 +134,7 @@ rig_envelope(struct sp_key *key, const char *type, char *payload, size_t len)
 
 static char *
 provenance(struct sp_key *key, const char *type, const char *subject, const char *builder,
-    const struct sp_material *material)
+    const struct sp_material *material, const char *job)
 {
 	json_t *external = json_pack("{s:s}", "source", "hf:org/name");
 	json_t *internal = json_pack("{s:s}", "licence", "mit");
@@ -142,7 +147,7 @@ provenance(struct sp_key *key, const char *type, const char *subject, const char
 	    .material_count = 1,
 	    .builder = builder,
 	    .version = "1",
-	    .invocation = RIG_JOB,
+	    .invocation = OR(job, RIG_JOB),
 	    .started = RIG_TIME,
 	    .finished = RIG_TIME};
 	size_t len;
@@ -224,10 +229,10 @@ rig_parts(const struct rig *rig, const struct rig_deviation *d, struct rig_parts
 
 	memset(out, 0, sizeof(*out));
 	out->text[0] = provenance(OR(d->fetch_key, rig->keys[SP_ROLE_FETCH]), SP_BUILD_FETCH,
-	    RIG_SOURCE, "fetcherd@bastion", &hub);
+	    RIG_SOURCE, "fetcherd@bastion", &hub, d->fetch_job);
 	out->text[1] = provenance(OR(d->quantize_key, rig->keys[SP_ROLE_QUANTIZE]),
 	    OR(d->quantize_type, SP_BUILD_QUANTIZE), OR(d->quantize_subject, tree),
-	    OR(d->quantize_builder, "quantd@bastion"), &source);
+	    OR(d->quantize_builder, "quantd@bastion"), &source, d->quantize_job);
 	out->text[2] = verdict(rig, d);
 	free(uri);
 	out->count = d->attestations != 0 ? d->attestations : 3;
@@ -287,11 +292,12 @@ const struct rig_step rig_story[RIG_ENTRIES] = {
 };
 
 static void
-make_entry(const struct rig_step *step, uint64_t seq, const char *gate, const char *job,
-    const char *origin, struct sp_buf *out)
+make_entry(const struct rig_step *step, uint64_t seq, const struct rig_parts *parts,
+    const char *job, const char *origin, struct sp_buf *out)
 {
 	struct sp_entry *entry = sp_entry_new(step->actor, step->event);
 	uint8_t *data;
+	char *candidate;
 	size_t len;
 
 	if (step->to != NULL)
@@ -300,10 +306,14 @@ make_entry(const struct rig_step *step, uint64_t seq, const char *gate, const ch
 		sp_entry_step(entry, step->step, step->lease);
 	if (strcmp(step->event, "submit") == 0)
 		sp_entry_detail(entry, "recipe", "model");
-	if (strcmp(step->event, "await") == 0)
+	if (strcmp(step->event, "await") == 0) {
+		candidate = sp_candidate_format(&parts->c, &len);
 		sp_entry_detail(entry, "version", "1");
+		sp_entry_detail(entry, "candidate_sha256", sp_sha256_hex(candidate, len).s);
+		free(candidate);
+	}
 	if (step->to != NULL && strcmp(step->to, "VALIDATED") == 0)
-		sp_entry_attestation(entry, gate, strlen(gate));
+		sp_entry_attestation(entry, parts->text[2], strlen(parts->text[2]));
 	data = sp_entry_pack(entry, seq, origin, 1764000000000 + (int64_t)seq, 5, &len);
 	sp_buf_add(out, data, len);
 	free(data);
@@ -327,19 +337,27 @@ sign_note(void *ctx, const void *data, size_t len, uint8_t sig[64])
 }
 
 void
-rig_log(const struct rig_step *story, const char *gate, const char *job, const char *origin,
-    struct sp_key *signer, struct rig_log *log)
+rig_log(const struct rig_step *story, const struct rig_parts *parts, const char *job,
+    const char *origin, struct sp_key *signer, struct rig_log *log)
 {
-	struct sp_checkpoint checkpoint = {.origin = RIG_ORIGIN, .size = RIG_ENTRIES};
+	rig_log_of(story, parts, job, origin, RIG_ORIGIN, signer, log);
+}
+
+void
+rig_log_of(const struct rig_step *story, const struct rig_parts *parts, const char *job,
+    const char *origin, const char *note_origin, struct sp_key *signer, struct rig_log *log)
+{
+	struct sp_checkpoint checkpoint = {.size = RIG_ENTRIES};
 	struct sp_merkle tree = {0};
 	struct sp_buf *entry;
 	size_t i, len;
 	char *text;
 
 	memset(log, 0, sizeof(*log));
+	strcpy(checkpoint.origin, note_origin);
 	for (i = 0; i < RIG_ENTRIES; i++) {
 		entry = &log->entries[i];
-		make_entry(&story[i], i, gate, job, origin, entry);
+		make_entry(&story[i], i, parts, job, origin, entry);
 		sp_merkle_leaf(entry->data, entry->len, log->leaves[i]);
 		sp_merkle_append(&tree, log->leaves[i]);
 	}
@@ -354,7 +372,7 @@ rig_log(const struct rig_step *story, const char *gate, const char *job, const c
 	}
 	text = sp_checkpoint_format(&checkpoint);
 	log->checkpoint =
-	    sp_note_sign(text, RIG_ORIGIN, sp_key_public(signer)->bytes, sign_note, signer, &len);
+	    sp_note_sign(text, note_origin, sp_key_public(signer)->bytes, sign_note, signer, &len);
 	free(text);
 }
 

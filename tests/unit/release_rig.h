@@ -26,6 +26,7 @@
 struct rig {
 	struct sp_key *keys[SP_ROLE_COUNT];
 	struct sp_key *ben, *anna2, *eve;
+	struct sp_key *enclave_log; /* of the log role too, but the other side's */
 	struct sp_trust *trust;
 	char *trust_envelope; /* version 1, signed by the root key */
 	struct sp_hex fingerprint;
@@ -38,6 +39,7 @@ struct rig_deviation {
 	const char *tree; /* candidate, in all places */
 	const char *quantize_material, *quantize_subject, *quantize_builder, *quantize_type;
 	const char *gate_subject, *gate_baseline, *gate_result, *gate_failed;
+	const char *fetch_job, *quantize_job;
 	const char *candidate_kind;
 	struct sp_key *fetch_key, *quantize_key, *gate_key;
 	struct sp_key *approvers[3]; /* none: anna and ben */
@@ -80,9 +82,12 @@ struct rig_log {
 	struct sp_release_proof proofs[RIG_ENTRIES];
 	char *checkpoint;
 };
-/* gate: the envelope that entries to VALIDATED bear. */
-void rig_log(const struct rig_step *story, const char *gate, const char *job, const char *origin,
-    struct sp_key *signer, struct rig_log *log);
+/* Entries to VALIDATED bear the gate's envelope of parts, those to AWAITING_APPROVAL its candidate.
+ * note_origin: of the checkpoint. */
+void rig_log(const struct rig_step *story, const struct rig_parts *parts, const char *job,
+    const char *origin, struct sp_key *signer, struct rig_log *log);
+void rig_log_of(const struct rig_step *story, const struct rig_parts *parts, const char *job,
+    const char *origin, const char *note_origin, struct sp_key *signer, struct rig_log *log);
 void rig_log_free(struct rig_log *log);
 
 json_t *rig_bom(const struct rig_parts *parts, const struct sp_tree *tree); /* NULL: one file */

@@ -95,7 +95,7 @@ make_release(struct arrival *a, const struct sp_tree *tree)
 	size_t len;
 
 	rig_parts(&rig, &whole, &parts);
-	rig_log(rig_story, parts.text[2], RIG_JOB, RIG_ORIGIN, rig.keys[SP_ROLE_LOG], &log);
+	rig_log(rig_story, &parts, RIG_JOB, RIG_ORIGIN, rig.keys[SP_ROLE_LOG], &log);
 	bom = rig_bom(&parts, tree);
 	envelope = rig_release(&rig, &parts, &log, bom, rig.keys[SP_ROLE_RELEASE], &len, &err);
 	assert_non_null(envelope);

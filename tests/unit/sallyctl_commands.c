@@ -321,8 +321,7 @@ make_release(void)
 	make_model(store, &tree);
 	deviation.tree = tree.s;
 	rig_parts(&rig, &deviation, &site.parts);
-	rig_log(
-	    rig_story, site.parts.text[2], RIG_JOB, RIG_ORIGIN, rig.keys[SP_ROLE_LOG], &site.log);
+	rig_log(rig_story, &site.parts, RIG_JOB, RIG_ORIGIN, rig.keys[SP_ROLE_LOG], &site.log);
 	bom = rig_bom(&site.parts, &site.tree);
 	site.release = rig_release(
 	    &rig, &site.parts, &site.log, bom, rig.keys[SP_ROLE_RELEASE], &site.release_len, &err);
