@@ -95,7 +95,8 @@ check_words(const struct sp_candidate *c, struct sp_err *err)
 			break;
 	if (i == sizeof(kinds) / sizeof(kinds[0]))
 		return sp_err_set(err, SP_E_UNSUPPORTED, "there is no kind \"%s\"", c->kind);
-	if (strcmp(c->kind, "model") == 0 && sp_path_check_repo(c->name, &inner) != SP_OK)
+	/* of whatever kind: directories and URLs are named after it */
+	if (sp_path_check_repo(c->name, &inner) != SP_OK)
 		return sp_err_set(err, SP_E_INVALID, "field \"name\": %s", inner.msg);
 	return SP_OK;
 }

@@ -5,6 +5,7 @@
  *	{"attestations": [hex SHA-256 of each envelope, in order], "destination": TEXT, "job": hex,
  *	 "kind": "model"|"image"|"file", "name": TEXT, "tree": hex, "type": "sallyport-candidate/1",
  *	 "version": N >= 1}
+ * The name is that of a repository (base/path.h), for every kind.
  */
 #ifndef SP_CANDIDATE_H
 #define SP_CANDIDATE_H

@@ -537,6 +537,9 @@ sp_key_save(const struct sp_key *key, const char *path, const char *passphrase, 
 		goto out;
 	len = put_line(text, PUBLIC_MAGIC, &key->public, key->public.bytes, SP_PUBKEY_LEN);
 	code = sp_file_create(pub, 0644, text, len, err);
+	/* full disk: a secret alone would only be in the way of the next try */
+	if (code != SP_OK)
+		unlink(path);
 out:
 	sodium_free(text);
 	free(pub);

@@ -3,10 +3,11 @@
  *
  * A secret key is a file 0400 of one line, a public one a file 0644 of one line:
  *	sallyport-secret-key/1 ROLE NAME BASE64(32-byte seed, or Curve25519 secret)\n
- *	sallyport-sealed-key/1 ROLE NAME BASE64(salt 16 | nonce 24 | XSalsa20-Poly1305 box of the 32
- *bytes)\n sallyport-public-key/1 ROLE NAME BASE64(32-byte public key)\n A sealed key opens with a
- *passphrase (Argon2id, libsodium's MODERATE limits): root and operator keys. NAME says whose it is:
- *"fetcherd@bastion", "anna". Secrets live in sodium_malloc memory.
+ *	sallyport-sealed-key/1 ROLE NAME BASE64(salt 16 | nonce 24 | box)\n
+ *	sallyport-public-key/1 ROLE NAME BASE64(32-byte public key)\n
+ * box: XSalsa20-Poly1305 of the 32 bytes. A sealed key opens with a passphrase (Argon2id,
+ * libsodium's MODERATE limits): root and operator keys. NAME says whose it is: "fetcherd@bastion",
+ * "anna". Secrets live in sodium_malloc memory.
  */
 #ifndef SP_KEY_H
 #define SP_KEY_H

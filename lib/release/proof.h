@@ -1,6 +1,5 @@
 /*
- * proof.h -- the "log" of a release: the bastion's checkpoint and the inclusion of the job's
- *entries.
+ * proof.h -- the "log" of a release: the bastion's checkpoint, and that the job's entries are in it.
  *
  *	{"checkpoint": signed note, "proofs": [{"entry": base64, "hashes": [base64], "seq": N}, …]}
  *

@@ -5,8 +5,8 @@
  * candidate's tree and whose predicate (SP_PREDICATE_RELEASE) is
  *	{"attestations": [DSSE envelope, …], "bases": [], "bom": CycloneDX 1.6,
  *	 "candidate": DSSE envelope with the operators' signatures, "job": hex,
- *	 "log": {"checkpoint": signed note, "proofs": [{"entry": base64, "hashes": [base64], "seq":
- *N}]}, "time": RFC3339} all of it canonical JSON, so that one byte sequence says one thing.
+ *	 "log": release/proof.h, "time": RFC3339}
+ * all of it canonical JSON, so that one byte sequence says one thing.
  */
 #ifndef SP_RELEASE_H
 #define SP_RELEASE_H

@@ -62,6 +62,10 @@ key_files(void **state)
 	assert_int_equal(stat(path("fetch.key.pub"), &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0644);
 	assert_int_equal(sp_key_save(key, path("fetch.key"), NULL, &err), SP_E_EXISTS);
+	/* a secret without its public half would be of no use, and in the way of the next try */
+	assert_int_equal(symlink("nowhere", path("half.key.pub")), 0);
+	assert_int_not_equal(sp_key_save(key, path("half.key"), NULL, &err), SP_OK);
+	assert_int_equal(access(path("half.key"), F_OK), -1);
 
 	assert_int_equal(sp_key_load(path("fetch.key"), SP_ROLE_FETCH, NULL, &again, &err), SP_OK);
 	assert_memory_equal(sp_key_secret(again), sp_key_secret(key), 32);
@@ -748,6 +752,8 @@ candidates(void **state)
 	assert_int_equal(candidate_round(&c, &out), SP_E_UNSUPPORTED);
 	c = candidate();
 	strcpy(c.name, "../etc");
+	assert_int_equal(candidate_round(&c, &out), SP_E_INVALID);
+	strcpy(c.kind, "file"); /* whatever it is: directories are named after it */
 	assert_int_equal(candidate_round(&c, &out), SP_E_INVALID);
 	c = candidate();
 	strcpy(c.destination, "en\xe2\x80\xaexclave"); /* turns the reading direction */
