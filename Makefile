@@ -110,9 +110,9 @@ deps: ## install the Debian packages that are missing; as another user than root
 deps-present:
 	$(Q)sh tests/check/deps.sh present $(PACKAGES)
 
-test: deps-present ## unit tests, then integration and end-to-end tests
+test: deps-present ## unit tests, then integration tests with the real daemons
 	+$(Q)$(SUBMAKE) programs units
-	$(Q)$(RUN_ENV) tests/run.sh $(UNIT) $(wildcard tests/integration/*.sh tests/e2e/*.sh)
+	$(Q)$(RUN_ENV) tests/run.sh $(UNIT) $(wildcard tests/integration/*.sh)
 
 test-unit: deps-present ## unit tests alone
 	+$(Q)$(SUBMAKE) units
