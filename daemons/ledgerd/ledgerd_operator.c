@@ -136,8 +136,7 @@ prepare(const struct asked *a, const Sallyport__OperatorSubmit *submit,
 		    err, SP_E_STATE, "this is the enclave: jobs are submitted on the bastion");
 	code = ledgerd_source_parse(submit->source, source, err);
 	if (code == SP_OK)
-		code = ledgerd_profile_load(
-		    dir, submit->profile, sp_conf_root(a->l->conf), profile, err);
+		code = ledgerd_profile_load(dir, submit->profile, profile, err);
 	if (code == SP_OK)
 		code = ledgerd_profile_fits(profile, submit->profile, source->recipe, err);
 	if (code == SP_OK)

@@ -128,8 +128,7 @@ check_conf(const struct sp_conf *conf, struct sp_err *err)
 		    "(%lld), or one late heartbeat loses a lease",
 		    (long long)sp_conf_int(conf, "ledgerd.lease_ms"),
 		    (long long)sp_conf_int(conf, "ledgerd.heartbeat_ms"));
-	return ledgerd_profile_check_all(
-	    sp_conf_string(conf, "profiles.dir"), sp_conf_root(conf), err);
+	return ledgerd_profile_check_all(sp_conf_string(conf, "profiles.dir"), err);
 }
 
 /* --- running --------------------------------------------------------------------------------- */

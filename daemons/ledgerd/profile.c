@@ -175,8 +175,8 @@ check(const struct sp_conf *conf, struct sp_err *err)
 }
 
 enum sp_code
-ledgerd_profile_load(const char *dir, const char *name, const char *root,
-    struct ledgerd_profile *out, struct sp_err *err)
+ledgerd_profile_load(
+    const char *dir, const char *name, struct ledgerd_profile *out, struct sp_err *err)
 {
 	struct sp_conf *conf = NULL;
 	enum sp_code code;
@@ -194,7 +194,7 @@ ledgerd_profile_load(const char *dir, const char *name, const char *root,
 		    err, SP_E_NOT_FOUND, "no profile \"%s\": there is no file %s", name, path);
 		goto out;
 	}
-	code = sp_conf_load(path, root, keys, &conf, err);
+	code = sp_conf_load(path, "", keys, &conf, err);
 	if (code != SP_OK)
 		goto out;
 	code = check(conf, err);
@@ -259,7 +259,7 @@ ledgerd_profile_submitter_may_approve(const uint8_t *policy, size_t len)
 }
 
 enum sp_code
-ledgerd_profile_check_all(const char *dir, const char *root, struct sp_err *err)
+ledgerd_profile_check_all(const char *dir, struct sp_err *err)
 {
 	struct ledgerd_profile profile;
 	enum sp_code code = SP_OK;
@@ -276,7 +276,7 @@ ledgerd_profile_check_all(const char *dir, const char *root, struct sp_err *err)
 		if (len <= 5 || strcmp(entry->d_name + len - 5, ".conf") != 0)
 			continue;
 		name = sp_xasprintf("%.*s", (int)len - 5, entry->d_name);
-		code = ledgerd_profile_load(dir, name, root, &profile, err);
+		code = ledgerd_profile_load(dir, name, &profile, err);
 		if (code == SP_OK)
 			ledgerd_profile_clear(&profile);
 		else if (!ledgerd_profile_is_name(name))

@@ -22,9 +22,10 @@ struct ledgerd_profile {
 /* 1 to 64 of [A-Za-z0-9._-], not starting with a dot: it becomes a file's name. */
 int ledgerd_profile_is_name(const char *name);
 
-/* Reads and checks DIR/NAME.conf; SP_E_NOT_FOUND lists no other. root as in base/conf.h. */
-enum sp_code ledgerd_profile_load(const char *dir, const char *name, const char *root,
-    struct ledgerd_profile *out, struct sp_err *err) SP_MUST_USE;
+/* Reads and checks DIR/NAME.conf. Paths in it stay as they are: who opens them puts its own root in
+ * front, so that a policy says the same wherever the root is. */
+enum sp_code ledgerd_profile_load(
+    const char *dir, const char *name, struct ledgerd_profile *out, struct sp_err *err) SP_MUST_USE;
 void ledgerd_profile_clear(struct ledgerd_profile *profile);
 
 /* Whether an artefact of that recipe can go by this profile: SP_E_CONFIG says what it lacks. */
@@ -35,7 +36,6 @@ enum sp_code ledgerd_profile_fits(const struct ledgerd_profile *profile, const c
 int ledgerd_profile_submitter_may_approve(const uint8_t *policy, size_t len);
 
 /* Every *.conf of the directory; a directory that is not there has none. */
-enum sp_code
-ledgerd_profile_check_all(const char *dir, const char *root, struct sp_err *err) SP_MUST_USE;
+enum sp_code ledgerd_profile_check_all(const char *dir, struct sp_err *err) SP_MUST_USE;
 
 #endif
