@@ -12,7 +12,7 @@
 #include <strings.h>
 
 #define HOPS_MAX 10
-#define PAGES_MAX 10000
+#define PAGES_MAX 2000
 #define ERROR_BODY_MAX \
 	65536 /* of an answer that is no 2xx: read so far, then the connection ends */
 #define CONNECT_TIMEOUT_S 30
