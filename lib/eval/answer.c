@@ -8,6 +8,8 @@
 #define MICRO 1e6
 /* e^-700 still is a normal double; a likelihood of 0 would make the divergence infinite */
 #define LL_MIN (-700.0)
+/* as text: finite logits can lie further apart than micronats fit an integer */
+#define LL_TEXT_MIN (-1e6)
 
 void
 sp_answer_mmlu_init(struct sp_answer_mmlu *answers, size_t count)
@@ -117,7 +119,8 @@ sp_answer_mmlu_format(const struct sp_answer_mmlu *answers, size_t *len)
 	for (i = 0; i < answers->count; i++) {
 		choices[i] = answers->choices[i] < 0 ? '?' : (char)('A' + answers->choices[i]);
 		for (k = 0; k < SP_MMLU_CHOICES; k++)
-			json_array_append_new(ll, json_integer(llround(MICRO * answers->ll[i][k])));
+			json_array_append_new(ll,
+			    json_integer(llround(MICRO * fmax(answers->ll[i][k], LL_TEXT_MIN))));
 	}
 	root = json_pack("{s:s, s:o, s:I}", "choices", choices, "ll", ll, "truncated",
 	    (json_int_t)answers->truncated);

@@ -49,7 +49,8 @@ sp_answer_divergence(const struct sp_answer_mmlu *baseline, const struct sp_answ
 
 /*
  * As text, to keep finished phases over a restart. Canonical JSON:
- *	{"choices": "BAC?…", "ll": [integer micronats, 4 a question], "truncated": N}
+ *	{"choices": "BAC?…", "ll": [integer micronats, 4 a question, -10^12 when less], "truncated":
+ *N}
  *	{"programs": [[OUTCOME, DETAIL, hex], …], "truncated": N}
  * A text that does not parse, is of another count, or has a program without an outcome is
  * SP_E_INVALID. Programs read back have no completion.

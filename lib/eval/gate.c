@@ -74,6 +74,16 @@ sp_gate_bound(double lost, double gained, double n, double confidence)
 }
 
 double
+sp_gate_least(uint64_t correct, uint64_t n, double confidence)
+{
+	double z = sp_gate_quantile(confidence), size = (double)n;
+	double share = (double)correct / size, spread = share * (1 - share) / size;
+
+	return (share + z * z / (2 * size) - z * sqrt(spread + z * z / (4 * size * size))) /
+	       (1 + z * z / size);
+}
+
+double
 sp_gate_mcnemar(uint64_t lost, uint64_t gained)
 {
 	uint64_t few = lost < gained ? lost : gained;
@@ -166,7 +176,7 @@ void
 sp_gate_decide(const struct sp_gate_pairs *pairs, const struct sp_gate_limits *limits,
     struct sp_gate_decision *out)
 {
-	double n = (double)pairs->n;
+	double n = (double)pairs->n, least;
 
 	SP_ASSERT(pairs->n >= 1 && pairs->lost <= pairs->baseline && pairs->baseline <= pairs->n);
 	SP_ASSERT(pairs->gained <= pairs->n - pairs->baseline);
@@ -177,6 +187,7 @@ sp_gate_decide(const struct sp_gate_pairs *pairs, const struct sp_gate_limits *l
 	out->bound_pp =
 	    100 * sp_gate_bound((double)pairs->lost, (double)pairs->gained, n, limits->confidence);
 	out->p = sp_gate_mcnemar(pairs->lost, pairs->gained);
+	least = 100 * sp_gate_least(pairs->baseline, pairs->n, limits->confidence);
 	out->verdict = SP_GATE_FAILED;
 	if (pairs->candidate_nonfinite != 0 || pairs->baseline_nonfinite != 0)
 		snprintf(out->reason, sizeof(out->reason),
@@ -190,11 +201,13 @@ sp_gate_decide(const struct sp_gate_pairs *pairs, const struct sp_gate_limits *l
 		snprintf(out->reason, sizeof(out->reason),
 		    "drop %.2f pp (%.2f to %.2f), and %.2f pp are allowed", out->drop_pp,
 		    out->baseline_pp, out->candidate_pp, limits->max_drop_pp);
-	else if (out->baseline_pp - 100 * limits->chance <= limits->max_drop_pp) {
+	else if (least - 100 * limits->chance <= limits->max_drop_pp) {
 		out->verdict = SP_GATE_INCONCLUSIVE;
 		snprintf(out->reason, sizeof(out->reason),
-		    "the baseline scores %.2f, guessing %.2f: a loss of %.2f pp could not be seen",
-		    out->baseline_pp, 100 * limits->chance, limits->max_drop_pp);
+		    "the baseline scores %.2f (no less than %.2f with %g confidence), guessing "
+		    "%.2f: a loss of %.2f pp could not be seen",
+		    out->baseline_pp, least, limits->confidence, 100 * limits->chance,
+		    limits->max_drop_pp);
 	} else if (out->bound_pp < limits->max_drop_pp) {
 		out->verdict = SP_GATE_PASSED;
 		snprintf(out->reason, sizeof(out->reason),

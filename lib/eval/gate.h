@@ -24,7 +24,8 @@ struct sp_gate_pairs {
 struct sp_gate_limits {
 	double max_drop_pp; /* the margin, percentage points */
 	double confidence;  /* of the one-sided bound, 0.95 */
-	double chance; /* share that guessing gets right: 0.25 of four choices, 0 of programs */
+	double
+	    chance; /* share that guessing gets right: of letters sp_mmlu_chance, of programs 0 */
 };
 
 /* X(member, word) */
@@ -52,9 +53,10 @@ struct sp_gate_decision {
 
 /*
  * FAILED when the drop itself exceeds the margin or a logit was not finite, PASSED when the bound
- * lies below the margin, else INCONCLUSIVE. INCONCLUSIVE too when the baseline is so close to
- * chance that losing everything would not exceed the margin: then the test could not have failed
- * (assay sensitivity, ICH E10 section 1.5). n >= 1, lost <= baseline <= n.
+ * lies below the margin, else INCONCLUSIVE. INCONCLUSIVE too when the baseline, for all that its
+ * score shows with the same confidence, is so close to chance that losing everything would not
+ * exceed the margin: then the test could not have failed (assay sensitivity, ICH E10 section 1.5).
+ * n >= 1, lost <= baseline <= n.
  */
 void sp_gate_decide(const struct sp_gate_pairs *pairs, const struct sp_gate_limits *limits,
     struct sp_gate_decision *out);
@@ -66,6 +68,10 @@ void sp_gate_decide(const struct sp_gate_pairs *pairs, const struct sp_gate_limi
  * so that sizes other than the one seen can be tried.
  */
 double sp_gate_bound(double lost, double gained, double n, double confidence);
+
+/* Lower one-sided score bound of a share (E. B. Wilson, Journal of the American Statistical
+ * Association 22 (1927), 209-212); n >= 1. */
+double sp_gate_least(uint64_t correct, uint64_t n, double confidence);
 
 /* Exact two-sided binomial test that losses and gains are as likely (McNemar). */
 double sp_gate_mcnemar(uint64_t lost, uint64_t gained);

@@ -289,6 +289,19 @@ sp_mmlu_choose(const float *logits, size_t vocab, const uint32_t ids[SP_MMLU_CHO
 	return best;
 }
 
+double
+sp_mmlu_chance(const struct sp_mmlu *mmlu)
+{
+	size_t right[SP_MMLU_CHOICES] = {0}, most = 0, i, j;
+
+	for (i = 0; i < mmlu->count; i++)
+		for (j = 0; j < mmlu->subjects[i].test.count; j++)
+			right[mmlu->subjects[i].test.gold[j]]++;
+	for (i = 0; i < SP_MMLU_CHOICES; i++)
+		most = right[i] > most ? right[i] : most;
+	return (double)most / (double)mmlu->questions;
+}
+
 void
 sp_mmlu_score(const struct sp_mmlu *mmlu, const int8_t *choices, struct sp_gate_score *scores,
     struct sp_gate_score *all)

@@ -58,6 +58,10 @@ void sp_mmlu_context(
 int sp_mmlu_choose(const float *logits, size_t vocab, const uint32_t ids[SP_MMLU_CHOICES],
     double ll[SP_MMLU_CHOICES]);
 
+/* Share that a guesser gets right who always says the letter that is right most often, which is
+ * what a model without sense does; at least a quarter. */
+double sp_mmlu_chance(const struct sp_mmlu *mmlu);
+
 /* Counts per subject and over all. choices[questions] in the data set's order, -1: none.
  * scores[mmlu->count]. */
 void sp_mmlu_score(const struct sp_mmlu *mmlu, const int8_t *choices, struct sp_gate_score *scores,

@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double mmlu_chance = 1.0 / SP_MMLU_CHOICES;
-
 static void
 count_pair(struct sp_gate_pairs *pairs, int baseline, int candidate)
 {
@@ -25,7 +23,7 @@ static void
 decide_mmlu(const struct sp_report *report, struct sp_report_verdict *out)
 {
 	struct sp_gate_limits limits =
-	    limits_of(report->policy, &report->policy->mmlu, mmlu_chance);
+	    limits_of(report->policy, &report->policy->mmlu, sp_mmlu_chance(report->mmlu));
 	const struct sp_answer_mmlu *baseline = report->baseline.mmlu;
 	const struct sp_answer_mmlu *candidate = report->candidate.mmlu;
 	size_t i, j, at = 0;
@@ -163,6 +161,7 @@ mmlu_json(const struct sp_report *report, const struct sp_report_verdict *verdic
 	json_t *obj = gate_json(report->policy, &report->policy->mmlu, "shots",
 	    &report->mmlu->digest, &verdict->mmlu_pairs, &verdict->mmlu);
 
+	put(obj, "chance_pp", decimal("%.4f", 100 * sp_mmlu_chance(report->mmlu)));
 	put_stderr(obj, "baseline_stderr_pp", report->mmlu, baseline);
 	put_stderr(obj, "candidate_stderr_pp", report->mmlu, candidate);
 	put_count(obj, "baseline_nonfinite", verdict->mmlu_pairs.baseline_nonfinite);

@@ -169,15 +169,34 @@ gate_says_what_would_decide(void **state)
 	assert_int_equal(d.more, 0);
 }
 
-/* A baseline that guesses has nothing to lose: agreement with it proves nothing. */
+/* Wilson's intervals of R. G. Newcombe, Two-sided confidence intervals for the single proportion,
+ * Statistics in Medicine 17 (1998), 857-872, table I: 81/263 0.2553 to 0.3662, 15/148 0.0624 to
+ * 0.1605, 0/20 0 to 0.1611, 1/29 0.0061 to 0.1718. */
+static void
+wilson_published(void **state)
+{
+	(void)state;
+	assert_near(sp_gate_least(81, 263, 0.975), 0.2553, 5e-5);
+	assert_near(sp_gate_least(15, 148, 0.975), 0.0624, 5e-5);
+	assert_near(sp_gate_least(1, 29, 0.975), 0.0061, 5e-5);
+	assert_near(sp_gate_least(0, 20, 0.975), 0, 1e-12);
+	assert_near(1 - sp_gate_least(20, 20, 0.975), 0.1611, 5e-5);
+	assert_near(1 - sp_gate_least(28, 29, 0.975), 0.1718, 5e-5);
+}
+
+/* A baseline that guesses has nothing to lose: agreement with it proves nothing. Nor does one that
+ * is above guessing by no more than luck gives. */
 static void
 gate_needs_a_baseline(void **state)
 {
 	(void)state;
 	assert_int_equal(decide(99, 0, 0, 0, 5, 0).verdict, SP_GATE_INCONCLUSIVE);
+	assert_int_equal(decide(99, 8, 0, 0, 5, 0).verdict, SP_GATE_INCONCLUSIVE);
+	assert_int_equal(decide(99, 9, 0, 0, 5, 0).verdict, SP_GATE_PASSED);
 	assert_int_equal(decide(600, 150, 0, 0, 3, 0.25).verdict, SP_GATE_INCONCLUSIVE);
-	assert_int_equal(decide(600, 168, 0, 0, 3, 0.25).verdict, SP_GATE_INCONCLUSIVE);
-	assert_int_equal(decide(600, 169, 0, 0, 3, 0.25).verdict, SP_GATE_PASSED);
+	assert_int_equal(decide(600, 169, 0, 0, 3, 0.25).verdict, SP_GATE_INCONCLUSIVE);
+	assert_int_equal(decide(600, 186, 0, 0, 3, 0.25).verdict, SP_GATE_INCONCLUSIVE);
+	assert_int_equal(decide(600, 187, 0, 0, 3, 0.25).verdict, SP_GATE_PASSED);
 }
 
 static void
@@ -285,6 +304,14 @@ answers_round_trip(void **state)
 	assert_near(mmlu_back.ll[0][0], -1.25, 0);
 	assert_int_equal(mmlu_back.truncated, 1);
 	assert_int_equal(sp_answer_nonfinite(&mmlu_back), 1);
+	sp_answer_mmlu_clear(&mmlu_back);
+	/* a likelihood as small as finite logits can make it has a text too, and comes back small
+	 */
+	mmlu.ll[0][1] = -6e38;
+	free(text);
+	text = sp_answer_mmlu_format(&mmlu, &len);
+	assert_int_equal(sp_answer_mmlu_parse(bytes(text), len, 2, &mmlu_back, &err), SP_OK);
+	assert_near(mmlu_back.ll[0][1], -1e6, 0);
 	sp_answer_mmlu_clear(&mmlu_back);
 	assert_int_equal(sp_answer_mmlu_parse(bytes(text), len, 3, &mmlu_back, &err), SP_E_INVALID);
 	text[13] = 'E';
@@ -444,6 +471,32 @@ report_verdicts(void **state)
 	}
 }
 
+/* Weights of zeros answer A to everything, and so does what was quantized from them: no question
+ * was lost, and nothing was shown. A data set with one right letter is the same. */
+static void
+constant_answers_show_nothing(void **state)
+{
+	struct sp_report_verdict verdict;
+	struct made m;
+	size_t i;
+
+	(void)state;
+	make(&m, 0, 0);
+	memset(m.answers[0].choices, 0, m.mmlu.questions);
+	memset(m.answers[1].choices, 0, m.mmlu.questions);
+	assert_near(sp_mmlu_chance(&m.mmlu), 174 / 600.0, 1e-12); /* the letter A */
+	sp_report_decide(&m.report, &verdict);
+	assert_near(verdict.mmlu.baseline_pp, 29, 1e-9);
+	assert_int_equal(verdict.mmlu.verdict, SP_GATE_INCONCLUSIVE);
+	assert_non_null(strstr(verdict.mmlu.reason, "guessing 29.00"));
+	for (i = 0; i < m.mmlu.count; i++)
+		memset(m.mmlu.subjects[i].test.gold, 0, m.mmlu.subjects[i].test.count);
+	sp_report_decide(&m.report, &verdict);
+	assert_near(verdict.mmlu.baseline_pp, 100, 1e-9);
+	assert_int_equal(verdict.mmlu.verdict, SP_GATE_INCONCLUSIVE);
+	unmake(&m);
+}
+
 static void
 report_text(void **state)
 {
@@ -465,6 +518,7 @@ report_text(void **state)
 	gate = json_object_get(report, "mmlu");
 	assert_int_equal(json_integer_value(json_object_get(gate, "lost")), 131);
 	assert_int_equal(json_integer_value(json_object_get(gate, "candidate_nonfinite")), 1);
+	assert_string_equal(json_string_value(json_object_get(gate, "chance_pp")), "29.0000");
 	assert_string_equal(
 	    json_string_value(json_object_get(gate, "dataset_sha256")), m.mmlu.digest.s);
 	subject = json_array_get(json_object_get(gate, "subjects"), 1);
@@ -496,6 +550,7 @@ main(void)
 	    cmocka_unit_test(mcnemar_exact),
 	    cmocka_unit_test(gate_decides),
 	    cmocka_unit_test(gate_says_what_would_decide),
+	    cmocka_unit_test(wilson_published),
 	    cmocka_unit_test(gate_needs_a_baseline),
 	    cmocka_unit_test(gate_refuses_nonfinite),
 	    cmocka_unit_test(policy_reads),
@@ -503,6 +558,7 @@ main(void)
 	    cmocka_unit_test(answers_round_trip),
 	    cmocka_unit_test(answers_compare),
 	    cmocka_unit_test(report_verdicts),
+	    cmocka_unit_test(constant_answers_show_nothing),
 	    cmocka_unit_test(report_text),
 	};
 
