@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is being approved; nothing of it rests on ledgerd's word but the sizes. */
+/* What is being approved; nothing of it rests on ledgerd's word but the size. */
 struct approval {
 	struct sp_trust *trust;
 	struct sp_candidate candidate;
@@ -100,21 +100,41 @@ show(const Sallyport__OperatorJobView *view, const struct approval *a, FILE *to)
 	const struct sp_candidate *c = &a->candidate;
 	size_t i;
 
-	ctl_out_print(to, "%s version %" PRId64 " for %s\n", c->name, c->version, c->destination);
+	ctl_out_print(
+	    to, "%s %s version %" PRId64 " for %s\n", c->kind, c->name, c->version, c->destination);
 	ctl_out_field(to, "job", "%s", c->job);
 	ctl_out_field(to, "tree", "%s", c->tree.s);
-	for (i = 0; i < view->n_artifacts; i++)
-		if (view->artifacts[i]->tree)
-			ctl_out_field(to, view->artifacts[i]->role, "%s",
-			    ctl_out_size(view->artifacts[i]->bytes).s);
+	for (i = 0; i < view->n_artifacts; i++) {
+		if (strcmp(view->artifacts[i]->digest, c->tree.s) != 0)
+			continue;
+		ctl_out_field(
+		    to, "size", "%s, says ledgerd", ctl_out_size(view->artifacts[i]->bytes).s);
+		break;
+	}
 	for (i = 0; i < a->count; i++) {
 		fputc('\n', to);
 		ctl_evidence_print(&a->evidence[i], to);
 	}
+	if (a->count <= SP_CHAIN_GATE)
+		fprintf(to,
+		    "\nnot quantized, not tested: for the kind \"%s\" the fetch is enough\n",
+		    c->kind);
 	fprintf(to,
 	    "\nEvery signature, digest and link above was verified against version %" PRId64
 	    " of the trust document.\n",
 	    sp_trust_version(a->trust));
+}
+
+/* The beginning may have left the screen: the question says once more what it is about. */
+static enum sp_code
+confirm(struct ctl *ctl, const struct sp_candidate *c, struct sp_err *err)
+{
+	char *question = sp_xasprintf("Approve the %s %s version %" PRId64 " for %s?", c->kind,
+	    c->name, c->version, c->destination);
+	enum sp_code code = ctl_confirm(ctl, question, err);
+
+	free(question);
+	return code;
 }
 
 /* The operator's key, which must be one that counts. */
@@ -199,7 +219,7 @@ ctl_approve(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	if (code == SP_OK) {
 		show(view, &a, ctl->json ? stderr : stdout);
 		fflush(stdout);
-		code = ctl_confirm(ctl, "Approve this?", err);
+		code = confirm(ctl, &a.candidate, err);
 	}
 	if (code == SP_OK)
 		code = load_key(ctl, a.trust, &key, err);

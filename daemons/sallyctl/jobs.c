@@ -23,6 +23,18 @@ borrow(const char *text)
 	return (char *)(uintptr_t)text;
 }
 
+/* What is approved, rejected or cancelled must be the job that the operator named. */
+static enum sp_code
+check_answer(const Sallyport__OperatorJobView *view, const char *id, struct sp_err *err)
+{
+	if (strlen(view->job) == SP_JOB_ID_LEN &&
+	    strspn(view->job, "0123456789abcdef") == SP_JOB_ID_LEN &&
+	    strncmp(view->job, id, strlen(id)) == 0)
+		return SP_OK;
+	return sp_err_set(err, SP_E_DENIED, "ledgerd was asked for job %s and answered with job %s",
+	    id, view->job);
+}
+
 enum sp_code
 ctl_jobs_fetch(struct ctl *ctl, const char *id, uint64_t after_change, int wait_ms,
     Sallyport__OperatorReply **reply, const Sallyport__OperatorJobView **view, struct sp_err *err)
@@ -41,9 +53,12 @@ ctl_jobs_fetch(struct ctl *ctl, const char *id, uint64_t after_change, int wait_
 	code = ctl_ask(ctl, &request, wait_ms, SALLYPORT__OPERATOR_REPLY__BODY_JOBS, reply, err);
 	if (code != SP_OK)
 		return code;
-	if ((*reply)->jobs->n_jobs != 1) {
+	if ((*reply)->jobs->n_jobs != 1)
 		code = sp_err_set(err, SP_E_INVALID, "ledgerd answered with %zu jobs, not one",
 		    (*reply)->jobs->n_jobs);
+	else
+		code = check_answer((*reply)->jobs->jobs[0], id, err);
+	if (code != SP_OK) {
 		sallyport__operator_reply__free_unpacked(*reply, NULL);
 		*reply = NULL;
 		return code;

@@ -187,7 +187,7 @@ ctl_out_table(struct ctl_out_table *table, const char *indent, FILE *to)
 void
 ctl_out_field(FILE *to, const char *label, const char *fmt, ...)
 {
-	char *text, *clean;
+	char *text, *clean, *clean_label;
 	va_list ap;
 	int len;
 
@@ -197,7 +197,9 @@ ctl_out_field(FILE *to, const char *label, const char *fmt, ...)
 	SP_ASSERT(len >= 0);
 	if (len > 0) {
 		clean = ctl_out_clean(text);
-		fprintf(to, "  %-*s  %s\n", LABEL_WIDTH, label, clean);
+		clean_label = ctl_out_clean(label);
+		fprintf(to, "  %-*s  %s\n", LABEL_WIDTH, clean_label, clean);
+		free(clean_label);
 		free(clean);
 	}
 	free(text);

@@ -36,7 +36,7 @@ void ctl_out_row(struct ctl_out_table *table, const char *first, ...) __attribut
 /* Two spaces between columns, indent in front of each line, nothing trailing. Empties the table. */
 void ctl_out_table(struct ctl_out_table *table, const char *indent, FILE *to);
 
-/* "  label           value" with the value cleaned; nothing when it is "". */
+/* "  label           value", both cleaned; nothing when the value is "". */
 void ctl_out_field(FILE *to, const char *label, const char *fmt, ...) SP_PRINTF(3, 4);
 
 /* printf for text that holds words from elsewhere: all of it is cleaned, newlines stay. */

@@ -1,5 +1,5 @@
 /*
- * proof.h -- the "log" of a release: the bastion's checkpoint, and that the job's entries are in it.
+ * proof.h -- the "log" of a release: the bastion's checkpoint, the job's entries and their proofs.
  *
  *	{"checkpoint": signed note, "proofs": [{"entry": base64, "hashes": [base64], "seq": N}, …]}
  *

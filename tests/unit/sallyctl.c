@@ -249,6 +249,7 @@ out_tables(void **state)
 	ctl_out_table(&table, "> ", to);
 	ctl_out_field(to, "label", "%s", "value");
 	ctl_out_field(to, "nothing", "%s", "");
+	ctl_out_field(to, "l\x1b[m", "%s", "v");
 	ctl_out_print(to, "a%s\nb\n", "\x07");
 	fclose(to);
 	assert_string_equal(text, "> NAME     SIZE  X\n"
@@ -256,6 +257,7 @@ out_tables(void **state)
 				  "e     7 B\n"
 				  "> a      1023 B  end\n"
 				  "  label           value\n"
+				  "  l\\x1b[m         v\n"
 				  "a\\x07\nb\n");
 	free(text);
 }

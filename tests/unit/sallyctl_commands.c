@@ -40,9 +40,11 @@ static struct {
 	/* how it behaves, and what it was told */
 	const char *job_state;
 	const struct rig_parts *shown; /* the evidence for the candidate */
+	const char *role;	       /* of the artifact that is the candidate's tree */
 	int flip_entry;		       /* one byte of an entry is another */
 	char *signature;	       /* of an approval */
 	char *reason;		       /* of a rejection */
+	char submitted[33];	       /* the job that was submitted last */
 	uint64_t change;
 } site;
 
@@ -98,7 +100,7 @@ answer(zmq_msg_t *id, uint64_t seq, Sallyport__OperatorReply *reply)
 }
 
 static void
-give_job(zmq_msg_t *id, uint64_t seq)
+give_job(zmq_msg_t *id, uint64_t seq, const char *job)
 {
 	Sallyport__OperatorReply reply;
 	Sallyport__OperatorJobList list;
@@ -113,7 +115,7 @@ give_job(zmq_msg_t *id, uint64_t seq)
 	sallyport__operator_job_view__init(&view);
 	sallyport__operator_artifact__init(&artifact);
 	candidate = sp_candidate_format(&site.shown->c, &len);
-	view.job = text_of(RIG_JOB);
+	view.job = strcmp(job, site.submitted) == 0 ? site.submitted : text_of(RIG_JOB);
 	view.kind = text_of("model");
 	view.name = text_of(site.shown->c.name);
 	view.state = text_of(site.job_state);
@@ -129,7 +131,8 @@ give_job(zmq_msg_t *id, uint64_t seq)
 	}
 	view.attestations = attestations;
 	view.n_attestations = 3;
-	artifact.role = text_of("candidate");
+	artifact.role = text_of(site.role);
+	artifact.digest = text_of(site.shown->c.tree.s);
 	artifact.tree = 1;
 	artifact.bytes = 1536;
 	view.artifacts = artifacts;
@@ -214,8 +217,10 @@ serve(zmq_msg_t *id, const Sallyport__OperatorRequest *r)
 {
 	switch (r->body_case) {
 	case SALLYPORT__OPERATOR_REQUEST__BODY_JOB:
+		give_job(id, r->seq, r->job->job);
+		break;
 	case SALLYPORT__OPERATOR_REQUEST__BODY_JOBS:
-		give_job(id, r->seq);
+		give_job(id, r->seq, RIG_JOB);
 		break;
 	case SALLYPORT__OPERATOR_REQUEST__BODY_LOG:
 		give_entries(id, r->seq, r->log);
@@ -235,6 +240,7 @@ serve(zmq_msg_t *id, const Sallyport__OperatorRequest *r)
 		accept_it(id, r->seq, r->reject->job, "REJECTED");
 		break;
 	case SALLYPORT__OPERATOR_REQUEST__BODY_SUBMIT:
+		snprintf(site.submitted, sizeof(site.submitted), "%s", r->submit->request);
 		accept_it(id, r->seq, r->submit->request, "SUBMITTED");
 		break;
 	case SALLYPORT__OPERATOR_REQUEST__BODY_PUBLISHED:
@@ -351,6 +357,7 @@ set_up(void **state)
 	make_release();
 	site.shown = &site.parts;
 	site.job_state = "AWAITING_APPROVAL";
+	site.role = "candidate";
 	site.context = zmq_ctx_new();
 	site.router = zmq_socket(site.context, ZMQ_ROUTER);
 	endpoint = sp_xasprintf("ipc://%s", path("run/sallyport/operators.sock"));
@@ -481,7 +488,8 @@ approve_whole(void **state)
 	/* without a terminal nobody can be asked */
 	assert_int_equal(dup2(open("/dev/null", O_RDONLY), STDIN_FILENO), STDIN_FILENO);
 	error_says(run("approve 0011 --key %s", path("anna.key")), SP_E_INVALID, "--yes");
-	says("org/name-AWQ version 1 for enclave");
+	says("model org/name-AWQ version 1 for enclave");
+	says("1.50 KiB");
 	says("fetch by fetcherd@bastion");
 	says("hf:org/name, commit 0123");
 	says("mmlu  PASSED         600   71.00 %    70.50 %  0.50 %          3.00 %");
@@ -535,6 +543,39 @@ approve_gap(void **state)
 	error_says(
 	    run("approve 0011 --yes --key %s", path("anna.key")), SP_E_STATE, "nothing to approve");
 	site.job_state = "AWAITING_APPROVAL";
+}
+
+/* ledgerd tries to have something else signed than what the operator thinks of. */
+static void
+approve_lies(void **state)
+{
+	const struct rig_deviation untested = {
+	    .tree = RIG_SOURCE, .candidate_kind = "file", .attestations = 1};
+	struct rig_parts parts;
+	enum sp_code code;
+
+	(void)state;
+	/* another job than the one that was named */
+	error_says(run("approve ffff --yes --key %s", path("anna.key")), SP_E_DENIED,
+	    "answered with job " RIG_JOB);
+	assert_null(site.signature);
+
+	/* a model as a kind that needs no gate: it says so */
+	rig_parts(&rig, &untested, &parts);
+	site.shown = &parts;
+	code = run("approve 0011 --key %s", path("anna.key"));
+	site.shown = &site.parts;
+	error_says(code, SP_E_INVALID, "--yes");
+	says("file org/name-AWQ version 1 for enclave");
+	says("not quantized, not tested");
+	rig_parts_free(&parts);
+
+	/* words that paint over what is on the screen */
+	site.role = "x\x1b[2J\nmodel org/good version 7 for enclave";
+	error_says(run("approve 0011 --key %s", path("anna.key")), SP_E_INVALID, "--yes");
+	site.role = "candidate";
+	assert_null(strchr(out, '\x1b'));
+	assert_null(strstr(out, "org/good"));
 }
 
 static void
@@ -748,6 +789,7 @@ main(void)
 	    cmocka_unit_test(jobs),
 	    cmocka_unit_test(approve_whole),
 	    cmocka_unit_test(approve_gap),
+	    cmocka_unit_test(approve_lies),
 	    cmocka_unit_test(log_commands),
 	    cmocka_unit_test(log_altered),
 	    cmocka_unit_test(models),
