@@ -28,8 +28,7 @@
 
 #define RXD_TRANSFERS_MAX 64 /* a receiver that is sound tells of 32 at a time */
 #define RXD_FINISHED_MAX 64
-#define RXD_AGAIN_MS 2000 /* before ledgerd is told once more of what it did not take */
-/* so often: a job may just be on its way into the state that can begin again */
+#define RXD_AGAIN_MS 2000 /* before ledgerd is told once more of what no step has come for */
 #define RXD_REFUSALS_MAX 5
 
 enum rxd_state { RXD_KNOWN, RXD_DONE, RXD_INCOMPLETE };
@@ -47,7 +46,8 @@ struct rxd_transfer {
 	struct rxd_counts counts; /* of the link while it was under way, once it is DONE */
 	uint64_t missing_bytes;
 	char gaps[256], fault[256]; /* for people */
-	int unsaid;		    /* ledgerd must hear of it, */
+	int claimed;		    /* a step works on it, or has received it */
+	int unsaid;		    /* until then ledgerd must hear of it, */
 	int64_t say_ms;		    /* not before this */
 	unsigned refusals;
 };
@@ -69,8 +69,13 @@ enum sp_code rxd_table_note(struct rxd_table *table, const Sallyport__ChildNote 
     char forget[SP_JOB_ID_LEN + 1], struct sp_err *err) SP_MUST_USE;
 /* The transfer that ledgerd must hear of next, not before its say_ms; NULL: there is none. */
 struct rxd_transfer *rxd_table_unsaid(struct rxd_table *table);
-/* What ledgerd said of it; 0 when it will not be told again, because it refuses. */
+/* What ledgerd said of it; 0 when it will not be told again, because it refuses. Once it agrees it
+ * is told again all the same, until a step comes: the job may have been about to end. */
 int rxd_table_said(struct rxd_table *table, const char *job, enum sp_code code, int64_t now_ms);
+/* A step has come for it: ledgerd knows. */
+void rxd_table_claim(struct rxd_transfer *transfer);
+/* The step goes. unsaid: ledgerd must hear of the transfer, as it is. */
+void rxd_table_unclaim(struct rxd_transfer *transfer, int unsaid, int64_t now_ms);
 /* Given up: it may come again. */
 void rxd_table_remove(struct rxd_table *table, const char *job);
 /* Taken or refused: it need not come again. */

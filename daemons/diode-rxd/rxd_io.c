@@ -207,10 +207,15 @@ wait_end(struct rxd *rxd, const char *job, struct sp_lease *lease, struct rxd_tr
 
 	for (;; now_ms = sp_time_monotonic_ms()) {
 		transfer = rxd_table_find(&rxd->table, job);
+		if (transfer != NULL)
+			rxd_table_claim(transfer);
 		if (transfer != NULL && transfer->state != RXD_KNOWN)
 			break;
-		if (sp_lease_cancelled(lease))
+		if (sp_lease_cancelled(lease)) {
+			if (transfer != NULL)
+				rxd_table_unclaim(transfer, 1, now_ms);
 			return sp_err_set(err, SP_E_CANCELLED, "cancelled");
+		}
 		if (transfer != NULL) {
 			seen_ms = now_ms;
 			sp_lease_progress(
@@ -226,9 +231,11 @@ wait_end(struct rxd *rxd, const char *job, struct sp_lease *lease, struct rxd_tr
 	return SP_OK;
 }
 
+/* From here on what comes of it is news for ledgerd. */
 static enum sp_code
-incomplete(const struct rxd_transfer *transfer, struct sp_err *err)
+incomplete(struct rxd_transfer *transfer, struct sp_err *err)
 {
+	rxd_table_unclaim(transfer, 0, sp_time_monotonic_ms());
 	if (transfer->fault[0] != '\0')
 		return sp_err_set(err, SP_E_INCOMPLETE,
 		    "%" PRIu64 " of %" PRIu64 " bytes are not in the spool, which could not be "
@@ -303,6 +310,8 @@ look_up(
 	pthread_mutex_lock(&rxd->lock);
 	code = wait_end(rxd, job, lease, &transfer, err);
 	if (code == SP_OK) {
+		if (transfer->state == RXD_INCOMPLETE)
+			rxd_table_unclaim(transfer, 0, sp_time_monotonic_ms());
 		out->is_known = 1;
 		out->state = transfer->state;
 		out->manifest = transfer->manifest;

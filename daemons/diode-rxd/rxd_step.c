@@ -192,7 +192,7 @@ rxd_table_unsaid(struct rxd_table *table)
 	struct rxd_transfer *next = NULL;
 
 	for (struct rxd_transfer *t = table->first; t != NULL; t = t->next)
-		if (t->unsaid && (next == NULL || t->say_ms < next->say_ms))
+		if (t->unsaid && !t->claimed && (next == NULL || t->say_ms < next->say_ms))
 			next = t;
 	return next;
 }
@@ -202,13 +202,31 @@ rxd_table_said(struct rxd_table *table, const char *job, enum sp_code code, int6
 {
 	struct rxd_transfer *transfer = rxd_table_find(table, job);
 
-	if (transfer == NULL || code == SP_OK)
+	if (transfer == NULL)
 		return 1;
-	if (!sp_err_may_retry(code) && ++transfer->refusals == RXD_REFUSALS_MAX)
+	if (code == SP_OK)
+		transfer->refusals = 0;
+	else if (!sp_err_may_retry(code) && ++transfer->refusals == RXD_REFUSALS_MAX)
 		return 0;
 	transfer->unsaid = 1;
 	transfer->say_ms = now_ms + RXD_AGAIN_MS;
 	return 1;
+}
+
+void
+rxd_table_claim(struct rxd_transfer *transfer)
+{
+	transfer->claimed = 1;
+	transfer->unsaid = 0;
+}
+
+void
+rxd_table_unclaim(struct rxd_transfer *transfer, int unsaid, int64_t now_ms)
+{
+	transfer->claimed = 0;
+	transfer->unsaid = unsaid;
+	transfer->refusals = 0;
+	transfer->say_ms = now_ms + RXD_AGAIN_MS;
 }
 
 void

@@ -1,5 +1,5 @@
-$(eval $(call lib,diode,layout frame link fec pace manifest tx assemble entry rx spool udp send recv))
-DIODE_RX := $(addprefix lib/diode/,rx entry assemble tx frame fec layout manifest)
+$(eval $(call lib,diode,layout frame link fec pace manifest tx assemble inbox rx spool udp send recv))
+DIODE_RX := $(addprefix lib/diode/,rx inbox assemble tx frame fec layout manifest)
 $(eval $(call unit,diode_fec,$(addprefix lib/diode/,fec layout pace) lib/base/err,libisal))
 $(eval $(call unit,diode_frame,$(addprefix lib/diode/,frame link layout) lib/base/err,gnutls))
 $(eval $(call unit,diode_rx,tests/unit/diode_channel $(DIODE_RX) $(addprefix lib/base/,err hash path time buf) proto/diode,libisal gnutls libprotobuf-c))

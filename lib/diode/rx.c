@@ -1,12 +1,12 @@
 /* rx.c -- the receiver's core: objects and transfers. */
-#include "diode/entry.h"
+#include "diode/inbox.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 
-#define TRANSFERS_MAX 32 /* bits of struct sp_entry's transfers */
+#define TRANSFERS_MAX 32 /* bits of struct sp_incoming's transfers */
 /* What costs memory whatever its size: objects of all transfers together, and strays */
 #define OBJECTS_MAX (4 * SP_MANIFEST_OBJECTS_MAX)
 #define STRAYS_MAX (2 * SP_MANIFEST_OBJECTS_MAX)
@@ -15,7 +15,7 @@ enum progress { UNUSED, ACTIVE, INCOMPLETE, COMPLETE, FORGOTTEN };
 
 struct transfer {
 	enum progress progress;
-	struct sp_entry *entry; /* of the manifest */
+	struct sp_incoming *entry; /* of the manifest */
 	struct sp_manifest manifest;
 	size_t missing; /* objects */
 	int64_t heard_ms, done_ms;
@@ -24,7 +24,7 @@ struct transfer {
 struct sp_rx {
 	struct sp_rx_config config;
 	struct sp_rx_counts counts;
-	struct sp_entries set;
+	struct sp_inbox set;
 	int link_is_up;
 	int64_t heard_ms;
 	struct transfer transfers[TRANSFERS_MAX];
@@ -58,7 +58,7 @@ sp_rx_new(const struct sp_rx_config *config)
 	struct sp_rx *rx = sp_xcalloc(1, sizeof(*rx));
 
 	rx->config = *config;
-	sp_entry_init(&rx->set, config->memory_max_bytes);
+	sp_inbox_init(&rx->set, config->memory_max_bytes);
 	return rx;
 }
 
@@ -69,7 +69,7 @@ sp_rx_free(struct sp_rx **rx)
 		return;
 	for (int i = 0; i < TRANSFERS_MAX; i++)
 		sp_manifest_clear(&(*rx)->transfers[i].manifest);
-	sp_entry_clear(&(*rx)->set);
+	sp_inbox_clear(&(*rx)->set);
 	free(*rx);
 	*rx = NULL;
 }
@@ -77,10 +77,10 @@ sp_rx_free(struct sp_rx **rx)
 /* --- actions --- */
 
 static struct sp_rx_event *
-push_event(struct sp_rx *rx, enum sp_rx_event_kind kind, const struct sp_entry *entry,
+push_event(struct sp_rx *rx, enum sp_rx_event_kind kind, const struct sp_incoming *entry,
     const struct transfer *transfer)
 {
-	struct sp_rx_event *event = &sp_entry_push(&rx->set, SP_RX_EVENT, entry)->action.event;
+	struct sp_rx_event *event = &sp_inbox_push(&rx->set, SP_RX_EVENT, entry)->action.event;
 
 	event->kind = kind;
 	if (transfer != NULL)
@@ -89,10 +89,10 @@ push_event(struct sp_rx *rx, enum sp_rx_event_kind kind, const struct sp_entry *
 }
 
 static void
-push_failure(struct sp_rx *rx, enum sp_rx_event_kind kind, const struct sp_entry *entry,
+push_failure(struct sp_rx *rx, enum sp_rx_event_kind kind, const struct sp_incoming *entry,
     enum sp_code code, const char *text)
 {
-	struct sp_queued *queued = sp_entry_push(&rx->set, SP_RX_EVENT, entry);
+	struct sp_queued *queued = sp_inbox_push(&rx->set, SP_RX_EVENT, entry);
 
 	queued->text = sp_xstrdup(text);
 	queued->action.event.kind = kind;
@@ -103,15 +103,15 @@ push_failure(struct sp_rx *rx, enum sp_rx_event_kind kind, const struct sp_entry
 int
 sp_rx_next(struct sp_rx *rx, struct sp_rx_action *action)
 {
-	return sp_entry_next_action(&rx->set, action);
+	return sp_inbox_next_action(&rx->set, action);
 }
 
 /* --- transfers --- */
 
 static int
-is_complete(const struct sp_entry *entry)
+is_complete(const struct sp_incoming *entry)
 {
-	return entry->state == SP_ENTRY_DONE || entry->state == SP_ENTRY_HELD;
+	return entry->state == SP_INBOX_DONE || entry->state == SP_INBOX_HELD;
 }
 
 static void
@@ -124,7 +124,7 @@ transfer_done(struct sp_rx *rx, struct transfer *transfer, int64_t now_ms)
 
 /* An object that transfers name has been verified. */
 static void
-object_done(struct sp_rx *rx, struct sp_entry *entry, int64_t now_ms)
+object_done(struct sp_rx *rx, struct sp_incoming *entry, int64_t now_ms)
 {
 	for (unsigned i = 0; i < TRANSFERS_MAX; i++) {
 		struct transfer *transfer = &rx->transfers[i];
@@ -144,15 +144,15 @@ transfer_release(struct sp_rx *rx, struct transfer *transfer)
 	unsigned number = (unsigned)(transfer - rx->transfers);
 
 	for (size_t i = 0; i <= transfer->manifest.count; i++) {
-		struct sp_entry *entry = transfer->entry;
+		struct sp_incoming *entry = transfer->entry;
 
 		if (i < transfer->manifest.count) {
-			struct sp_object_id id = sp_entry_id(transfer->manifest.objects[i].digest);
+			struct sp_object_id id = sp_inbox_id(transfer->manifest.objects[i].digest);
 
-			entry = sp_entry_find(&rx->set, &id);
+			entry = sp_inbox_find(&rx->set, &id);
 		}
 		if (entry != NULL)
-			sp_entry_disown(&rx->set, entry, number);
+			sp_inbox_disown(&rx->set, entry, number);
 	}
 	sp_manifest_clear(&transfer->manifest);
 	memset(transfer, 0, sizeof(*transfer));
@@ -225,8 +225,8 @@ bytes_to_come(struct sp_rx *rx, const struct sp_manifest *manifest)
 
 	for (size_t i = 0; i < manifest->count; i++) {
 		const struct sp_object *object = &manifest->objects[i];
-		struct sp_object_id id = sp_entry_id(object->digest);
-		const struct sp_entry *entry = sp_entry_find(&rx->set, &id);
+		struct sp_object_id id = sp_inbox_id(object->digest);
+		const struct sp_incoming *entry = sp_inbox_find(&rx->set, &id);
 		uint64_t add = object->size - (entry != NULL ? entry->charged_bytes : 0);
 
 		if (entry != NULL && entry->charged_bytes > object->size)
@@ -261,8 +261,8 @@ transfer_agrees(struct sp_rx *rx, const struct sp_manifest *manifest, struct sp_
 		    manifest->job, sp_hex_of(other->manifest.release).s);
 	for (size_t i = 0; i < manifest->count; i++) {
 		const struct sp_object *object = &manifest->objects[i];
-		struct sp_object_id id = sp_entry_id(object->digest);
-		const struct sp_entry *entry = sp_entry_find(&rx->set, &id);
+		struct sp_object_id id = sp_inbox_id(object->digest);
+		const struct sp_incoming *entry = sp_inbox_find(&rx->set, &id);
 
 		if (entry != NULL &&
 		    (entry->is_manifest ||
@@ -303,39 +303,39 @@ transfer_name(
     struct sp_rx *rx, struct transfer *transfer, const struct sp_object *object, int64_t now_ms)
 {
 	unsigned number = (unsigned)(transfer - rx->transfers);
-	struct sp_object_id id = sp_entry_id(object->digest);
-	struct sp_entry *entry = sp_entry_find(&rx->set, &id);
+	struct sp_object_id id = sp_inbox_id(object->digest);
+	struct sp_incoming *entry = sp_inbox_find(&rx->set, &id);
 
 	if (entry == NULL) {
-		entry = sp_entry_new(&rx->set, &id, object->size, now_ms);
+		entry = sp_inbox_new(&rx->set, &id, object->size, now_ms);
 	} else if (entry->layout.size != object->size ||
-		   (entry->state == SP_ENTRY_DONE &&
+		   (entry->state == SP_INBOX_DONE &&
 		       memcmp(entry->object.digest, object->digest, SP_DIGEST_LEN))) {
 		/* a stray that only shares the prefix, or whose sender was wrong about its size */
-		sp_entry_reset(&rx->set, entry);
+		sp_inbox_reset(&rx->set, entry);
 		entry->layout.size = object->size;
-		sp_entry_charge(&rx->set, entry, object->size);
+		sp_inbox_charge(&rx->set, entry, object->size);
 	}
-	sp_entry_adopt(&rx->set, entry, number);
+	sp_inbox_adopt(&rx->set, entry, number);
 	entry->object = *object;
-	if (entry->state != SP_ENTRY_DONE && rx->config.have(rx->config.have_ctx, object->digest)) {
-		sp_entry_hold(&rx->set, entry);
-	} else if (entry->state == SP_ENTRY_HELD) {
+	if (entry->state != SP_INBOX_DONE && rx->config.have(rx->config.have_ctx, object->digest)) {
+		sp_inbox_hold(&rx->set, entry);
+	} else if (entry->state == SP_INBOX_HELD) {
 		/* given up with another transfer, and wanted again */
-		sp_entry_reset(&rx->set, entry);
-		sp_entry_charge(&rx->set, entry, object->size);
+		sp_inbox_reset(&rx->set, entry);
+		sp_inbox_charge(&rx->set, entry, object->size);
 	}
-	if (entry->state == SP_ENTRY_DONE)
+	if (entry->state == SP_INBOX_DONE)
 		push_event(rx, SP_RX_OBJECT_DONE, entry, transfer)->object = &entry->object;
 	if (!is_complete(entry))
 		transfer->missing++;
-	if (object->size == 0 && entry->state == SP_ENTRY_RECEIVING)
-		sp_entry_verify(&rx->set, entry);
+	if (object->size == 0 && entry->state == SP_INBOX_RECEIVING)
+		sp_inbox_verify(&rx->set, entry);
 }
 
 static void
 transfer_begin(
-    struct sp_rx *rx, struct sp_entry *entry, const uint8_t *data, size_t len, int64_t now_ms)
+    struct sp_rx *rx, struct sp_incoming *entry, const uint8_t *data, size_t len, int64_t now_ms)
 {
 	struct transfer *transfer = transfer_slot(rx, now_ms), *replaced;
 	struct sp_manifest manifest = {0};
@@ -353,7 +353,7 @@ transfer_begin(
 		code = transfer_fits(rx, &manifest, now_ms, &err);
 	if (code != SP_OK) {
 		push_failure(rx, SP_RX_TRANSFER_REFUSED, entry, code, err.msg);
-		sp_entry_hold(&rx->set, entry);
+		sp_inbox_hold(&rx->set, entry);
 		sp_manifest_clear(&manifest);
 		return;
 	}
@@ -361,7 +361,7 @@ transfer_begin(
 	transfer->entry = entry;
 	transfer->manifest = manifest;
 	transfer->heard_ms = now_ms;
-	sp_entry_adopt(&rx->set, entry, (unsigned)(transfer - rx->transfers));
+	sp_inbox_adopt(&rx->set, entry, (unsigned)(transfer - rx->transfers));
 	push_event(rx, SP_RX_TRANSFER_KNOWN, entry, transfer);
 	for (size_t i = 0; i < transfer->manifest.count; i++)
 		transfer_name(rx, transfer, &transfer->manifest.objects[i], now_ms);
@@ -378,17 +378,17 @@ static int
 transfer_is_busy(struct sp_rx *rx, const struct transfer *transfer)
 {
 	for (size_t i = 0; i < transfer->manifest.count; i++) {
-		struct sp_object_id id = sp_entry_id(transfer->manifest.objects[i].digest);
-		const struct sp_entry *entry = sp_entry_find(&rx->set, &id);
+		struct sp_object_id id = sp_inbox_id(transfer->manifest.objects[i].digest);
+		const struct sp_incoming *entry = sp_inbox_find(&rx->set, &id);
 
-		if (entry->state == SP_ENTRY_VERIFYING || entry->writing > 0)
+		if (entry->state == SP_INBOX_VERIFYING || entry->writing > 0)
 			return 1;
 	}
 	return 0;
 }
 
 static void
-add_gap(struct sp_queued *queued, size_t *cap, const struct sp_entry *entry, uint64_t block,
+add_gap(struct sp_queued *queued, size_t *cap, const struct sp_incoming *entry, uint64_t block,
     uint64_t count, uint64_t bytes)
 {
 	struct sp_rx_event *event = &queued->action.event;
@@ -403,7 +403,7 @@ add_gap(struct sp_queued *queued, size_t *cap, const struct sp_entry *entry, uin
 }
 
 static void
-add_gaps(struct sp_queued *queued, size_t *cap, const struct sp_entry *entry)
+add_gaps(struct sp_queued *queued, size_t *cap, const struct sp_incoming *entry)
 {
 	uint64_t blocks, begin = 0, bytes = 0;
 
@@ -426,17 +426,17 @@ add_gaps(struct sp_queued *queued, size_t *cap, const struct sp_entry *entry)
 static void
 transfer_incomplete(struct sp_rx *rx, struct transfer *transfer)
 {
-	struct sp_queued *queued = sp_entry_push(&rx->set, SP_RX_EVENT, transfer->entry);
+	struct sp_queued *queued = sp_inbox_push(&rx->set, SP_RX_EVENT, transfer->entry);
 	size_t cap = 0;
 
 	transfer->progress = INCOMPLETE;
 	queued->action.event.kind = SP_RX_TRANSFER_INCOMPLETE;
 	queued->action.event.manifest = &transfer->manifest;
 	for (size_t i = 0; i < transfer->manifest.count; i++) {
-		struct sp_object_id id = sp_entry_id(transfer->manifest.objects[i].digest);
-		const struct sp_entry *entry = sp_entry_find(&rx->set, &id);
+		struct sp_object_id id = sp_inbox_id(transfer->manifest.objects[i].digest);
+		const struct sp_incoming *entry = sp_inbox_find(&rx->set, &id);
 
-		if (entry->state == SP_ENTRY_RECEIVING)
+		if (entry->state == SP_INBOX_RECEIVING)
 			add_gaps(queued, &cap, entry);
 	}
 }
@@ -460,13 +460,13 @@ sp_rx_forget(struct sp_rx *rx, const char *job, int64_t now_ms)
 		if (transfer->progress != FORGOTTEN || strcmp(transfer->manifest.job, job) != 0)
 			continue;
 		transfer->heard_ms = now_ms;
-		sp_entry_hold(&rx->set, transfer->entry);
+		sp_inbox_hold(&rx->set, transfer->entry);
 		for (size_t j = 0; j < transfer->manifest.count; j++) {
-			struct sp_object_id id = sp_entry_id(transfer->manifest.objects[j].digest);
-			struct sp_entry *entry = sp_entry_find(&rx->set, &id);
+			struct sp_object_id id = sp_inbox_id(transfer->manifest.objects[j].digest);
+			struct sp_incoming *entry = sp_inbox_find(&rx->set, &id);
 
 			if ((entry->transfers & wanted) == 0)
-				sp_entry_hold(&rx->set, entry);
+				sp_inbox_hold(&rx->set, entry);
 		}
 	}
 }
@@ -476,7 +476,7 @@ sp_rx_forget(struct sp_rx *rx, const char *job, int64_t now_ms)
 /* Fits the entry to a symbol's layout. 0 when they contradict each other. */
 static int
 entry_accepts(
-    struct sp_rx *rx, struct sp_entry *entry, const struct sp_frame *frame, uint64_t session)
+    struct sp_rx *rx, struct sp_incoming *entry, const struct sp_frame *frame, uint64_t session)
 {
 	if (entry->layout.size != frame->layout.size ||
 	    entry->is_manifest != ((frame->flags & SP_FRAME_MANIFEST) != 0))
@@ -485,41 +485,41 @@ entry_accepts(
 		/* a sender started anew with another code: what came in the old one is no use */
 		if (session <= entry->session)
 			return 0;
-		sp_entry_reset(&rx->set, entry);
+		sp_inbox_reset(&rx->set, entry);
 	}
 	if (entry->layout.k == 0)
-		sp_entry_lay_out(entry, &frame->layout);
+		sp_inbox_lay_out(entry, &frame->layout);
 	if (session > entry->session)
 		entry->session = session;
 	return 1;
 }
 
 /* A new object by its first symbol; NULL when the spool has no room for one nobody named. */
-static struct sp_entry *
+static struct sp_incoming *
 stray_new(struct sp_rx *rx, const struct sp_frame *frame, int64_t now_ms)
 {
 	uint64_t size = frame->layout.size;
 	int is_manifest = (frame->flags & SP_FRAME_MANIFEST) != 0;
-	struct sp_entry *entry;
+	struct sp_incoming *entry;
 
 	if (size > rx->config.stray_max_bytes || (is_manifest && size > SP_MANIFEST_MAX))
 		return NULL;
 	while (rx->set.stray_count >= STRAYS_MAX)
-		sp_entry_free(&rx->set, TAILQ_FIRST(&rx->set.strays));
+		sp_inbox_free(&rx->set, TAILQ_FIRST(&rx->set.strays));
 	while (rx->set.stray_bytes + size > rx->config.stray_max_bytes)
-		if (!sp_entry_evict_stray(&rx->set))
+		if (!sp_inbox_evict_stray(&rx->set))
 			return NULL;
 	while (rx->set.spool_bytes + size > rx->config.spool_max_bytes)
 		if (!evict_transfer(rx, now_ms))
 			return NULL;
-	entry = sp_entry_new(&rx->set, &frame->object, size, now_ms);
+	entry = sp_inbox_new(&rx->set, &frame->object, size, now_ms);
 	entry->is_manifest = is_manifest;
 	return entry;
 }
 
 /* Who is this symbol a sign of life of, and does the sender say that it was the last of all? */
 static void
-hear(struct sp_rx *rx, struct sp_entry *entry, const struct sp_frame *frame, int64_t now_ms)
+hear(struct sp_rx *rx, struct sp_incoming *entry, const struct sp_frame *frame, int64_t now_ms)
 {
 	entry->heard_ms = now_ms;
 	for (unsigned i = 0; i < TRANSFERS_MAX; i++) {
@@ -530,13 +530,13 @@ hear(struct sp_rx *rx, struct sp_entry *entry, const struct sp_frame *frame, int
 		transfer->heard_ms = now_ms;
 		if (transfer->progress == INCOMPLETE && (frame->flags & SP_FRAME_CLOSING) == 0) {
 			transfer->progress = ACTIVE;
-			transfer->entry->closed_ms = SP_ENTRY_NEVER;
+			transfer->entry->closed_ms = SP_INBOX_NEVER;
 		}
 	}
 	if (entry->is_manifest && (frame->flags & SP_FRAME_CLOSING) == 0)
-		entry->closed_ms = SP_ENTRY_NEVER;
+		entry->closed_ms = SP_INBOX_NEVER;
 	else if (entry->is_manifest && frame->pass + 1 == frame->passes &&
-		 entry->closed_ms == SP_ENTRY_NEVER)
+		 entry->closed_ms == SP_INBOX_NEVER)
 		entry->closed_ms = now_ms;
 }
 
@@ -544,7 +544,7 @@ static void
 take_symbol(struct sp_rx *rx, const struct sp_frame *frame, const uint8_t *payload,
     uint64_t session, int64_t now_ms)
 {
-	struct sp_entry *entry = sp_entry_find(&rx->set, &frame->object);
+	struct sp_incoming *entry = sp_inbox_find(&rx->set, &frame->object);
 	struct sp_rx_action *write;
 	uint8_t *data, bit;
 
@@ -556,7 +556,7 @@ take_symbol(struct sp_rx *rx, const struct sp_frame *frame, const uint8_t *paylo
 		return;
 	}
 	hear(rx, entry, frame, now_ms);
-	if (entry->state != SP_ENTRY_RECEIVING) {
+	if (entry->state != SP_INBOX_RECEIVING) {
 		rx->counts.surplus++;
 		return;
 	}
@@ -573,7 +573,7 @@ take_symbol(struct sp_rx *rx, const struct sp_frame *frame, const uint8_t *paylo
 		return;
 	entry->taken[frame->block / 8] |= bit;
 	entry->writing++;
-	write = &sp_entry_push(&rx->set, SP_RX_WRITE, entry)->action;
+	write = &sp_inbox_push(&rx->set, SP_RX_WRITE, entry)->action;
 	write->block = frame->block;
 	write->data = data;
 }
@@ -603,7 +603,7 @@ sp_rx_datagram(struct sp_rx *rx, const struct sp_frame *frame, const uint8_t *pa
 void
 sp_rx_written(struct sp_rx *rx, const struct sp_rx_action *write, enum sp_code code, int64_t now_ms)
 {
-	struct sp_entry *entry = sp_entry_find(&rx->set, &write->id);
+	struct sp_incoming *entry = sp_inbox_find(&rx->set, &write->id);
 
 	sp_assemble_release(rx->set.assemble, write->data);
 	if (entry == NULL || entry->generation != write->generation)
@@ -615,31 +615,31 @@ sp_rx_written(struct sp_rx *rx, const struct sp_rx_action *write, enum sp_code c
 	else /* as if it had been lost: another pass may find a disk with room */
 		entry->taken[write->block / 8] &= (uint8_t) ~(1 << write->block % 8);
 	if (entry->written == sp_layout_blocks(&entry->layout))
-		sp_entry_verify(&rx->set, entry);
+		sp_inbox_verify(&rx->set, entry);
 }
 
 void
 sp_rx_verified(struct sp_rx *rx, const struct sp_object_id *id, enum sp_code code,
     const uint8_t digest[SP_DIGEST_LEN], const uint8_t *data, size_t len, int64_t now_ms)
 {
-	struct sp_entry *entry = sp_entry_find(&rx->set, id);
+	struct sp_incoming *entry = sp_inbox_find(&rx->set, id);
 	int matches = code == SP_OK && memcmp(digest, id->b, sizeof(id->b)) == 0;
 	char text[256];
 
-	if (entry == NULL || entry->state != SP_ENTRY_VERIFYING) {
+	if (entry == NULL || entry->state != SP_INBOX_VERIFYING) {
 		/* dropped in the meantime, but the spool has just kept it */
 		struct sp_rx_action *drop;
 
 		if (!matches || data != NULL)
 			return;
-		drop = &sp_entry_push(&rx->set, SP_RX_DROP, NULL)->action;
+		drop = &sp_inbox_push(&rx->set, SP_RX_DROP, NULL)->action;
 		drop->id = *id;
 		drop->is_verified = 1;
 		memcpy(drop->digest, digest, sizeof(drop->digest));
 		return;
 	}
 	if (matches && entry->is_manifest) {
-		entry->state = SP_ENTRY_DONE;
+		entry->state = SP_INBOX_DONE;
 		transfer_begin(rx, entry, data, len, now_ms);
 		return;
 	}
@@ -647,7 +647,7 @@ sp_rx_verified(struct sp_rx *rx, const struct sp_object_id *id, enum sp_code cod
 		matches = memcmp(digest, entry->object.digest, SP_DIGEST_LEN) == 0;
 	if (matches) {
 		memcpy(entry->object.digest, digest, SP_DIGEST_LEN);
-		entry->state = SP_ENTRY_DONE;
+		entry->state = SP_INBOX_DONE;
 		object_done(rx, entry, now_ms);
 		return;
 	}
@@ -657,14 +657,14 @@ sp_rx_verified(struct sp_rx *rx, const struct sp_object_id *id, enum sp_code cod
 	else
 		snprintf(text, sizeof(text), "could not be read back from the spool");
 	push_failure(rx, SP_RX_OBJECT_FAILED, entry, code == SP_OK ? SP_E_CORRUPT : code, text);
-	sp_entry_reset(&rx->set, entry);
+	sp_inbox_reset(&rx->set, entry);
 }
 
 void
 sp_rx_tick(struct sp_rx *rx, int64_t now_ms)
 {
 	const struct sp_rx_config *config = &rx->config;
-	struct sp_entry *entry, *next;
+	struct sp_incoming *entry, *next;
 
 	if (rx->link_is_up && now_ms - rx->heard_ms >= config->link_timeout_ms) {
 		rx->link_is_up = 0;
@@ -679,7 +679,7 @@ sp_rx_tick(struct sp_rx *rx, int64_t now_ms)
 		} else if (transfer->progress == ACTIVE) {
 			int64_t closed_ms = transfer->entry->closed_ms;
 			int is_over =
-			    closed_ms != SP_ENTRY_NEVER && now_ms - closed_ms >= config->grace_ms;
+			    closed_ms != SP_INBOX_NEVER && now_ms - closed_ms >= config->grace_ms;
 
 			if ((is_silent || is_over) && !transfer_is_busy(rx, transfer))
 				transfer_incomplete(rx, transfer);
@@ -689,11 +689,11 @@ sp_rx_tick(struct sp_rx *rx, int64_t now_ms)
 		next = TAILQ_NEXT(entry, stray);
 		if (now_ms - entry->heard_ms < config->idle_timeout_ms)
 			continue;
-		if (entry->is_manifest && entry->state == SP_ENTRY_RECEIVING) {
+		if (entry->is_manifest && entry->state == SP_INBOX_RECEIVING) {
 			push_event(rx, SP_RX_TRANSFER_LOST, entry, NULL);
-			sp_entry_free(&rx->set, entry);
-		} else if (entry->state == SP_ENTRY_HELD) {
-			sp_entry_free(&rx->set, entry);
+			sp_inbox_free(&rx->set, entry);
+		} else if (entry->state == SP_INBOX_HELD) {
+			sp_inbox_free(&rx->set, entry);
 		}
 	}
 }
@@ -705,13 +705,13 @@ sp_rx_resume(struct sp_rx *rx, const struct sp_object_id *id, const struct sp_la
     int is_manifest, const uint8_t *complete, int64_t now_ms)
 {
 	uint64_t blocks = sp_layout_blocks(layout);
-	struct sp_entry *entry;
+	struct sp_incoming *entry;
 
-	if (sp_entry_find(&rx->set, id) != NULL)
+	if (sp_inbox_find(&rx->set, id) != NULL)
 		return;
-	entry = sp_entry_new(&rx->set, id, layout->size, now_ms);
+	entry = sp_inbox_new(&rx->set, id, layout->size, now_ms);
 	entry->is_manifest = is_manifest;
-	sp_entry_lay_out(entry, layout);
+	sp_inbox_lay_out(entry, layout);
 	for (uint64_t b = 0; b < blocks; b++) {
 		if ((complete[b / 8] >> (b % 8) & 1) == 0)
 			continue;
@@ -719,21 +719,21 @@ sp_rx_resume(struct sp_rx *rx, const struct sp_object_id *id, const struct sp_la
 		entry->written++;
 	}
 	if (entry->written == blocks)
-		sp_entry_verify(&rx->set, entry);
+		sp_inbox_verify(&rx->set, entry);
 }
 
 void
 sp_rx_resume_verified(
     struct sp_rx *rx, const uint8_t digest[SP_DIGEST_LEN], uint64_t size, int64_t now_ms)
 {
-	struct sp_object_id id = sp_entry_id(digest);
-	struct sp_entry *entry;
+	struct sp_object_id id = sp_inbox_id(digest);
+	struct sp_incoming *entry;
 
-	if (sp_entry_find(&rx->set, &id) != NULL)
+	if (sp_inbox_find(&rx->set, &id) != NULL)
 		return;
-	entry = sp_entry_new(&rx->set, &id, size, now_ms);
+	entry = sp_inbox_new(&rx->set, &id, size, now_ms);
 	memcpy(entry->object.digest, digest, SP_DIGEST_LEN);
-	entry->state = SP_ENTRY_DONE;
+	entry->state = SP_INBOX_DONE;
 }
 
 void

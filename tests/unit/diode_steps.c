@@ -276,9 +276,24 @@ ledgerd_hears_of_it(void **state)
 	assert_int_equal(take(&table, NOTE(&n, "incomplete", "job", JOB, "missing", "3")), SP_OK);
 	assert_int_equal(take(&table, NOTE(&n, "done", "job", JOB)), SP_OK);
 	assert_ptr_equal(rxd_table_unsaid(&table), transfer);
+	/* a yes may be about a step that was just ending: only one that comes ends the matter */
 	transfer->unsaid = 0;
 	assert_true(rxd_table_said(&table, JOB, SP_OK, 0));
+	assert_ptr_equal(rxd_table_unsaid(&table), transfer);
+	assert_int_equal(transfer->say_ms, RXD_AGAIN_MS);
+	rxd_table_claim(transfer);
 	assert_null(rxd_table_unsaid(&table));
+	/* it ends INCOMPLETE, which ledgerd hears from the step */
+	assert_int_equal(take(&table, NOTE(&n, "incomplete", "job", JOB, "missing", "3")), SP_OK);
+	rxd_table_unclaim(transfer, 0, 0);
+	assert_null(rxd_table_unsaid(&table));
+	assert_int_equal(take(&table, NOTE(&n, "object", "job", JOB, "bytes", "1")), SP_OK);
+	assert_ptr_equal(rxd_table_unsaid(&table), transfer);
+	/* cancelled: whether by ledgerd's restart or an operator, ledgerd knows */
+	rxd_table_claim(transfer);
+	rxd_table_unclaim(transfer, 1, 5);
+	assert_ptr_equal(rxd_table_unsaid(&table), transfer);
+	assert_int_equal(transfer->say_ms, 5 + RXD_AGAIN_MS);
 	rxd_table_clear(&table);
 	assert_true(rxd_table_said(&table, JOB, SP_E_STATE, 0));
 	sp_manifest_clear(&manifest);

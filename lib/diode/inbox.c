@@ -1,11 +1,11 @@
-/* entry.c -- the receiver's objects, and what is to be done for them. */
-#include "diode/entry.h"
+/* inbox.c -- the receiver's objects, and what is to be done for them. */
+#include "diode/inbox.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 void
-sp_entry_init(struct sp_entries *set, uint64_t memory_max_bytes)
+sp_inbox_init(struct sp_inbox *set, uint64_t memory_max_bytes)
 {
 	memset(set, 0, sizeof(*set));
 	set->assemble = sp_assemble_new(memory_max_bytes);
@@ -24,10 +24,10 @@ free_queued(struct sp_queued *queued)
 }
 
 void
-sp_entry_clear(struct sp_entries *set)
+sp_inbox_clear(struct sp_inbox *set)
 {
 	struct sp_queued *queued;
-	struct sp_entry *entry;
+	struct sp_incoming *entry;
 
 	while ((queued = STAILQ_FIRST(&set->actions)) != NULL) {
 		STAILQ_REMOVE_HEAD(&set->actions, next);
@@ -36,7 +36,7 @@ sp_entry_clear(struct sp_entries *set)
 		free_queued(queued);
 	}
 	free_queued(set->current);
-	for (size_t i = 0; i < SP_ENTRY_BUCKETS; i++)
+	for (size_t i = 0; i < SP_INBOX_BUCKETS; i++)
 		while ((entry = LIST_FIRST(&set->buckets[i])) != NULL) {
 			LIST_REMOVE(entry, chain);
 			free(entry->taken);
@@ -46,7 +46,7 @@ sp_entry_clear(struct sp_entries *set)
 }
 
 struct sp_queued *
-sp_entry_push(struct sp_entries *set, enum sp_rx_action_kind kind, const struct sp_entry *entry)
+sp_inbox_push(struct sp_inbox *set, enum sp_rx_action_kind kind, const struct sp_incoming *entry)
 {
 	struct sp_queued *queued = sp_xcalloc(1, sizeof(*queued));
 
@@ -63,7 +63,7 @@ sp_entry_push(struct sp_entries *set, enum sp_rx_action_kind kind, const struct 
 }
 
 int
-sp_entry_next_action(struct sp_entries *set, struct sp_rx_action *action)
+sp_inbox_next_action(struct sp_inbox *set, struct sp_rx_action *action)
 {
 	free_queued(set->current);
 	set->current = STAILQ_FIRST(&set->actions);
@@ -82,7 +82,7 @@ bucket_of(const struct sp_object_id *id)
 }
 
 struct sp_object_id
-sp_entry_id(const uint8_t digest[SP_DIGEST_LEN])
+sp_inbox_id(const uint8_t digest[SP_DIGEST_LEN])
 {
 	struct sp_object_id id;
 
@@ -90,10 +90,10 @@ sp_entry_id(const uint8_t digest[SP_DIGEST_LEN])
 	return id;
 }
 
-struct sp_entry *
-sp_entry_find(struct sp_entries *set, const struct sp_object_id *id)
+struct sp_incoming *
+sp_inbox_find(struct sp_inbox *set, const struct sp_object_id *id)
 {
-	struct sp_entry *entry;
+	struct sp_incoming *entry;
 
 	for (entry = LIST_FIRST(&set->buckets[bucket_of(id)]); entry != NULL;
 	     entry = LIST_NEXT(entry, chain))
@@ -103,7 +103,7 @@ sp_entry_find(struct sp_entries *set, const struct sp_object_id *id)
 }
 
 void
-sp_entry_charge(struct sp_entries *set, struct sp_entry *entry, uint64_t bytes)
+sp_inbox_charge(struct sp_inbox *set, struct sp_incoming *entry, uint64_t bytes)
 {
 	set->spool_bytes += bytes - entry->charged_bytes;
 	if (entry->transfers == 0)
@@ -111,25 +111,25 @@ sp_entry_charge(struct sp_entries *set, struct sp_entry *entry, uint64_t bytes)
 	entry->charged_bytes = bytes;
 }
 
-struct sp_entry *
-sp_entry_new(struct sp_entries *set, const struct sp_object_id *id, uint64_t size, int64_t now_ms)
+struct sp_incoming *
+sp_inbox_new(struct sp_inbox *set, const struct sp_object_id *id, uint64_t size, int64_t now_ms)
 {
-	struct sp_entry *entry = sp_xcalloc(1, sizeof(*entry));
+	struct sp_incoming *entry = sp_xcalloc(1, sizeof(*entry));
 
 	entry->id = *id;
 	entry->layout.size = size;
 	entry->generation = ++set->generation;
 	entry->heard_ms = now_ms;
-	entry->closed_ms = SP_ENTRY_NEVER;
+	entry->closed_ms = SP_INBOX_NEVER;
 	LIST_INSERT_HEAD(&set->buckets[bucket_of(id)], entry, chain);
 	TAILQ_INSERT_TAIL(&set->strays, entry, stray);
 	set->stray_count++;
-	sp_entry_charge(set, entry, size);
+	sp_inbox_charge(set, entry, size);
 	return entry;
 }
 
 void
-sp_entry_adopt(struct sp_entries *set, struct sp_entry *entry, unsigned transfer)
+sp_inbox_adopt(struct sp_inbox *set, struct sp_incoming *entry, unsigned transfer)
 {
 	if (entry->transfers == 0) {
 		TAILQ_REMOVE(&set->strays, entry, stray);
@@ -140,13 +140,13 @@ sp_entry_adopt(struct sp_entries *set, struct sp_entry *entry, unsigned transfer
 }
 
 void
-sp_entry_reset(struct sp_entries *set, struct sp_entry *entry)
+sp_inbox_reset(struct sp_inbox *set, struct sp_incoming *entry)
 {
-	int has_part = entry->layout.k != 0 || entry->state == SP_ENTRY_VERIFYING;
-	int has_whole = entry->state == SP_ENTRY_DONE && !entry->is_manifest;
+	int has_part = entry->layout.k != 0 || entry->state == SP_INBOX_VERIFYING;
+	int has_whole = entry->state == SP_INBOX_DONE && !entry->is_manifest;
 
 	if (has_part || has_whole) {
-		struct sp_rx_action *drop = &sp_entry_push(set, SP_RX_DROP, entry)->action;
+		struct sp_rx_action *drop = &sp_inbox_push(set, SP_RX_DROP, entry)->action;
 
 		drop->is_verified = has_whole;
 		memcpy(drop->digest, entry->object.digest, sizeof(drop->digest));
@@ -157,24 +157,24 @@ sp_entry_reset(struct sp_entries *set, struct sp_entry *entry)
 	entry->written = 0;
 	entry->writing = 0;
 	entry->layout.k = 0;
-	entry->state = SP_ENTRY_RECEIVING;
+	entry->state = SP_INBOX_RECEIVING;
 	entry->generation = ++set->generation;
 }
 
 void
-sp_entry_hold(struct sp_entries *set, struct sp_entry *entry)
+sp_inbox_hold(struct sp_inbox *set, struct sp_incoming *entry)
 {
-	if (entry->state != SP_ENTRY_HELD)
-		sp_entry_reset(set, entry);
-	entry->state = SP_ENTRY_HELD;
-	sp_entry_charge(set, entry, 0);
+	if (entry->state != SP_INBOX_HELD)
+		sp_inbox_reset(set, entry);
+	entry->state = SP_INBOX_HELD;
+	sp_inbox_charge(set, entry, 0);
 }
 
 void
-sp_entry_free(struct sp_entries *set, struct sp_entry *entry)
+sp_inbox_free(struct sp_inbox *set, struct sp_incoming *entry)
 {
 	SP_ASSERT(entry->transfers == 0);
-	sp_entry_hold(set, entry);
+	sp_inbox_hold(set, entry);
 	TAILQ_REMOVE(&set->strays, entry, stray);
 	set->stray_count--;
 	LIST_REMOVE(entry, chain);
@@ -182,7 +182,7 @@ sp_entry_free(struct sp_entries *set, struct sp_entry *entry)
 }
 
 void
-sp_entry_disown(struct sp_entries *set, struct sp_entry *entry, unsigned transfer)
+sp_inbox_disown(struct sp_inbox *set, struct sp_incoming *entry, unsigned transfer)
 {
 	if ((entry->transfers >> transfer & 1) == 0)
 		return;
@@ -192,31 +192,31 @@ sp_entry_disown(struct sp_entries *set, struct sp_entry *entry, unsigned transfe
 	TAILQ_INSERT_TAIL(&set->strays, entry, stray);
 	set->stray_count++;
 	set->stray_bytes += entry->charged_bytes;
-	sp_entry_free(set, entry);
+	sp_inbox_free(set, entry);
 }
 
 int
-sp_entry_evict_stray(struct sp_entries *set)
+sp_inbox_evict_stray(struct sp_inbox *set)
 {
-	struct sp_entry *entry = TAILQ_FIRST(&set->strays);
+	struct sp_incoming *entry = TAILQ_FIRST(&set->strays);
 
 	while (entry != NULL && entry->charged_bytes == 0)
 		entry = TAILQ_NEXT(entry, stray);
 	if (entry == NULL)
 		return 0;
-	sp_entry_free(set, entry);
+	sp_inbox_free(set, entry);
 	return 1;
 }
 
 void
-sp_entry_verify(struct sp_entries *set, struct sp_entry *entry)
+sp_inbox_verify(struct sp_inbox *set, struct sp_incoming *entry)
 {
-	entry->state = SP_ENTRY_VERIFYING;
-	sp_entry_push(set, SP_RX_VERIFY, entry);
+	entry->state = SP_INBOX_VERIFYING;
+	sp_inbox_push(set, SP_RX_VERIFY, entry);
 }
 
 void
-sp_entry_lay_out(struct sp_entry *entry, const struct sp_layout *layout)
+sp_inbox_lay_out(struct sp_incoming *entry, const struct sp_layout *layout)
 {
 	entry->layout = *layout;
 	entry->taken = sp_xcalloc((size_t)(sp_layout_blocks(layout) + 7) / 8, 1);
