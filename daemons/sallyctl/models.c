@@ -225,10 +225,10 @@ open_release(struct ctl *ctl, struct ctl_registered *out, struct sp_err *err)
 		    m->release.s, m->name, check, inner.msg);
 	c = &out->release->candidate;
 	if (strcmp(c->name, m->name) != 0 || c->version != m->version ||
-	    strcmp(c->tree.s, m->tree.s) != 0)
+	    strcmp(c->kind, m->kind) != 0 || strcmp(c->tree.s, m->tree.s) != 0)
 		return sp_err_set(err, SP_E_DENIED,
-		    "the snapshot gives %s@%" PRId64 " the release of %s@%" PRId64, m->name,
-		    m->version, c->name, c->version);
+		    "the snapshot gives the %s %s@%" PRId64 " the release of the %s %s@%" PRId64,
+		    m->kind, m->name, m->version, c->kind, c->name, c->version);
 	return SP_OK;
 }
 

@@ -13,6 +13,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +22,7 @@
 
 #define RELEASE_FILE "sallyport-release.json"
 
-/* What lies beside the files without being one of the tree. */
-static const char *const beside[] = {RELEASE_FILE, "model.sig", NULL};
+#define SIGNATURE_FILE "model.sig" /* OpenSSF Model Signing: may lie beside the files */
 
 /* "models--org--name" */
 static char *
@@ -46,6 +46,17 @@ files_dir(const char *dir, const struct sp_candidate *candidate, int hf)
 		return sp_xstrdup(dir);
 	cache = cache_name(candidate->name);
 	path = sp_xasprintf("%s/%s/snapshots/%s", dir, cache, revision.s);
+	free(cache);
+	return path;
+}
+
+/* Where a cache names its revision, malloc'd. */
+static char *
+refs_path(const char *dir, const struct sp_candidate *candidate)
+{
+	char *cache = cache_name(candidate->name);
+	char *path = sp_xasprintf("%s/%s/refs/main", dir, cache);
+
 	free(cache);
 	return path;
 }
@@ -85,17 +96,15 @@ static enum sp_code
 write_refs(const char *dir, const struct sp_candidate *candidate, struct sp_err *err)
 {
 	struct sp_git_oid revision = sp_tree_revision(candidate->tree.s);
-	char *cache = cache_name(candidate->name);
-	char *refs = sp_xasprintf("%s/%s/refs", dir, cache);
-	char *path = sp_xasprintf("%s/main", refs);
+	char *path = refs_path(dir, candidate), *refs;
 	enum sp_code code;
 
+	refs = sp_xasprintf("%.*s", (int)(strrchr(path, '/') - path), path);
 	code = sp_file_mkdirs(refs, 0755, err);
 	if (code == SP_OK)
 		code = sp_file_write(path, 0644, revision.s, strlen(revision.s), err);
 	free(path);
 	free(refs);
-	free(cache);
 	return code;
 }
 
@@ -121,7 +130,31 @@ fill(struct ctl *ctl, const struct ctl_registered *r, const struct sp_tree *tree
 	return code;
 }
 
-/* Appears in one piece: a directory that is there is complete. */
+/* All that was written below dir is on the disk. */
+static enum sp_code
+sync_all(const char *dir, struct sp_err *err)
+{
+	enum sp_code code = SP_OK;
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || syncfs(fd) != 0)
+		code = sp_err_errno(err, "cannot sync %s", dir);
+	if (fd >= 0)
+		close(fd);
+	return code;
+}
+
+static enum sp_code
+sync_parent(const char *dir, struct sp_err *err)
+{
+	char *parent = sp_xasprintf("%s/..", dir);
+	enum sp_code code = sp_file_sync_dir(parent, err);
+
+	free(parent);
+	return code;
+}
+
+/* Appears in one piece: a directory that is there is complete, after a power cut too. */
 static enum sp_code
 pull_into(struct ctl *ctl, const struct ctl_registered *r, const struct sp_tree *tree,
     const char *dir, int hf, struct sp_err *err)
@@ -137,6 +170,8 @@ pull_into(struct ctl *ctl, const struct ctl_registered *r, const struct sp_tree 
 	code = chmod(tmp, 0755) == 0 ? SP_OK : sp_err_errno(err, "cannot set the mode of %s", tmp);
 	if (code == SP_OK)
 		code = fill(ctl, r, tree, tmp, hf, err);
+	if (code == SP_OK)
+		code = sync_all(tmp, err);
 	/* takes the place of an empty directory, of nothing else */
 	if (code == SP_OK && rename(tmp, dir) != 0) {
 		if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)
@@ -148,7 +183,7 @@ pull_into(struct ctl *ctl, const struct ctl_registered *r, const struct sp_tree 
 	if (code != SP_OK && sp_file_remove_all(tmp, NULL) != SP_OK)
 		fprintf(stderr, "sallyctl: %s could not be removed\n", tmp);
 	free(tmp);
-	return code;
+	return code == SP_OK ? sync_parent(dir, err) : code;
 }
 
 /* Before hours of copying: DIR must be nothing or an empty directory. */
@@ -156,9 +191,14 @@ static enum sp_code
 check_target(const char *dir, struct sp_err *err)
 {
 	struct dirent *entry;
+	struct stat st;
 	size_t count = 0;
 	DIR *stream;
 
+	/* a link to a directory could not be replaced either */
+	if (lstat(dir, &st) == 0 && !S_ISDIR(st.st_mode))
+		return sp_err_set(err, SP_E_EXISTS,
+		    "%s is there and is no directory: remove it or name another directory", dir);
 	stream = opendir(dir);
 	if (stream == NULL)
 		return errno == ENOENT ? SP_OK : sp_err_errno(err, "cannot pull into %s", dir);
@@ -219,6 +259,10 @@ ctl_pull(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	code = ctl_registered_open(ctl, args->words[0], &r, err);
 	if (code == SP_OK)
 		code = sp_tree_load(r.store, r.release->candidate.tree.s, &tree, err);
+	if (code == SP_OK && hf && strcmp(r.model->kind, "model") != 0)
+		code = sp_err_set(err, SP_E_UNSUPPORTED,
+		    "%s is of the kind \"%s\": --layout hf is for models", r.model->name,
+		    r.model->kind);
 	if (code == SP_OK && sp_tree_find(&tree, RELEASE_FILE) != NULL)
 		code = sp_err_set(err, SP_E_UNSUPPORTED,
 		    "the model itself has a file %s, which would be taken for its release",
@@ -309,12 +353,11 @@ name_difference(const json_t *files, const struct sp_tree *tree, struct sp_err *
 	    "contradicts itself");
 }
 
+/* 1 when the listing of those files has the digest that names the released tree. */
 static enum sp_code
-compare(const struct sp_release *release, struct sp_tree *tree, struct sp_err *err)
+is_released(
+    struct sp_tree *tree, const struct sp_candidate *candidate, int *same, struct sp_err *err)
 {
-	const json_t *predicate = json_object_get(release->statement, "predicate");
-	const json_t *component = json_object_get(
-	    json_object_get(json_object_get(predicate, "bom"), "metadata"), "component");
 	struct sp_hex digest;
 	enum sp_code code;
 	uint8_t *listing;
@@ -325,9 +368,46 @@ compare(const struct sp_release *release, struct sp_tree *tree, struct sp_err *e
 		return code;
 	digest = sp_sha256_hex(listing, len);
 	free(listing);
-	if (strcmp(digest.s, release->candidate.tree.s) == 0)
-		return SP_OK;
-	return name_difference(json_object_get(component, "components"), tree, err);
+	*same = strcmp(digest.s, candidate->tree.s) == 0;
+	return SP_OK;
+}
+
+/* All files but the one of that name, which a tree may have of its own. */
+static enum sp_code
+leave_out(const struct sp_tree *tree, const char *path, struct sp_tree *out, struct sp_err *err)
+{
+	const struct sp_tree_file *f;
+	enum sp_code code = SP_OK;
+	size_t i;
+
+	for (i = 0; code == SP_OK && i < tree->count; i++) {
+		f = &tree->files[i];
+		if (strcmp(f->path, path) != 0)
+			code = sp_tree_add(out, f->path, f->size, f->sha256.s, f->executable, err);
+	}
+	return code;
+}
+
+static enum sp_code
+compare(const struct sp_release *release, struct sp_tree *tree, struct sp_err *err)
+{
+	const json_t *predicate = json_object_get(release->statement, "predicate");
+	const json_t *component = json_object_get(
+	    json_object_get(json_object_get(predicate, "bom"), "metadata"), "component");
+	struct sp_tree rest = {0};
+	enum sp_code code;
+	int same;
+
+	code = is_released(tree, &release->candidate, &same, err);
+	if (code == SP_OK && !same)
+		code = leave_out(tree, SIGNATURE_FILE, &rest, err);
+	if (code == SP_OK && !same)
+		code = is_released(&rest, &release->candidate, &same, err);
+	if (code == SP_OK && !same)
+		code = name_difference(
+		    json_object_get(component, "components"), rest.count > 0 ? &rest : tree, err);
+	sp_tree_clear(&rest);
+	return code;
 }
 
 static enum sp_code
@@ -339,9 +419,13 @@ load_release(struct ctl *ctl, const char *dir, struct sp_release **out, struct s
 	struct sp_err inner;
 	const char *check;
 	enum sp_code code;
+	struct stat st;
 	size_t len;
 
 	code = ctl_trust(ctl, &trust, err);
+	/* whoever made the directory may have put a pipe there */
+	if (code == SP_OK && stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		code = sp_err_set(err, SP_E_INVALID, "%s is no regular file", path);
 	if (code == SP_OK)
 		code = sp_file_read(path, SP_RELEASE_MAX, &envelope, &len, err);
 	if (code == SP_OK) {
@@ -356,21 +440,60 @@ load_release(struct ctl *ctl, const char *dir, struct sp_release **out, struct s
 	return code;
 }
 
+/* Of a cache for huggingface_hub: the files of the one snapshot that refs/main names. Whatever else
+ * is there could be loaded in their place, and belongs to nothing. */
+static enum sp_code
+read_cache(const struct sp_tree *all, const struct sp_candidate *candidate, struct sp_tree *out,
+    struct sp_err *err)
+{
+	struct sp_git_oid revision = sp_tree_revision(candidate->tree.s);
+	struct sp_hex wanted = sp_sha256_hex(revision.s, strlen(revision.s));
+	char *files = files_dir("", candidate, 1), *refs = refs_path("", candidate);
+	const struct sp_tree_file *f;
+	enum sp_code code = SP_OK;
+	size_t i, len = strlen(files);
+
+	for (i = 0; code == SP_OK && i < all->count; i++) {
+		f = &all->files[i];
+		if (strcmp(f->path, refs + 1) == 0) {
+			if (strcmp(f->sha256.s, wanted.s) != 0)
+				code = sp_err_set(err, SP_E_CORRUPT,
+				    "%s names another revision than the released %s", f->path,
+				    revision.s);
+		} else if (strncmp(f->path, files + 1, len - 1) == 0 && f->path[len - 1] == '/') {
+			code = sp_tree_add(
+			    out, f->path + len, f->size, f->sha256.s, f->executable, err);
+		} else {
+			code = sp_err_set(
+			    err, SP_E_CORRUPT, "%s does not belong to the release", f->path);
+		}
+	}
+	free(refs);
+	free(files);
+	return code;
+}
+
+/* Every file in dir but the release is read: what is not looked at could be what is used. */
 static enum sp_code
 scan_files(struct ctl *ctl, const char *dir, const struct sp_candidate *candidate,
     struct sp_tree *tree, struct sp_err *err)
 {
+	static const char *const skip[] = {RELEASE_FILE, NULL};
 	struct meter meter = {.what = "hashing", .on = !ctl->json && isatty(STDERR_FILENO)};
-	char *files = files_dir(dir, candidate, 1);
+	char *refs = refs_path("", candidate);
+	struct sp_tree all = {0};
 	enum sp_code code;
 
-	if (access(files, F_OK) != 0) {
-		free(files);
-		files = files_dir(dir, candidate, 0);
-	}
-	code = ctl_scan(files, beside, tree, on_progress, &meter, err);
+	code = ctl_scan(dir, skip, &all, on_progress, &meter, err);
 	meter_end(&meter);
-	free(files);
+	if (code == SP_OK && sp_tree_find(&all, refs + 1) != NULL) {
+		code = read_cache(&all, candidate, tree, err);
+	} else if (code == SP_OK) {
+		*tree = all;
+		memset(&all, 0, sizeof(all));
+	}
+	sp_tree_clear(&all);
+	free(refs);
 	return code;
 }
 

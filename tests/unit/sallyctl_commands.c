@@ -686,6 +686,10 @@ pull_plain(void **state)
 	says("org/name-AWQ version 1: verified");
 	error_says(run("pull org/name-AWQ %s", to), SP_E_EXISTS, "not empty");
 
+	write_text("pulled/model.sig", "{}"); /* lies beside the files */
+	good(run("verify %s", to));
+	assert_int_equal(unlink(path("pulled/model.sig")), 0);
+
 	write_text("pulled/sub/weights", "012345678X");
 	error_says(run("verify %s", to), SP_E_CORRUPT, "sub/weights has been changed");
 	write_text("pulled/sub/weights", "0123456789");
@@ -707,6 +711,30 @@ pull_plain(void **state)
 	free(to);
 }
 
+/* A good copy of the files in the wrong place must not speak for bad ones in the right place. */
+static void
+verify_all_of_it(void **state)
+{
+	char *cache = sp_xasprintf(
+	    "decoy/models--org--name-AWQ/snapshots/%s", sp_tree_revision(site.parts.c.tree.s).s);
+	char *sub = sp_xasprintf("%s/sub", cache), *from, *to;
+
+	(void)state;
+	good(run("pull org/name-AWQ %s", path("decoy")));
+	good(sp_file_mkdirs(path(sub), 0755, &err));
+	for (size_t i = 0; i < site.tree.count; i++) {
+		from = sp_xasprintf("%s/%s", path("model"), site.tree.files[i].path);
+		to = sp_xasprintf("%s/%s", path(cache), site.tree.files[i].path);
+		assert_int_equal(link(from, to), 0);
+		free(from);
+		free(to);
+	}
+	write_text("decoy/sub/weights", "012345678X");
+	error_says(run("verify %s", path("decoy")), SP_E_CORRUPT, "not belong");
+	free(cache);
+	free(sub);
+}
+
 static void
 pull_hf(void **state)
 {
@@ -725,9 +753,22 @@ pull_hf(void **state)
 	assert_string_equal(text, "{}");
 	free(text);
 	good(run("verify %s", path("hf")));
+	/* what would be loaded is what refs/main names */
+	write_text(
+	    "hf/models--org--name-AWQ/refs/main", "0123456789012345678901234567890123456789");
+	error_says(run("verify %s", path("hf")), SP_E_CORRUPT, "refs/main");
+	write_text("hf/models--org--name-AWQ/refs/main", revision);
+	write_text("hf/models--org--name-AWQ/refs/other", "x");
+	error_says(run("verify %s", path("hf")), SP_E_CORRUPT, "refs/other does not belong");
+	assert_int_equal(unlink(path("hf/models--org--name-AWQ/refs/other")), 0);
+	good(run("verify %s", path("hf")));
 	write_text(file, "{ }");
 	error_says(run("verify %s", path("hf")), SP_E_CORRUPT, "config.json has been changed");
 	free(file);
+	/* found before hours of copying */
+	assert_int_equal(mkdir(path("empty"), 0755), 0);
+	assert_int_equal(symlink("empty", path("link")), 0);
+	error_says(run("pull org/name-AWQ %s", path("link")), SP_E_EXISTS, "is no directory");
 }
 
 /* A blob in the registry's store is not what its name says: nothing appears. */
@@ -794,6 +835,7 @@ main(void)
 	    cmocka_unit_test(log_altered),
 	    cmocka_unit_test(models),
 	    cmocka_unit_test(pull_plain),
+	    cmocka_unit_test(verify_all_of_it),
 	    cmocka_unit_test(pull_hf),
 	    cmocka_unit_test(pull_corrupt),
 	};
