@@ -58,6 +58,49 @@ parse_task(const uint8_t *line, size_t len, const char *what, struct sp_humaneva
 	return code;
 }
 
+static int
+by_id(const void *left, const void *right)
+{
+	const struct sp_humaneval_task *const *a = left, *const *b = right;
+
+	return strcmp((*a)->id, (*b)->id);
+}
+
+static int
+by_work(const void *left, const void *right)
+{
+	const struct sp_humaneval_task *const *a = left, *const *b = right;
+	int order = strcmp((*a)->prompt, (*b)->prompt);
+
+	return order != 0 ? order : strcmp((*a)->test, (*b)->test);
+}
+
+/* A task that is there twice would count twice, and shows nothing new. */
+static enum sp_code
+check_repeats(const struct sp_humaneval *set, const char *what, struct sp_err *err)
+{
+	const struct sp_humaneval_task **order = sp_xcalloc(set->count, sizeof(*order));
+	enum sp_code code = SP_OK;
+	size_t i;
+
+	for (i = 0; i < set->count; i++)
+		order[i] = &set->tasks[i];
+	qsort(order, set->count, sizeof(*order), by_id);
+	for (i = 1; i < set->count && code == SP_OK; i++)
+		if (by_id(&order[i - 1], &order[i]) == 0)
+			code = sp_err_set(err, SP_E_INVALID, "%s: task %.100s is there twice", what,
+			    order[i]->id);
+	qsort(order, set->count, sizeof(*order), by_work);
+	for (i = 1; i < set->count && code == SP_OK; i++)
+		if (by_work(&order[i - 1], &order[i]) == 0)
+			code = sp_err_set(err, SP_E_INVALID,
+			    "%s: task %.100s repeats task %.100s: same prompt, same test", what,
+			    order[i] > order[i - 1] ? order[i]->id : order[i - 1]->id,
+			    order[i] > order[i - 1] ? order[i - 1]->id : order[i]->id);
+	free(order);
+	return code;
+}
+
 enum sp_code
 sp_humaneval_parse(
     const uint8_t *data, size_t len, const char *what, struct sp_humaneval *out, struct sp_err *err)
@@ -88,6 +131,8 @@ sp_humaneval_parse(
 	}
 	if (code == SP_OK && out->count == 0)
 		code = sp_err_set(err, SP_E_INVALID, "%s: no task in it", what);
+	if (code == SP_OK)
+		code = check_repeats(out, what, err);
 	if (code != SP_OK)
 		sp_humaneval_clear(out);
 	return code;

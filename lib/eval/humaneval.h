@@ -25,7 +25,7 @@ struct sp_humaneval {
 };
 
 /* Pure: one JSON object a line with the strings task_id, prompt, entry_point, canonical_solution,
- * test (others are ignored). SP_E_INVALID names line and field. */
+ * test (others are ignored). SP_E_INVALID names line and field, or a task that is there twice. */
 enum sp_code sp_humaneval_parse(const uint8_t *data, size_t len, const char *what,
     struct sp_humaneval *out, struct sp_err *err) SP_MUST_USE;
 /* Reads a .jsonl, or gzip of one. */

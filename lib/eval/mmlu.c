@@ -4,6 +4,7 @@
 #include "store/tree.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,21 +82,36 @@ load_split(const char *dir, const char *split, const char *subject, struct sp_mm
 	return code;
 }
 
-/* 1 when the file name is SUBJECT_test.csv; subject then holds SUBJECT. */
-static int
-subject_of(const char *file, char subject[SUBJECT_MAX])
-{
-	static const char suffix[] = "_test.csv";
-	size_t len = strlen(file), n = sizeof(suffix) - 1;
+static const char test_suffix[] = "_test.csv";
 
-	if (len <= n || len - n >= SUBJECT_MAX || strcmp(file + len - n, suffix) != 0)
-		return 0;
-	len -= n;
-	if (strspn(file, "abcdefghijklmnopqrstuvwxyz0123456789_") < len)
-		return 0;
-	memcpy(subject, file, len);
-	subject[len] = '\0';
-	return 1;
+/* Bytes of SUBJECT in a file name SUBJECT_test.csv, 0 when it is another. */
+static size_t
+subject_len(const char *file)
+{
+	size_t len = strlen(file), n = sizeof(test_suffix) - 1;
+
+	return len > n && strcmp(file + len - n, test_suffix) == 0 ? len - n : 0;
+}
+
+static enum sp_code
+add_subject(struct sp_mmlu *out, const char *dir, const char *file, struct sp_err *err)
+{
+	size_t len = subject_len(file);
+
+	if (len == 0)
+		return SP_OK;
+	if (len > SUBJECT_MAX || strspn(file, "abcdefghijklmnopqrstuvwxyz0123456789_") < len)
+		return sp_err_set(err, SP_E_INVALID,
+		    "MMLU data set: %s/%.200s: a subject's name has up to %d letters a-z, digits "
+		    "and _: rename or remove the file",
+		    dir, file, SUBJECT_MAX);
+	if (out->count == SP_MMLU_SUBJECTS_MAX)
+		return sp_err_set(err, SP_E_LIMIT, "MMLU data set: %s has more than %d subjects",
+		    dir, SP_MMLU_SUBJECTS_MAX);
+	out->subjects = sp_xrealloc(out->subjects, out->count + 1, sizeof(*out->subjects));
+	memset(&out->subjects[out->count], 0, sizeof(*out->subjects));
+	out->subjects[out->count++].name = sp_xasprintf("%.*s", (int)len, file);
+	return SP_OK;
 }
 
 static int
@@ -110,39 +126,97 @@ static enum sp_code
 list_subjects(const char *dir, struct sp_mmlu *out, struct sp_err *err)
 {
 	char *path = sp_xasprintf("%s/test", dir);
-	struct dirent *entry;
 	enum sp_code code = SP_OK;
+	struct dirent *entry;
 	DIR *list = opendir(path);
 
 	if (!list) {
 		code = sp_err_errno(err, "MMLU data set: %s", path);
 		goto out;
 	}
-	while ((entry = readdir(list)) != NULL) {
-		char subject[SUBJECT_MAX];
-
-		if (!subject_of(entry->d_name, subject))
-			continue;
-		if (out->count == SP_MMLU_SUBJECTS_MAX) {
-			code = sp_err_set(err, SP_E_LIMIT,
-			    "MMLU data set: %s has more than %d subjects", path,
-			    SP_MMLU_SUBJECTS_MAX);
-			goto out;
+	while (code == SP_OK) {
+		errno = 0;
+		entry = readdir(list);
+		if (!entry) {
+			if (errno != 0)
+				code = sp_err_errno(err, "MMLU data set: %s", path);
+			break;
 		}
-		out->subjects = sp_xrealloc(out->subjects, out->count + 1, sizeof(*out->subjects));
-		memset(&out->subjects[out->count], 0, sizeof(*out->subjects));
-		out->subjects[out->count++].name = sp_xstrdup(subject);
+		code = add_subject(out, path, entry->d_name, err);
 	}
-	if (out->count == 0)
+	if (code == SP_OK && out->count == 0)
 		code = sp_err_set(
 		    err, SP_E_NOT_FOUND, "MMLU data set: no SUBJECT_test.csv in %s", path);
-	else
+	if (code == SP_OK)
 		qsort(out->subjects, out->count, sizeof(*out->subjects), by_name);
 out:
 	if (list)
 		closedir(list);
 	free(path);
 	return code;
+}
+
+static enum sp_code
+load_subject(const char *dir, unsigned shots, struct sp_mmlu *out, struct sp_mmlu_subject *subject,
+    struct sp_tree *tree, struct sp_err *err)
+{
+	enum sp_code code = load_split(dir, "dev", subject->name, &subject->dev, tree, err);
+
+	if (code == SP_OK)
+		code = load_split(dir, "test", subject->name, &subject->test, tree, err);
+	if (code != SP_OK)
+		return code;
+	if (subject->dev.count < shots)
+		return sp_err_set(err, SP_E_INVALID,
+		    "MMLU data set: %s/dev/%s_dev.csv has %zu rows, the profile asks for %u shots",
+		    dir, subject->name, subject->dev.count, shots);
+	if (subject->test.count > SP_MMLU_QUESTIONS_MAX - out->questions)
+		return sp_err_set(err, SP_E_LIMIT, "MMLU data set: %s has more than %d questions",
+		    dir, SP_MMLU_QUESTIONS_MAX);
+	out->questions += subject->test.count;
+	return SP_OK;
+}
+
+struct question {
+	uint8_t digest[SP_DIGEST_LEN]; /* of its text and choices */
+};
+
+static int
+by_digest(const void *left, const void *right)
+{
+	return memcmp(left, right, sizeof(struct question));
+}
+
+static enum sp_code
+check_repeats(const struct sp_mmlu *mmlu, const char *dir, struct sp_err *err)
+{
+	struct question *seen = sp_xcalloc(mmlu->questions, sizeof(*seen));
+	struct sp_hash *hash = sp_hash_new(SP_SHA256);
+	size_t n = 0, repeats = 0, i, row, field;
+
+	for (i = 0; i < mmlu->count; i++) {
+		const struct sp_mmlu_split *test = &mmlu->subjects[i].test;
+
+		for (row = 0; row < test->count; row++) {
+			for (field = 0; field + 1 < FIELDS; field++) {
+				const char *text = sp_csv_field(&test->csv, row, field);
+
+				sp_hash_add(hash, text, strlen(text) + 1);
+			}
+			sp_hash_finish(hash, seen[n++].digest);
+		}
+	}
+	qsort(seen, n, sizeof(*seen), by_digest);
+	for (i = 1; i < n; i++)
+		repeats += by_digest(&seen[i - 1], &seen[i]) == 0;
+	sp_hash_free(&hash);
+	free(seen);
+	if (repeats * 100 <= n * SP_MMLU_REPEATS_MAX)
+		return SP_OK;
+	return sp_err_set(err, SP_E_INVALID,
+	    "MMLU data set: %s: %zu of %zu questions repeat others, and a repeated question shows "
+	    "nothing new: at most %d percent may",
+	    dir, repeats, n, SP_MMLU_REPEATS_MAX);
 }
 
 enum sp_code
@@ -155,21 +229,12 @@ sp_mmlu_load(const char *dir, unsigned shots, struct sp_mmlu *out, struct sp_err
 
 	memset(out, 0, sizeof(*out));
 	code = list_subjects(dir, out, err);
-	for (i = 0; code == SP_OK && i < out->count; i++) {
-		struct sp_mmlu_subject *subject = &out->subjects[i];
-
-		code = load_split(dir, "dev", subject->name, &subject->dev, &tree, err);
-		if (code == SP_OK)
-			code = load_split(dir, "test", subject->name, &subject->test, &tree, err);
-		if (code == SP_OK && subject->dev.count < shots)
-			code = sp_err_set(err, SP_E_INVALID,
-			    "MMLU data set: %s/dev/%s_dev.csv has %zu rows, the profile asks for "
-			    "%u shots",
-			    dir, subject->name, subject->dev.count, shots);
-		out->questions += subject->test.count;
-	}
+	for (i = 0; code == SP_OK && i < out->count; i++)
+		code = load_subject(dir, shots, out, &out->subjects[i], &tree, err);
 	if (code == SP_OK && out->questions == 0)
 		code = sp_err_set(err, SP_E_INVALID, "MMLU data set: %s has no question", dir);
+	if (code == SP_OK)
+		code = check_repeats(out, dir, err);
 	if (code == SP_OK)
 		code = sp_tree_format(&tree, &listing, &len, err);
 	if (code == SP_OK)

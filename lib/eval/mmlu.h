@@ -17,6 +17,8 @@
 #define SP_MMLU_CHOICES 4
 #define SP_MMLU_SUBJECTS_MAX 1024
 #define SP_MMLU_FILE_MAX (64u << 20)
+#define SP_MMLU_QUESTIONS_MAX 200000 /* their answers fit SP_JSON_MAX */
+#define SP_MMLU_REPEATS_MAX 2	     /* percent of the questions; MMLU itself has 0.75 */
 
 /* gold[i]: index of the right choice of row i. */
 struct sp_mmlu_split {
@@ -42,7 +44,10 @@ enum sp_code sp_mmlu_parse(const uint8_t *data, size_t len, const char *what,
     struct sp_mmlu_split *out, struct sp_err *err) SP_MUST_USE;
 void sp_mmlu_split_clear(struct sp_mmlu_split *split);
 
-/* Reads dir; every test file needs a dev file of at least `shots` rows. */
+/* Reads dir; every test file needs a dev file of at least `shots` rows. A file SUBJECT_test.csv
+ * whose SUBJECT is not of a-z, 0-9 and _ is SP_E_INVALID, since passing over it would be a smaller
+ * data set; so are more repeated questions than SP_MMLU_REPEATS_MAX, which would make the same
+ * evidence look like more. */
 enum sp_code
 sp_mmlu_load(const char *dir, unsigned shots, struct sp_mmlu *out, struct sp_err *err) SP_MUST_USE;
 void sp_mmlu_clear(struct sp_mmlu *mmlu);

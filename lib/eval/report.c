@@ -135,8 +135,8 @@ gate_json(const struct sp_policy *policy, const struct sp_policy_gate *gate, con
 	put(obj, "candidate_pp", decimal("%.4f", decision->candidate_pp));
 	put(obj, "drop_pp", decimal("%.4f", decision->drop_pp));
 	put(obj, "bound_pp", decimal("%.4f", decision->bound_pp));
-	put(obj, "max_drop_pp", decimal("%.4f", gate->max_drop_pp));
-	put(obj, "confidence", decimal("%.4f", policy->confidence));
+	put(obj, "max_drop_pp", decimal("%.10g", gate->max_drop_pp)); /* as the profile has them */
+	put(obj, "confidence", decimal("%.10g", policy->confidence));
 	put(obj, "mcnemar_p", decimal("%.3g", decision->p));
 	put_count(obj, "more_samples", decision->more);
 	return obj;

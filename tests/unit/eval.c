@@ -248,6 +248,67 @@ mmlu_refused(void **state)
 	assert_int_equal(sp_mmlu_load(MMLU_DIR "/dev", 5, &mmlu, &err), SP_E_NOT_FOUND);
 }
 
+/* A data set of one subject below dir: `count` questions, numbered modulo `different`. */
+static void
+write_subject(const char *dir, const char *subject, size_t count, size_t different)
+{
+	static const char *const splits[] = {"dev", "test"};
+	struct sp_err err;
+	size_t i, k;
+
+	for (k = 0; k < 2; k++) {
+		char *path = sp_xasprintf("%s/%s", dir, splits[k]);
+		struct sp_buf text = {0};
+
+		assert_int_equal(sp_file_mkdirs(path, 0700, &err), SP_OK);
+		free(path);
+		path = sp_xasprintf("%s/%s/%s_%s.csv", dir, splits[k], subject, splits[k]);
+		for (i = 0; i < count; i++)
+			sp_buf_printf(&text, "%s %zu,a,b,c,d,%c\n", subject, i % different,
+			    (int)('A' + i % 4));
+		assert_int_equal(sp_file_write(path, 0600, text.data, text.len, &err), SP_OK);
+		sp_buf_free(&text);
+		free(path);
+	}
+}
+
+/* Data sets whose numbers would say more than they show, or that would be read in part. */
+static void
+mmlu_sets_refused(void **state)
+{
+	static const struct {
+		const char *subject;
+		size_t count, different;
+		enum sp_code code;
+		const char *says;
+	} cases[] = {
+	    {"colours", 100, 100, SP_OK, ""},
+	    {"colours", 100, 97, SP_OK, ""}, /* MMLU itself repeats 105 of 14,042 */
+	    {"colours", 100, 96, SP_E_INVALID, "3 of 100 questions repeat"},
+	    {"colours", 600, 4, SP_E_INVALID, "595 of 600 questions repeat"},
+	    {"Colours", 100, 100, SP_E_INVALID, "Colours_test.csv"},
+	    {"colours", 200001, 200001, SP_E_LIMIT, "200000 questions"},
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char dir[] = "/tmp/sp-eval-XXXXXX";
+		struct sp_mmlu mmlu = {0};
+		struct sp_err err = {0};
+
+		assert_non_null(mkdtemp(dir));
+		/* one subject that is in order: the other must not be passed over */
+		write_subject(dir, "animals", 1, 1);
+		write_subject(dir, cases[i].subject, cases[i].count - 1, cases[i].different);
+		assert_int_equal(sp_mmlu_load(dir, 1, &mmlu, &err), cases[i].code);
+		if (!strstr(err.msg, cases[i].says))
+			fail_msg("\"%s\" lacks \"%s\"", err.msg, cases[i].says);
+		sp_mmlu_clear(&mmlu);
+		assert_int_equal(sp_file_remove_all(dir, &err), SP_OK);
+	}
+}
+
 static void
 mmlu_choice(void **state)
 {
@@ -335,6 +396,11 @@ mmlu_scores_are_the_harness(void **state)
 	"{\"task_id\": \"T/0\", \"prompt\": \"def f():\\n\", \"entry_point\": \"" entry \
 	"\", \"canonical_solution\": \"\", \"test\": \"\"" rest "}"
 
+/* Another name for the same work. */
+#define SAME_AS_0                                                                      \
+	"{\"task_id\": \"T/1\", \"prompt\": \"def f():\\n\", \"entry_point\": \"f\", " \
+	"\"canonical_solution\": \"\", \"test\": \"\"}"
+
 static void
 humaneval_loads(void **state)
 {
@@ -362,6 +428,9 @@ humaneval_refused(void **state)
 	    {TASK("", "") "\n", "entry_point"},
 	    {TASK("1f", "") "\n", "entry_point"},
 	    {TASK("f", "") "\n\n", "line 2"},
+	    {TASK("f", "") "\n" TASK("g", "") "\n", "task T/0 is there twice"},
+	    {TASK("f", "") "\n" TASK("f", ", \"x\": 1") "\n", "T/0"},
+	    {TASK("f", "") "\n" SAME_AS_0 "\n", "T/1 repeats task T/0"},
 	};
 	struct sp_humaneval set;
 	struct sp_err err;
@@ -530,6 +599,7 @@ main(void)
 	    cmocka_unit_test(mmlu_prompts_are_the_harness),
 	    cmocka_unit_test(mmlu_strips_questions_only),
 	    cmocka_unit_test(mmlu_refused),
+	    cmocka_unit_test(mmlu_sets_refused),
 	    cmocka_unit_test(mmlu_choice),
 	    cmocka_unit_test(mmlu_scores_are_the_harness),
 	    cmocka_unit_test(humaneval_loads),

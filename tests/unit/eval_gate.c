@@ -510,6 +510,8 @@ report_text(void **state)
 	(void)state;
 	make(&m, 130, 12);
 	m.answers[1].choices[599] = -1;
+	m.policy.confidence = 0.99995;
+	m.policy.mmlu.max_drop_pp = 0.00002;
 	sp_report_decide(&m.report, &verdict);
 	text = sp_report_format(&m.report, &verdict, &len);
 	if (sp_json_parse_canonical(text, len, "report", &report, &err) != SP_OK)
@@ -519,6 +521,8 @@ report_text(void **state)
 	assert_int_equal(json_integer_value(json_object_get(gate, "lost")), 131);
 	assert_int_equal(json_integer_value(json_object_get(gate, "candidate_nonfinite")), 1);
 	assert_string_equal(json_string_value(json_object_get(gate, "chance_pp")), "29.0000");
+	assert_string_equal(json_string_value(json_object_get(gate, "max_drop_pp")), "2e-05");
+	assert_string_equal(json_string_value(json_object_get(gate, "confidence")), "0.99995");
 	assert_string_equal(
 	    json_string_value(json_object_get(gate, "dataset_sha256")), m.mmlu.digest.s);
 	subject = json_array_get(json_object_get(gate, "subjects"), 1);
