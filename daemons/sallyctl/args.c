@@ -1,5 +1,6 @@
 /* args.c -- command lines. */
 #include "args.h"
+#include "base/path.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -209,16 +210,15 @@ settle_words(struct ctl_args *args, const struct split *split, unsigned used, st
 	return SP_OK;
 }
 
-enum sp_code
-ctl_args_parse(const struct ctl_command *commands, int argc, char *const *argv,
-    struct ctl_args *out, struct sp_err *err)
+static enum sp_code
+parse(const struct ctl_command *commands, int argc, char *const *argv, struct ctl_args *out,
+    struct sp_err *err)
 {
 	struct split split = {0};
 	unsigned used = 0;
 	enum sp_code code;
 	int i;
 
-	memset(out, 0, sizeof(*out));
 	/* alone only: `trust new` has an option of that name */
 	out->version = argc == 2 && strcmp(argv[1], "--version") == 0;
 	for (i = 1; i < argc && !out->version; i++) {
@@ -245,6 +245,27 @@ ctl_args_parse(const struct ctl_command *commands, int argc, char *const *argv,
 	code = settle_options(out, err);
 	if (code == SP_OK)
 		code = settle_words(out, &split, used, err);
+	return code;
+}
+
+enum sp_code
+ctl_args_parse(const struct ctl_command *commands, int argc, char *const *argv,
+    struct ctl_args *out, struct sp_err *err)
+{
+	enum sp_code code = SP_OK;
+	int i;
+
+	memset(out, 0, sizeof(*out));
+	/* they come back in JSON documents, which are UTF-8 */
+	for (i = 1; code == SP_OK && i < argc; i++)
+		if (!sp_path_is_utf8(argv[i], strlen(argv[i])))
+			code = sp_err_set(err, SP_E_INVALID, "argument %d is not UTF-8", i);
+	if (code == SP_OK)
+		code = parse(commands, argc, argv, out, err);
+	/* the mistake may come before the wish for a document about it */
+	for (i = 1; code != SP_OK && i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], "--json") == 0)
+			out->json = 1;
 	return code;
 }
 

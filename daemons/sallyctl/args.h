@@ -43,7 +43,7 @@ struct ctl_args {
 };
 
 /* Options may stand anywhere, "--name=V" is "--name V", "--" ends them. commands ends with a NULL
- * name. SP_E_INVALID: what is wrong with the line; args->command may be set then. */
+ * name. SP_E_INVALID: what is wrong with the line; command may be set then, and json is right. */
 enum sp_code ctl_args_parse(const struct ctl_command *commands, int argc, char *const *argv,
     struct ctl_args *out, struct sp_err *err) SP_MUST_USE;
 

@@ -32,6 +32,16 @@ ctl_exit_status(enum sp_code code, int usage)
 	}
 }
 
+json_t *
+ctl_error_json(const struct sp_err *err)
+{
+	char *clean = ctl_out_clean(err->msg);
+	json_t *obj = json_pack("{s:s, s:s}", "code", sp_err_word(err->code), "message", clean);
+
+	free(clean);
+	return obj;
+}
+
 enum sp_code
 ctl_usage(struct ctl *ctl, struct sp_err *err, const char *fmt, ...)
 {

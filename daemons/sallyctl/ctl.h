@@ -19,11 +19,14 @@ struct ctl {
 	const char *root; /* "" or a directory, from --root or SALLYPORT_ROOT */
 	int json;
 	int usage; /* the error is about the command line */
+	int told;  /* the document that was printed says the error too */
 	struct sp_conf *conf;
 	struct ctl_client *client;
 };
 
 int ctl_exit_status(enum sp_code code, int usage);
+/* {"code": …, "message": …}; new reference */
+json_t *ctl_error_json(const struct sp_err *err);
 
 /* SP_E_INVALID that ends with the exit status of a wrong command line. */
 enum sp_code ctl_usage(struct ctl *ctl, struct sp_err *err, const char *fmt, ...) SP_PRINTF(3, 4);

@@ -136,18 +136,23 @@ submit_and_wait(struct ctl *ctl, const char *id, struct sp_err *err)
 	const Sallyport__OperatorJobView *view;
 	Sallyport__OperatorReply *reply;
 	enum sp_code code;
+	json_t *document;
 	char *next;
 
 	code = follow(ctl, id, NULL, 1, ctl->json, &reply, &view, err);
 	if (code != SP_OK)
 		return code;
-	if (ctl->json)
-		ctl_out_json(ctl_view_json(view));
-	next = ctl_view_next(view);
-	if (next != NULL && !ctl->json)
-		ctl_out_print(stdout, "Next: %s\n", next);
-	free(next);
 	code = ctl_view_outcome(view, err);
+	if (ctl->json) {
+		document = ctl_view_json(view);
+		if (code != SP_OK)
+			json_object_set_new(document, "error", ctl_error_json(err));
+		ctl_out_json(document);
+		ctl->told = 1;
+	} else if ((next = ctl_view_next(view)) != NULL) {
+		ctl_out_print(stdout, "Next: %s\n", next);
+		free(next);
+	}
 	sallyport__operator_reply__free_unpacked(reply, NULL);
 	return code;
 }

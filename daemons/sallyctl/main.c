@@ -1,4 +1,5 @@
 /* main.c -- sallyctl: help, and what becomes of a command's errors. */
+#include "base/path.h"
 #include "base/version.h"
 #include "ctl.h"
 
@@ -52,14 +53,10 @@ static void
 report(const struct ctl *ctl, const struct sp_err *err)
 {
 	char *clean = ctl_out_clean(err->msg);
-	json_t *document;
 
 	fflush(stdout);
-	if (ctl->json) {
-		document = json_pack(
-		    "{s:{s:s, s:s}}", "error", "code", sp_err_word(err->code), "message", clean);
-		ctl_out_json(document);
-	}
+	if (ctl->json && !ctl->told)
+		ctl_out_json(json_pack("{s:o}", "error", ctl_error_json(err)));
 	fprintf(stderr, "sallyctl: %s\n", clean);
 	free(clean);
 }
@@ -76,6 +73,8 @@ main(int argc, char **argv)
 	code = ctl_args_parse(ctl_commands, argc, argv, &args, &err);
 	ctl.json = args.json;
 	ctl.root = args.root != NULL ? args.root : root != NULL ? root : "";
+	if (code == SP_OK && !sp_path_is_utf8(ctl.root, strlen(ctl.root)))
+		code = sp_err_set(&err, SP_E_INVALID, "SALLYPORT_ROOT is not UTF-8");
 	if (args.version || args.help) {
 		if (args.version)
 			puts("sallyctl " SP_VERSION);

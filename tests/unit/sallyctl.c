@@ -123,6 +123,7 @@ args_bad(void **state)
 	    {"jobs --all=1", "takes no value"},
 	    {"submit x --profile", "wants a value"},
 	    {"a b c d e f g h i j k l", "too many"},
+	    {"submit hf:a/\xff", "argument 2 is not UTF-8"},
 	};
 	size_t i;
 
@@ -131,7 +132,13 @@ args_bad(void **state)
 		assert_int_equal(parse(cases[i].line), SP_E_INVALID);
 		if (strstr(err.msg, cases[i].says) == NULL)
 			fail_msg("\"%s\" says: %s", cases[i].line, err.msg);
+		assert_int_equal(args.json, 0);
 	}
+	/* who asked for a document gets one about the mistake, wherever that is */
+	assert_int_equal(parse("jobs --nonsense --json"), SP_E_INVALID);
+	assert_int_equal(args.json, 1);
+	assert_int_equal(parse("jobs --nonsense -- --json"), SP_E_INVALID);
+	assert_int_equal(args.json, 0);
 }
 
 static void

@@ -458,6 +458,9 @@ trust(void **state)
 static void
 jobs(void **state)
 {
+	const char *word, *code;
+	json_t *doc;
+
 	(void)state;
 	good(run("jobs"));
 	says(RIG_JOB);
@@ -472,6 +475,13 @@ jobs(void **state)
 	says("is REJECTED (log entry 9)");
 	site.job_state = "BLOCKED";
 	error_says(run("watch 0011"), SP_E_BLOCKED, "is BLOCKED");
+	error_says(run("submit hf:org/name --wait --json"), SP_E_BLOCKED, "is BLOCKED");
+	doc = document(); /* one, about the job and the error */
+	assert_int_equal(
+	    json_unpack(doc, "{s:s, s:{s:s}}", "state", &word, "error", "code", &code), 0);
+	assert_string_equal(word, "BLOCKED");
+	assert_string_equal(code, "blocked");
+	json_decref(doc);
 	site.job_state = "AWAITING_APPROVAL";
 }
 
