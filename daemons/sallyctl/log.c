@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A whole log in memory, from ledgerd or from an export. */
 struct whole {
@@ -140,15 +141,21 @@ show_batch(struct shower *show, const Sallyport__OperatorEntries *batch, struct 
 
 	show->size = batch->size;
 	show->table.right = 1;
-	for (i = 0; i < batch->n_entries; i++) {
+	for (i = 0; code == SP_OK && i < batch->n_entries; i++) {
 		code = sp_entry_parse(batch->entries[i].data, batch->entries[i].len, &entry, err);
 		if (code != SP_OK)
 			break;
-		show->next = entry->seq + 1;
-		if (show->ctl->json)
+		if (entry->seq < show->next || entry->seq >= batch->size)
+			code = sp_err_set(err, SP_E_INVALID,
+			    "ledgerd was asked for entries from %" PRIu64
+			    " on and answered with entry "
+			    "%" PRIu64 " of %" PRIu64,
+			    show->next, entry->seq, batch->size);
+		else if (show->ctl->json)
 			json_array_append_new(show->list, ctl_entry_json(entry));
 		else
 			ctl_entry_rows(entry, &show->table);
+		show->next = entry->seq + 1;
 		sallyport__entry__free_unpacked(entry, NULL);
 	}
 	ctl_out_table(&show->table, "", stdout);
@@ -314,6 +321,9 @@ ctl_log_checkpoint(struct ctl *ctl, const struct ctl_args *args, struct sp_err *
 		    checkpoint.origin, "size", (json_int_t)checkpoint.size, "root",
 		    sp_hex_of(checkpoint.root).s, "signer", signer->name, "key", signer->id.s,
 		    "note", (const char *)note->data, note->len));
+	else if (code == SP_OK && isatty(STDOUT_FILENO))
+		/* anybody may have added a signature line under a name that paints */
+		ctl_out_print(stdout, "%.*s", (int)note->len, (const char *)note->data);
 	else if (code == SP_OK)
 		fwrite(note->data, 1, note->len, stdout); /* as it is, so that it can be piped */
 	sp_trust_free(&trust);
@@ -386,7 +396,8 @@ ctl_log_prove(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 		    &report, &signer, err);
 	if (code == SP_OK && seq >= report.size)
 		code = sp_err_set(err, SP_E_NOT_FOUND,
-		    "the newest checkpoint covers entries 0 to %" PRIu64, report.size - 1);
+		    "the newest checkpoint covers %" PRIu64 " entries, counted from 0",
+		    report.size);
 	if (code == SP_OK)
 		code = sp_merkle_prove(seq, report.size, leaf_of, &log, proof, &count, err);
 	if (code == SP_OK) {

@@ -217,7 +217,7 @@ take_over(struct ctl *ctl, const char *path, const char *fingerprint, struct sp_
 	int64_t now_ms = sp_time_unix_ms();
 	struct sp_trust *trust = NULL;
 	uint8_t *envelope = NULL;
-	char *dir = NULL;
+	char *dir = NULL, *shown;
 	enum sp_code code;
 	size_t len;
 
@@ -231,10 +231,12 @@ take_over(struct ctl *ctl, const char *path, const char *fingerprint, struct sp_
 	/* as every daemon will read it from now on */
 	if (code == SP_OK)
 		code = sp_trust_load(dir, now_ms, &trust, err);
-	if (code == SP_OK && ctl->json)
-		ctl_out_json(json_pack("{s:s, s:I, s:s}", "dir", dir, "version",
+	if (code == SP_OK && ctl->json) {
+		shown = ctl_out_clean(dir); /* a configuration need not be UTF-8 */
+		ctl_out_json(json_pack("{s:s, s:I, s:s}", "dir", shown, "version",
 		    (json_int_t)sp_trust_version(trust), "expires", sp_trust_expires(trust)));
-	else if (code == SP_OK)
+		free(shown);
+	} else if (code == SP_OK)
 		ctl_out_print(stdout,
 		    "%s: version %" PRId64 " of the trust document is in force until "
 		    "%s\n",

@@ -42,6 +42,7 @@ static struct {
 	const struct rig_parts *shown; /* the evidence for the candidate */
 	const char *role;	       /* of the artifact that is the candidate's tree */
 	int flip_entry;		       /* one byte of an entry is another */
+	int from_start;		       /* whatever it is asked, entries come from 0 on */
 	char *signature;	       /* of an approval */
 	char *reason;		       /* of a rejection */
 	char submitted[33];	       /* the job that was submitted last */
@@ -157,7 +158,7 @@ give_entries(zmq_msg_t *id, uint64_t seq, const Sallyport__OperatorLog *log)
 
 	sallyport__operator_reply__init(&reply);
 	sallyport__operator_entries__init(&entries);
-	for (i = log->from; i < RIG_ENTRIES && n < 3; i++) {
+	for (i = site.from_start ? 0 : log->from; i < RIG_ENTRIES && n < 3; i++) {
 		if (log->job[0] != '\0' && i == 0)
 			continue; /* "start" is no job's */
 		list[n].data = site.log.entries[i].data;
@@ -614,8 +615,12 @@ log_commands(void **state)
 	assert_int_equal(
 	    json_array_size(json_object_get(doc, "hashes")), site.log.proofs[3].hash_count);
 	json_decref(doc);
-	error_says(run("log prove 10"), SP_E_NOT_FOUND, "0 to 9");
+	error_says(run("log prove 10"), SP_E_NOT_FOUND, "covers 10 entries");
 	error_says(run("log prove -- -1"), SP_E_INVALID, "number");
+	/* it would go on for ever */
+	site.from_start = 1;
+	error_says(run("log show"), SP_E_INVALID, "from 3 on and answered with entry 0");
+	site.from_start = 0;
 }
 
 static void
