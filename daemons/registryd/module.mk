@@ -12,3 +12,9 @@ REGISTRYD_TEST := tests/unit/worker_stub $(addprefix daemons/registryd/,$(REGIST
 	$(BASE) lib/base/conf lib/base/conf_keys proto/audit proto/bus
 $(eval $(call unit,hub_wire,$(REGISTRYD_TEST),\
 	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
+# its hub is a registryd
+$(eval $(call unit,fetcherd,tests/unit/release_rig \
+	$(addprefix daemons/fetcherd/,fetcherd_step fetcherd_download fetcherd_io) $(REGISTRYD_TEST),\
+	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
+$(eval $(call unit,registryd,tests/unit/release_rig $(REGISTRYD_TEST),\
+	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))

@@ -163,7 +163,7 @@ is_shard(const char *path)
 		return 0;
 	path += len - n;
 	for (size_t i = 0; i < n; i++)
-		if (form[i] == 'd' && i < 15 ? path[i] < '0' || path[i] > '9' : path[i] != form[i])
+		if (form[i] == 'd' ? path[i] < '0' || path[i] > '9' : path[i] != form[i])
 			return 0;
 	return 1;
 }
