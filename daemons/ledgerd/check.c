@@ -94,6 +94,20 @@ check_signer(const struct sp_trust *trust, const struct ledgerd_who *who, enum s
 	    sp_role_word(role), signers[0]->name, who->name);
 }
 
+/* The same trees may have been made by another job. A verdict names no job, only what it compared.
+ */
+static enum sp_code
+check_job(const struct sp_job *job, const struct sp_statement *statement, struct sp_err *err)
+{
+	const char *made_for = sp_statement_job(statement);
+
+	if (sp_statement_build_type(statement) == NULL ||
+	    (made_for != NULL && strcmp(made_for, job->id) == 0))
+		return SP_OK;
+	return sp_err_set(
+	    err, SP_E_DENIED, "it was made for job %s", made_for != NULL ? made_for : "none");
+}
+
 /* Subject and materials against the artifacts that the job has, and that the result names. */
 static enum sp_code
 check_trees(enum sp_step step, const struct sp_statement *statement,
@@ -136,8 +150,8 @@ stage_of(enum sp_step step)
 
 static enum sp_code
 check_attestation(const struct sp_trust *trust, const struct ledgerd_who *who, enum sp_step step,
-    const struct sp_table_extras *extras, const struct sp_outcome *outcome, int blocked,
-    struct sp_err *err)
+    const struct sp_job *job, const struct sp_table_extras *extras,
+    const struct sp_outcome *outcome, int blocked, struct sp_err *err)
 {
 	struct sp_statement statement = {0};
 	struct sp_dsse dsse = {0};
@@ -160,6 +174,8 @@ check_attestation(const struct sp_trust *trust, const struct ledgerd_who *who, e
 	else if (blocked && code == SP_OK)
 		code = sp_err_set(
 		    err, SP_E_DENIED, "it says PASSED, but the step reports that it is blocked");
+	if (code == SP_OK)
+		code = check_job(job, &statement, err);
 	if (code == SP_OK)
 		code = check_trees(step, &statement, extras, outcome, err);
 	sp_statement_clear(&statement);
@@ -186,7 +202,7 @@ ledgerd_check_result(const struct sp_trust *trust, const struct ledgerd_who *who
 		    "brought one",
 		    job->id, sp_jobs_step_name(attempt->step), who->name);
 	}
-	code = check_attestation(trust, who, attempt->step, extras, outcome, blocked, err);
+	code = check_attestation(trust, who, attempt->step, job, extras, outcome, blocked, err);
 	if (code != SP_OK)
 		return sp_err_prefix(err, "job %s: attestation of step %s does not count", job->id,
 		    sp_jobs_step_name(attempt->step));

@@ -3,7 +3,7 @@ $(eval $(call program,ledgerd,daemons/ledgerd,main core check ledgerd_step ledge
 	libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig sqlite3))
 LEDGERD_CORE := daemons/ledgerd/core daemons/ledgerd/check daemons/ledgerd/ledgerd_step \
 	daemons/ledgerd/profile daemons/ledgerd/source
-$(eval $(call unit,ledgerd_step,$(LEDGERD_CORE) lib/ledger/jobs lib/bus/outcome lib/bus/result \
-	lib/bus/wire lib/release/key lib/release/dsse lib/release/trust lib/release/statement \
-	lib/release/candidate lib/release/chain lib/base/conf proto/bus $(BASE),libsodium gnutls \
-	jansson libprotobuf-c libconfig))
+$(eval $(call unit,ledgerd_step,tests/unit/release_rig $(LEDGERD_CORE) \
+	$(addprefix lib/release/,key dsse trust statement candidate bom chain proof release) \
+	lib/ledger/jobs lib/ledger/entry lib/ledger/merkle lib/ledger/note lib/bus/outcome lib/bus/result lib/bus/wire \
+	lib/base/conf proto/bus proto/audit $(BASE),libsodium gnutls jansson libprotobuf-c libconfig))
