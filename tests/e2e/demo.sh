@@ -82,7 +82,7 @@ B job "$job" | sed 's/^/   /'
 
 step "2. approval by an operator's own key, release, the wire"
 t=$(ms)
-B approve "$job" --key "$RUN/offline/anna.key" --yes | sed 's/^/   /'
+approve "$job" | sed 's/^/   /'
 await_state bastion "$job" SENT 60
 await_state enclave "$job" REGISTERED 60
 say "REGISTERED in the enclave after $(since "$t")"

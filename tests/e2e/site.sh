@@ -34,6 +34,8 @@ S() { local side=$1; shift; sallyctl --root "$RUN/$side" "$@"; }
 B() { S bastion "$@"; }
 E() { S enclave "$@"; }
 
+approve() { B approve "$1" --key "$RUN/offline/anna.key" --passphrase-file "$PASSPHRASE" --yes; }
+
 # job_state SIDE JOB
 job_state() { S "$1" job "$2" --json | jq -r .state; }
 job_is() { [ "$(job_state "$1" "$2")" = "$3" ]; }
@@ -76,7 +78,8 @@ site_new() {
 	rm -rf "$RUN"
 	mkdir -p "$RUN/log" "$RUN/offline" "$RUN/upstream"
 	read -r P_HUB P_WIRE P_DIODE P_REGISTRY P_WEBHOOK < <(sp-e2e ports 5)
-	declare -p P_HUB P_WIRE P_DIODE P_REGISTRY P_WEBHOOK >"$RUN/ports"
+	printf '%s=%s\n' P_HUB "$P_HUB" P_WIRE "$P_WIRE" P_DIODE "$P_DIODE" P_REGISTRY "$P_REGISTRY" \
+		P_WEBHOOK "$P_WEBHOOK" >"$RUN/ports"
 
 	site_keys bastion ledgerd log
 	site_keys bastion fetcherd fetch
@@ -91,8 +94,13 @@ site_new() {
 	cp -p "$RUN/bastion/etc/sallyport/keys/diode-txd/link.key" \
 		"$RUN/enclave/etc/sallyport/keys/diode-rxd/link.key"
 
-	sallyctl key new root --name root@offline --out "$RUN/offline/root.key" >/dev/null
-	sallyctl key new operator --name anna --out "$RUN/offline/anna.key" >/dev/null
+	# root and operator keys never lie in clear
+	PASSPHRASE=$RUN/offline/passphrase
+	(umask 077 && head -c 16 /dev/urandom | base64 >"$PASSPHRASE")
+	sallyctl key new root --name root@offline --out "$RUN/offline/root.key" \
+		--passphrase-file "$PASSPHRASE" >/dev/null
+	sallyctl key new operator --name anna --out "$RUN/offline/anna.key" \
+		--passphrase-file "$PASSPHRASE" >/dev/null
 
 	threshold=() pub=()
 	for role in root log fetch quantize gate release operator registry; do
@@ -107,7 +115,7 @@ site_new() {
 	sallyctl trust new --version 1 --expires 2099-01-01T00:00:00.000Z "${threshold[@]}" "${pub[@]}" \
 		--out "$RUN/offline/trust.payload" >/dev/null
 	sallyctl trust sign "$RUN/offline/trust.payload" --key "$RUN/offline/root.key" \
-		--out "$RUN/offline/trust.json" >/dev/null
+		--passphrase-file "$PASSPHRASE" --out "$RUN/offline/trust.json" >/dev/null
 	local fingerprint
 	fingerprint=$(sha256sum "$RUN/offline/trust.payload" | cut -d' ' -f1)
 

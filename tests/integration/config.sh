@@ -26,7 +26,7 @@ for d in bastion/ledgerd bastion/fetcherd bastion/quantd bastion/validatord bast
 	refuses "$side" "$daemon" 'fetcherd: { endpont = "x"; };' :2 fetcherd.endpont fetcherd.endpoint
 	refuses "$side" "$daemon" 'ledgerd: { lease_ms = "long"; };' :2 ledgerd.lease_ms
 	refuses "$side" "$daemon" 'ledgerd: { lease_ms = 1; };' :2 ledgerd.lease_ms 200
-	refuses "$side" "$daemon" 'ledgerd: { lease_ms = 1000' 2
+	refuses "$side" "$daemon" 'ledgerd: { lease_ms = 1000' syntax
 done
 refuses bastion diode-txd 'diode-txd: { rate_mbit_s = 10; };' diode-txd.destination
 refuses enclave diode-rxd 'diode-rxd: { rcvbuf_mib = 1; };' diode-rxd.listen

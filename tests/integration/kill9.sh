@@ -32,7 +32,7 @@ await_state bastion "$job" AWAITING_APPROVAL 120
 [ "$(B log show "$job" --json | jq '[.entries[] | select(.event == "lost" and .step == "quantize")] | length')" -ge 1 ] ||
 	die "the log does not say that a quantize lease was lost: nothing was put to the test"
 
-B approve "$job" --key "$RUN/offline/anna.key" --yes >/dev/null
+approve "$job" >/dev/null
 await 60 "diode-rxd in the middle of the transfer" running enclave "$job" receive
 stop enclave diode-rxd KILL
 start enclave diode-rxd

@@ -43,5 +43,5 @@ client "$P_REGISTRY" "$hf" "$here/hub_client.py" fixture/qwen2-tiny-AWQ "$RUN/pu
 echo "== vLLM, offline, from the cache that huggingface_hub filled"
 env -i PATH=/usr/bin:/bin HOME="$RUN/home" HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 \
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1 \
-	"$vllm" "$here/vllm_answer.py" fixture/qwen2-tiny-AWQ
+	VLLM_LOGGING_LEVEL=ERROR "$vllm" "$here/vllm_answer.py" fixture/qwen2-tiny-AWQ
 echo "peers: all of it held"
