@@ -231,8 +231,6 @@ relay_stop(struct relay *relay)
 
 /* --- what both ends report --- */
 
-static struct sp_recv **told; /* where the receiver must be found when it tells something */
-
 struct news {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -246,8 +244,9 @@ static struct news news = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_CO
 static void
 on_event(void *ctx, const struct sp_rx_event *event)
 {
-	(void)ctx;
-	assert_true(told == NULL || *told != NULL);
+	struct sp_recv **recv = ctx;
+
+	assert_non_null(*recv); /* whoever is told something may ask the receiver for more */
 	pthread_mutex_lock(&news.lock);
 	news.events[event->kind]++;
 	pthread_cond_broadcast(&news.wake);
@@ -361,7 +360,7 @@ recv_start(struct ends *ends)
 	memset(ends->recv_config.key, 7, sizeof(ends->recv_config.key));
 	ends->recv_config.spool_dir = at("spool");
 	ends->recv_config.rx.grace_ms = 100;
-	if (sp_recv_open(&ends->recv_config, on_event, NULL, &ends->recv, &err) != SP_OK)
+	if (sp_recv_open(&ends->recv_config, on_event, &ends->recv, &ends->recv, &err) != SP_OK)
 		fail_msg("%s", err.msg);
 }
 
@@ -488,15 +487,15 @@ test_receiver_restarts(void **state)
 	ends.recv_config.listen = listen;
 	memset(ends.recv_config.key, 7, sizeof(ends.recv_config.key));
 	ends.recv_config.spool_dir = at("spool");
-	assert_int_equal(sp_recv_open(&ends.recv_config, on_event, NULL, &ends.recv, &err), SP_OK);
+	assert_int_equal(
+	    sp_recv_open(&ends.recv_config, on_event, &ends.recv, &ends.recv, &err), SP_OK);
 	await(&news.events[SP_RX_LINK_UP], 1, "the link");
 	assert_int_equal(sp_send_start(ends.send, ends.tx, on_sent, NULL, &err), SP_OK);
 	/* the release is done; of the large objects something is on its way */
 	await(&news.events[SP_RX_OBJECT_DONE], 1, "a first object");
 	sp_recv_close(&ends.recv);
-	told = &ends.recv;
-	assert_int_equal(sp_recv_open(&ends.recv_config, on_event, NULL, &ends.recv, &err), SP_OK);
-	told = NULL;
+	assert_int_equal(
+	    sp_recv_open(&ends.recv_config, on_event, &ends.recv, &ends.recv, &err), SP_OK);
 	/* the manifest is read before any datagram, so that its objects are no strays */
 	assert_int_equal(news.events[SP_RX_TRANSFER_KNOWN], 2);
 	await(&news.events[SP_RX_TRANSFER_DONE], 1, "the transfer's end");
