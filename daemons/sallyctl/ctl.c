@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -159,6 +160,14 @@ ctl_passphrase_free(char *passphrase)
 		sodium_free(passphrase);
 }
 
+static volatile sig_atomic_t caught; /* a signal that waits for the echo to be back */
+
+static void
+on_signal(int number)
+{
+	caught = number;
+}
+
 /* One line from fd into secured memory, without its newline. */
 static enum sp_code
 read_line(int fd, const char *what, char **out, struct sp_err *err)
@@ -172,7 +181,7 @@ read_line(int fd, const char *what, char **out, struct sp_err *err)
 	SP_ASSERT(line != NULL);
 	while (len <= PASSPHRASE_MAX) {
 		n = read(fd, line + len, 1);
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && errno == EINTR && caught == 0)
 			continue;
 		if (n <= 0 || line[len] == '\n')
 			break;
@@ -217,11 +226,37 @@ ctl_passphrase_file(struct ctl *ctl, char **out, struct sp_err *err)
 	return code;
 }
 
-/* Asks on the terminal with the echo off. */
+/* With the echo off; whatever ends us ends us after it is on again. */
+static enum sp_code
+read_quietly(int fd, const char *what, char **out, struct sp_err *err)
+{
+	static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+	enum { COUNT = sizeof(ends) / sizeof(ends[0]) };
+	struct sigaction ours = {.sa_handler = on_signal}, old[COUNT];
+	struct termios before, quiet;
+	enum sp_code code;
+	size_t i;
+
+	if (tcgetattr(fd, &before) != 0)
+		return sp_err_errno(err, "cannot silence the terminal");
+	for (i = 0; i < COUNT; i++)
+		sigaction(ends[i], &ours, &old[i]);
+	quiet = before;
+	quiet.c_lflag &= ~(tcflag_t)ECHO;
+	tcsetattr(fd, TCSAFLUSH, &quiet);
+	code = read_line(fd, what, out, err);
+	tcsetattr(fd, TCSAFLUSH, &before);
+	for (i = 0; i < COUNT; i++)
+		sigaction(ends[i], &old[i], NULL);
+	if (caught != 0)
+		raise(caught);
+	return code;
+}
+
+/* Asks on the terminal. */
 static enum sp_code
 ask_passphrase(const char *key_path, char **out, struct sp_err *err)
 {
-	struct termios before, quiet;
 	enum sp_code code;
 	int fd;
 
@@ -232,15 +267,7 @@ ask_passphrase(const char *key_path, char **out, struct sp_err *err)
 		    "--passphrase-file",
 		    key_path);
 	dprintf(fd, "Passphrase of %s: ", key_path);
-	if (tcgetattr(fd, &before) != 0) {
-		close(fd);
-		return sp_err_errno(err, "cannot silence the terminal");
-	}
-	quiet = before;
-	quiet.c_lflag &= ~(tcflag_t)ECHO;
-	tcsetattr(fd, TCSAFLUSH, &quiet);
-	code = read_line(fd, key_path, out, err);
-	tcsetattr(fd, TCSAFLUSH, &before);
+	code = read_quietly(fd, key_path, out, err);
 	dprintf(fd, "\n");
 	close(fd);
 	return code;
