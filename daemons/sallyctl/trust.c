@@ -96,6 +96,45 @@ ctl_trust_new(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	return code;
 }
 
+/* --- for people ----------------------------------------------------------------------------- */
+
+static void
+print_trust(const struct sp_trust *trust)
+{
+	struct ctl_out_table table = {0};
+	const struct sp_trust_worker *w;
+	const struct sp_pubkey *key;
+	enum sp_role role;
+	char *text;
+	size_t i;
+
+	ctl_out_print(stdout, "trust document version %" PRId64 ", until %s\n\n",
+	    sp_trust_version(trust), sp_trust_expires(trust));
+	ctl_out_row(&table, "ROLE", "NEEDED", "KEY OF", "FINGERPRINT", NULL);
+	for (role = 0; role < SP_ROLE_COUNT; role++) {
+		for (i = 0; i < sp_trust_key_count(trust, role); i++) {
+			key = sp_trust_key(trust, role, i);
+			text = sp_xasprintf("%u of %zu", sp_trust_threshold(trust, role),
+			    sp_trust_key_count(trust, role));
+			ctl_out_row(&table, i == 0 ? sp_role_word(role) : "", i == 0 ? text : "",
+			    key->name, key->id.s, NULL);
+			free(text);
+		}
+	}
+	ctl_out_table(&table, "", stdout);
+	if (sp_trust_worker_count(trust) == 0)
+		return;
+	putchar('\n');
+	ctl_out_row(&table, "WORKER", "SERVICE", "UID", "BUS KEY", NULL);
+	for (i = 0; i < sp_trust_worker_count(trust); i++) {
+		w = sp_trust_worker(trust, i);
+		text = w->uid < 0 ? sp_xstrdup("any") : sp_xasprintf("%" PRId64, w->uid);
+		ctl_out_row(&table, w->name, w->service, text, sp_hex_of(w->key).s, NULL);
+		free(text);
+	}
+	ctl_out_table(&table, "", stdout);
+}
+
 /* --- sign ----------------------------------------------------------------------------------- */
 
 /* A payload, or an envelope that others have signed already. */
@@ -190,6 +229,12 @@ ctl_trust_sign(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	code = read_document(args->words[0], &dsse, &trust, err);
 	if (code != SP_OK)
 		return code;
+	/* a signature is for what was read, not for the name of a file */
+	if (!ctl->json) {
+		print_trust(trust);
+		putchar('\n');
+	}
+	fflush(stdout);
 	code = ctl_passphrase(ctl, key_path, &passphrase, err);
 	if (code == SP_OK)
 		code = sp_key_load(key_path, SP_ROLE_ROOT, passphrase, &key, err);
@@ -297,43 +342,6 @@ trust_json(const struct sp_trust *trust)
 	}
 	return json_pack("{s:s, s:o, s:I, s:o}", "expires", sp_trust_expires(trust), "roles", roles,
 	    "version", (json_int_t)sp_trust_version(trust), "workers", workers);
-}
-
-static void
-print_trust(const struct sp_trust *trust)
-{
-	struct ctl_out_table table = {0};
-	const struct sp_trust_worker *w;
-	const struct sp_pubkey *key;
-	enum sp_role role;
-	char *text;
-	size_t i;
-
-	ctl_out_print(stdout, "trust document version %" PRId64 ", until %s\n\n",
-	    sp_trust_version(trust), sp_trust_expires(trust));
-	ctl_out_row(&table, "ROLE", "NEEDED", "KEY OF", "FINGERPRINT", NULL);
-	for (role = 0; role < SP_ROLE_COUNT; role++) {
-		for (i = 0; i < sp_trust_key_count(trust, role); i++) {
-			key = sp_trust_key(trust, role, i);
-			text = sp_xasprintf("%u of %zu", sp_trust_threshold(trust, role),
-			    sp_trust_key_count(trust, role));
-			ctl_out_row(&table, i == 0 ? sp_role_word(role) : "", i == 0 ? text : "",
-			    key->name, key->id.s, NULL);
-			free(text);
-		}
-	}
-	ctl_out_table(&table, "", stdout);
-	if (sp_trust_worker_count(trust) == 0)
-		return;
-	putchar('\n');
-	ctl_out_row(&table, "WORKER", "SERVICE", "UID", "BUS KEY", NULL);
-	for (i = 0; i < sp_trust_worker_count(trust); i++) {
-		w = sp_trust_worker(trust, i);
-		text = w->uid < 0 ? sp_xstrdup("any") : sp_xasprintf("%" PRId64, w->uid);
-		ctl_out_row(&table, w->name, w->service, text, sp_hex_of(w->key).s, NULL);
-		free(text);
-	}
-	ctl_out_table(&table, "", stdout);
 }
 
 enum sp_code

@@ -454,6 +454,12 @@ trust(void **state)
 	good(run("trust show"));
 	says("operator  2 of 3");
 	says(sp_key_public(rig.ben)->id.s);
+	/* what is signed is shown before */
+	good(sp_key_save(rig.keys[SP_ROLE_ROOT], path("root.key"), NULL, &err));
+	error_says(run("trust sign %s --key %s --out %s", path("trust.json"), path("root.key"),
+		       path("signed.json")),
+	    SP_E_EXISTS, "has signed this already");
+	says("operator  2 of 3");
 }
 
 static void
