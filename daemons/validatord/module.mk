@@ -6,5 +6,5 @@ $(eval $(call unit,validatord,$(addprefix daemons/validatord/,validatord_step va
 	$(addprefix lib/model/,dtype safetensors config nfc pattern bpe tokenizer_parse tokenizer) \
 	$(addprefix lib/bus/,outcome paths) \
 	$(addprefix lib/release/,key dsse trust statement candidate chain) \
-	$(addprefix lib/store/,store tree tree_io) $(BASE) lib/base/conf lib/base/conf_keys proto/bus, \
+	$(addprefix lib/store/,store tree tree_io) $(BASE) lib/base/program lib/base/conf lib/base/conf_keys proto/bus, \
 	gnutls jansson libsodium libconfig libprotobuf-c libpcre2-8 libutf8proc libseccomp zlib))

@@ -2,7 +2,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/path.h"
-#include "base/version.h"
+#include "base/program.h"
 #include "bus/paths.h"
 #include "bus/worker.h"
 #include "eval/humaneval_run.h"
@@ -60,9 +60,11 @@ struct inputs {
 	struct sp_artifact trees[VALIDATORD_SIDES];
 	struct sp_mmlu mmlu;
 	struct sp_humaneval humaneval;
-	char *engine; /* version and digest of the program that computes the answers */
-	char *work;   /* this task's directory */
-	char *kept;   /* of baselines' answers, for later tasks */
+	char
+	    *engine; /* the program that computes the answers: daemon and child are the same file */
+	char *judge; /* that program, and the interpreter that runs the generated ones */
+	char *work;  /* this task's directory */
+	char *kept;  /* of baselines' answers, for later tasks */
 };
 
 struct answers {
@@ -76,6 +78,7 @@ inputs_clear(struct inputs *inputs)
 	sp_mmlu_clear(&inputs->mmlu);
 	sp_humaneval_clear(&inputs->humaneval);
 	free(inputs->engine);
+	free(inputs->judge);
 	free(inputs->work);
 	free(inputs->kept);
 	memset(inputs, 0, sizeof(*inputs));
@@ -130,19 +133,17 @@ load_datasets(const struct sp_conf *conf, struct inputs *in, struct sp_err *err)
 	return code;
 }
 
-/* The program that runs is the engine: daemon and child are the same file. */
 static enum sp_code
-name_engine(char **out, struct sp_err *err)
+name_programs(struct inputs *in, struct sp_err *err)
 {
-	struct sp_map map;
-	struct sp_hex digest;
-	enum sp_code code = sp_map_open(&map, "/proc/self/exe", err);
+	enum sp_code code = sp_program_name(&in->engine, err);
+	struct sp_hex python;
 
-	if (code != SP_OK)
+	if (code != SP_OK || !in->policy.humaneval.asked)
 		return code;
-	digest = sp_sha256_hex(map.data, map.len);
-	sp_map_close(&map);
-	*out = sp_xasprintf(SP_VERSION "+%.16s", digest.s);
+	if ((code = sp_program_digest(SP_SANDBOX_PYTHON, &python, err)))
+		return sp_err_prefix(err, "humaneval runs programs with Python");
+	in->judge = sp_xasprintf("%s python+%.16s", in->engine, python.s);
 	return SP_OK;
 }
 
@@ -164,7 +165,7 @@ inputs_read(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_l
 			    err, SP_E_INVALID, "the %s of job %s is no tree", roles[i], task->job);
 	}
 	if (code != SP_OK || (code = load_datasets(conf, out, err)) ||
-	    (code = name_engine(&out->engine, err)))
+	    (code = name_programs(out, err)))
 		goto out;
 	out->work = sp_lease_workdir(lease,
 	    validatord_work_key(
@@ -192,7 +193,7 @@ key_of(const struct inputs *in, enum validatord_side side, int humaneval)
 
 	if (humaneval)
 		return validatord_answers_key(tree, "humaneval", in->humaneval.digest.s,
-		    in->policy.humaneval.amount, in->engine);
+		    in->policy.humaneval.amount, in->judge);
 	return validatord_answers_key(
 	    tree, "mmlu", in->mmlu.digest.s, in->policy.mmlu.amount, in->engine);
 }
@@ -351,16 +352,21 @@ static enum sp_code
 judge(const struct inputs *in, enum validatord_side side, const struct answers *baseline,
     struct sp_lease *lease, struct answers *answers, struct sp_err *err)
 {
+	struct phase tests = phase_of(lease, side, "tests", "tasks");
 	struct phase programs = phase_of(lease, side, "programs", "programs");
 	const struct sp_answer_programs *known =
 	    side == VALIDATORD_CANDIDATE ? &baseline->programs : NULL;
 	struct sp_hex key = key_of(in, side, 1);
-	enum sp_code code;
+	enum sp_code code = SP_OK;
 	char *text;
 	size_t len;
 
-	code = sp_humaneval_judge(
-	    &in->humaneval, &answers->programs, known, &sp_sandbox_defaults, say, &programs, err);
+	/* once for a data set: whose baseline is known was vetted with it */
+	if (side == VALIDATORD_BASELINE)
+		code = sp_humaneval_vet(&in->humaneval, &sp_sandbox_defaults, say, &tests, err);
+	if (code == SP_OK)
+		code = sp_humaneval_judge(&in->humaneval, &answers->programs, known,
+		    &sp_sandbox_defaults, say, &programs, err);
 	if (code != SP_OK)
 		return code;
 	text = sp_answer_programs_format(&answers->programs, &len);
@@ -377,6 +383,7 @@ ask_side(const struct sp_conf *conf, const struct inputs *in, enum validatord_si
 	int humaneval =
 	    in->policy.humaneval.asked && find_answers(in, side, 1, answers, err) != SP_OK;
 	struct phase copy = phase_of(lease, side, "copy", "bytes");
+	struct sp_err left;
 	enum sp_code code;
 	char *dir;
 
@@ -388,10 +395,11 @@ ask_side(const struct sp_conf *conf, const struct inputs *in, enum validatord_si
 		code = ask_model(conf, in, side, dir, mmlu, humaneval, lease, answers, err);
 	if (code == SP_OK && humaneval)
 		code = judge(in, side, baseline, lease, answers, err);
-	if (code == SP_OK)
-		code = sp_file_remove_all(dir, err);
-	else
+	if (code != SP_OK)
 		sp_err_prefix(err, "%s", validatord_side_word(side));
+	/* the copy is as large as the model, and a later attempt makes its own */
+	if (sp_file_remove_all(dir, &left) != SP_OK)
+		sp_log_warn(NULL, "%s: remove it by hand (%s)", dir, left.msg);
 	free(dir);
 	return code;
 }

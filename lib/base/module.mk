@@ -1,4 +1,4 @@
-$(eval $(call lib,base,err hash buf file path time log json conf conf_keys))
+$(eval $(call lib,base,err hash buf file path time log json conf conf_keys program))
 $(eval $(call unit,base,$(addprefix lib/base/,err buf hash path time log),gnutls))
 $(eval $(call unit,base_file,$(addprefix lib/base/,err file),))
 $(eval $(call unit,base_json,$(addprefix lib/base/,err buf json),jansson))

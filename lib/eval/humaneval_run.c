@@ -136,7 +136,18 @@ sp_humaneval_generate(struct sp_model *model, const struct sp_tokenizer *tokeniz
 	return code;
 }
 
-/* How sp_humaneval_judge counts: tasks that took a known outcome are done from the start. */
+static struct sp_sandbox_program
+program_of(const struct sp_humaneval_task *task, const char *completion, size_t len)
+{
+	return (struct sp_sandbox_program){.id = task->id,
+	    .prompt = task->prompt,
+	    .completion = completion,
+	    .completion_len = len,
+	    .entry = task->entry,
+	    .test = task->test};
+}
+
+/* How this file counts: tasks that took a known outcome are done from the start. */
 struct tally {
 	sp_eval_progress_fn *progress;
 	void *ctx;
@@ -150,6 +161,29 @@ tally_progress(void *ctx, size_t done, size_t total)
 
 	if (tally->progress)
 		tally->progress(tally->ctx, tally->known + done, tally->known + total);
+}
+
+enum sp_code
+sp_humaneval_vet(const struct sp_humaneval *set, const struct sp_sandbox_limits *limits,
+    sp_eval_progress_fn *progress, void *ctx, struct sp_err *err)
+{
+	static const char nothing[] = "    pass\n";
+	struct sp_sandbox_program *runs = sp_xcalloc(set->count, sizeof(*runs));
+	struct tally tally = {progress, ctx, 0};
+	enum sp_code code;
+	size_t i;
+
+	for (i = 0; i < set->count; i++)
+		runs[i] = program_of(&set->tasks[i], nothing, sizeof(nothing) - 1);
+	code = sp_sandbox_run(runs, set->count, 0, limits, tally_progress, &tally, err);
+	for (i = 0; i < set->count && code == SP_OK; i++)
+		if (runs[i].outcome == SP_VERDICT_PASSED)
+			code = sp_err_set(err, SP_E_INVALID,
+			    "data set, task %.100s: a function that does nothing passes its test, "
+			    "which therefore shows nothing",
+			    set->tasks[i].id);
+	free(runs);
+	return code;
 }
 
 enum sp_code
@@ -176,12 +210,7 @@ sp_humaneval_judge(const struct sp_humaneval *set, struct sp_answer_programs *an
 			continue;
 		}
 		tasks[count] = i;
-		runs[count++] = (struct sp_sandbox_program){.id = task->id,
-		    .prompt = task->prompt,
-		    .completion = program->completion,
-		    .completion_len = program->completion_len,
-		    .entry = task->entry,
-		    .test = task->test};
+		runs[count++] = program_of(task, program->completion, program->completion_len);
 	}
 	tally_progress(&tally, 0, count);
 	code = sp_sandbox_check(limits, err);

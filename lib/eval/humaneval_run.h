@@ -16,6 +16,12 @@ enum sp_code sp_humaneval_generate(struct sp_model *model, const struct sp_token
     const struct sp_humaneval *set, unsigned max_new, sp_eval_progress_fn *progress, void *ctx,
     struct sp_answer_programs *out, struct sp_err *err) SP_MUST_USE;
 
+/* Runs a program that does nothing through every task's tests. One that passes them shows that they
+ * cannot fail: SP_E_INVALID names the task. progress may be NULL and counts tasks. */
+enum sp_code
+sp_humaneval_vet(const struct sp_humaneval *set, const struct sp_sandbox_limits *limits,
+    sp_eval_progress_fn *progress, void *ctx, struct sp_err *err) SP_MUST_USE;
+
 /*
  * Runs the programs in the sandbox. One whose text `known` (may be NULL) has an outcome for takes
  * it: the same text must not count as a difference because a clock or a random number changed.

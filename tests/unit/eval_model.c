@@ -282,6 +282,24 @@ canonical_solutions_pass(void **state)
 	free(runs);
 }
 
+/* Tests that a function without a body passes are none; the fixture's are. */
+static void
+tests_must_be_able_to_fail(void **state)
+{
+	struct sp_humaneval_task tasks[] = {fx.humaneval.tasks[0], fx.humaneval.tasks[1]};
+	struct sp_humaneval set = {.tasks = tasks, .count = 2};
+	struct sp_err err;
+
+	(void)state;
+	if (sp_humaneval_vet(&set, &sp_sandbox_defaults, NULL, NULL, &err) != SP_OK)
+		fail_msg("%s", err.msg);
+	tasks[1].test = sp_xstrdup("def check(candidate):\n    candidate\n");
+	assert_int_equal(
+	    sp_humaneval_vet(&set, &sp_sandbox_defaults, NULL, NULL, &err), SP_E_INVALID);
+	assert_non_null(strstr(err.msg, tasks[1].id));
+	free(tasks[1].test);
+}
+
 /* A text that has an outcome takes it; another one is run. */
 static void
 known_programs_are_not_run_again(void **state)
@@ -561,6 +579,7 @@ main(void)
 	    cmocka_unit_test(mmlu_bits_do_not_depend_on_threads),
 	    cmocka_unit_test(humaneval_completions_are_the_harness),
 	    cmocka_unit_test(canonical_solutions_pass),
+	    cmocka_unit_test(tests_must_be_able_to_fail),
 	    cmocka_unit_test(known_programs_are_not_run_again),
 	    cmocka_unit_test(long_prompts_are_cut_on_the_left),
 	    cmocka_unit_test(the_same_model_passes),

@@ -4,7 +4,7 @@
  */
 #include "validatord/validatord.h"
 #include "base/file.h"
-#include "base/version.h"
+#include "base/program.h"
 #include "bus/worker.h"
 #include "model/safetensors.h"
 #include "release/statement.h"
@@ -568,6 +568,18 @@ work_is_there(const char *key)
 	return there;
 }
 
+/* A copy of a model in the work directory. */
+static int
+copy_is_there(const struct task *t, const char *side)
+{
+	struct sp_hex key = validatord_work_key(t->trees[0].s, t->trees[1].s);
+	char *name = sp_xasprintf("%s/%s", key.s, side);
+	int there = work_is_there(name);
+
+	free(name);
+	return there;
+}
+
 static void
 as_good_passes(void **state)
 {
@@ -582,7 +594,7 @@ as_good_passes(void **state)
 	task_new(&t, source, good);
 	ok(work(&t));
 	assert_string_equal(lease.phases,
-	    "baseline-copy baseline-mmlu baseline-humaneval baseline-programs "
+	    "baseline-copy baseline-mmlu baseline-humaneval baseline-tests baseline-programs "
 	    "candidate-copy candidate-mmlu candidate-humaneval candidate-programs ");
 	/* what a child claims does not reach the outcome */
 	sp_outcome_artifact(&outcome, "report", source.s, "fetcherd", 0, 1);
@@ -689,15 +701,14 @@ doubt_is_blocked(void **state)
 static char *
 answers_file(const struct task *t, int side, const char *gate, const char *digest, unsigned amount)
 {
-	struct sp_hex exe, key, dir = validatord_work_key(t->trees[0].s, t->trees[1].s);
-	char *engine, *file;
-	struct sp_map map;
+	struct sp_hex python, key, dir = validatord_work_key(t->trees[0].s, t->trees[1].s);
+	char *program, *engine, *file;
 
-	ok(sp_map_open(&map, "/proc/self/exe", &err));
-	exe = sp_sha256_hex(map.data, map.len);
-	sp_map_close(&map);
-	engine = sp_xasprintf(SP_VERSION "+%.16s", exe.s);
+	ok(sp_program_name(&program, &err));
+	ok(sp_program_digest("/usr/bin/python3", &python, &err));
+	engine = sp_xasprintf("%s python+%.16s", program, python.s);
 	key = validatord_answers_key(t->trees[side].s, gate, digest, amount, engine);
+	free(program);
 	file = sp_xasprintf("%s/state/validatord/work/%s/%s.json", top, dir.s, key.s);
 	free(engine);
 	return file;
@@ -810,6 +821,7 @@ work_refuses(void **state)
 	assert_int_equal(work(&t), SP_E_CORRUPT);
 	assert_non_null(strstr(err.msg, "baseline"));
 	assert_non_null(strstr(err.msg, "model.safetensors"));
+	assert_false(copy_is_there(&t, "baseline")); /* it may be a hundred gigabytes */
 	data[len / 2] ^= 1;
 	ok(sp_file_write(path, 0440, data, len, &err));
 	ok(work(&t));
