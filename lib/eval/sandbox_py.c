@@ -11,6 +11,7 @@
 "def enc(v, d=0):\n" \
 "    if d > DEEP: raise ValueError('nested too deep')\n" \
 "    d += 1\n" \
+"    if isinstance(v, Opaque): raise TypeError('no plain data')\n" \
 "    if v is None or v is True or v is False: return v\n" \
 "    if isinstance(v, str): return str.__str__(v)\n" \
 "    if isinstance(v, int): return {'i': hex(int(v))}\n" \
@@ -101,6 +102,7 @@ const char sp_sandbox_py_tests[] = VALUES
 "        raised = getattr(builtins, value, None)\n"
 "        if not isinstance(raised, type) or not issubclass(raised, Exception):\n"
 "            raised = RuntimeError\n"
+"        if raised is StopIteration: raised = RuntimeError\n"
 "        try: e = raised('in the program')\n"
 "        except TypeError: e = RuntimeError(value)\n"
 "        raise e\n"

@@ -12,7 +12,8 @@
  * {"b": hex} {"t": [..]} {"s": [..]} {"z": [..]} {"r": [i, i, i]} {"d": [[k, v], ..]} for int,
  * float, complex, bytes, tuple, set, frozenset, range, dict; {"g": [..]} the items of an iterator
  * or view;
- * {"o": NAME} anything else, which equals nothing on the other side.
+ * {"o": NAME} anything else, which equals nothing on the other side and cannot go back. A
+ * StopIteration arrives as RuntimeError, as PEP 479 has it: it would end the loops of the tests.
  */
 extern const char sp_sandbox_py_program[];
 extern const char sp_sandbox_py_tests[];

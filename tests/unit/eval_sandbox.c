@@ -124,6 +124,25 @@ forgeries(void **state)
 			fail_msg("%s\n-> %s", tries[i], sp_verdict_word(p[i].outcome));
 }
 
+/* What a program may raise or return to lead the tests past their assertions. */
+static void
+tests_are_not_led_past(void **state)
+{
+	static const char loop[] =
+	    "def check(f):\n    for got, want in zip(map(f, [1, 2]), [2, 3]):\n"
+	    "        assert got == want\n";
+	static const char twice[] = "def check(f):\n    assert f(f(1)) == 3\n";
+
+	(void)state;
+	expect("    return x + 1\n", loop, SP_VERDICT_PASSED, "");
+	/* out of a function that map calls it would end the loop, as if all had been compared */
+	expect("    raise StopIteration\n", loop, SP_VERDICT_WRONG, "RuntimeError");
+	expect("    return x + 1\n", twice, SP_VERDICT_PASSED, "");
+	/* the program is at fault here, not the data set: that would be an error and no verdict */
+	expect("    return object()\n", twice, SP_VERDICT_WRONG, "TypeError");
+	expect("    return [{0: object()}]\n", twice, SP_VERDICT_WRONG, "TypeError");
+}
+
 /* The body answers with the exception's name; the test wants that very one. */
 #define TRY(statement)                                                                        \
 	"    import os, socket, ctypes\n    try:\n        " statement                         \
@@ -395,6 +414,7 @@ main(void)
 	    cmocka_unit_test(the_sandbox_holds),
 	    cmocka_unit_test(right_and_wrong),
 	    cmocka_unit_test(forgeries),
+	    cmocka_unit_test(tests_are_not_led_past),
 	    cmocka_unit_test(refusals),
 	    cmocka_unit_test(bombs),
 	    cmocka_unit_test(wall_clock),
