@@ -39,8 +39,10 @@ registryd_publish(struct registryd *r, int sign, struct sp_err *err)
 	if (code == SP_OK && r->published_version != r->snapshot_version) {
 		code = sp_worker_publish(
 		    r->worker, "snapshot", r->snapshot, r->snapshot_len, REGISTRYD_PUBLISH_MS, err);
-		if (code == SP_OK)
+		if (code == SP_OK) {
 			r->published_version = r->snapshot_version;
+			sp_log_info(NULL, "snapshot %" PRId64 " is published", r->snapshot_version);
+		}
 	}
 	pthread_mutex_unlock(&r->snapshot_lock);
 	return code;
@@ -80,8 +82,6 @@ registryd_publisher(void *ctx)
 		/* once, not every second, while ledgerd is away */
 		if (code != SP_OK && code != SP_E_CANCELLED && code != last)
 			sp_log_warn(NULL, "the snapshot is not published yet: %s", err.msg);
-		if (code == SP_OK && last != SP_OK)
-			sp_log_info(NULL, "the snapshot is published");
 		last = code;
 	} while (wait_ms(r, code == SP_OK ? REGISTRYD_LOOK_MS : REGISTRYD_RETRY_MS));
 	return NULL;
