@@ -91,9 +91,34 @@ parse_arch(const json_t *root, struct sp_err *err)
 	return want_string(root, "hidden_act", "silu", err);
 }
 
+/*
+ * Work memory grows with these widths, weights with their products: a model of a few bytes whose
+ * hidden states are one number wide could ask for gigabytes. No model is near these ratios.
+ */
+#define ATTENTION_MAX 8	    /* times hidden_size */
+#define INTERMEDIATE_MAX 32 /* times hidden_size */
+
+static enum sp_code
+check_widths(const struct sp_model_config *c, struct sp_err *err)
+{
+	if (c->head_dim % 2 != 0 || c->head_dim > 1 << 10)
+		return sp_err_set(
+		    err, SP_E_INVALID, "head size %u is odd or above 1024", c->head_dim);
+	if ((uint64_t)c->heads * c->head_dim > (uint64_t)ATTENTION_MAX * c->hidden)
+		return sp_err_set(err, SP_E_INVALID,
+		    "num_attention_heads %u of %u values are more than %d times hidden_size %u",
+		    c->heads, c->head_dim, ATTENTION_MAX, c->hidden);
+	if (c->intermediate > (uint64_t)INTERMEDIATE_MAX * c->hidden)
+		return sp_err_set(err, SP_E_INVALID,
+		    "intermediate_size %u is more than %d times hidden_size %u", c->intermediate,
+		    INTERMEDIATE_MAX, c->hidden);
+	return SP_OK;
+}
+
 static enum sp_code
 parse_sizes(const json_t *root, struct sp_model_config *c, struct sp_err *err)
 {
+	const json_t *head_dim = json_object_get(root, "head_dim");
 	double eps;
 	enum sp_code code;
 
@@ -111,7 +136,7 @@ parse_sizes(const json_t *root, struct sp_model_config *c, struct sp_err *err)
 		return sp_err_set(err, SP_E_INVALID,
 		    "num_attention_heads %u is no multiple of num_key_value_heads %u", c->heads,
 		    c->kv_heads);
-	if (json_is_integer(json_object_get(root, "head_dim"))) {
+	if (head_dim != NULL && !json_is_null(head_dim)) {
 		if ((code = get_size(root, "head_dim", 1 << 10, &c->head_dim, err)))
 			return code;
 	} else if (c->hidden % c->heads == 0) {
@@ -122,10 +147,7 @@ parse_sizes(const json_t *root, struct sp_model_config *c, struct sp_err *err)
 		    "missing",
 		    c->hidden, c->heads);
 	}
-	if (c->head_dim % 2 != 0 || c->head_dim > 1 << 10)
-		return sp_err_set(
-		    err, SP_E_INVALID, "head size %u is odd or above 1024", c->head_dim);
-	return SP_OK;
+	return check_widths(c, err);
 }
 
 static enum sp_code
@@ -163,6 +185,8 @@ parse_attention(const json_t *root, struct sp_err *err)
 		return code;
 	if (sliding)
 		return sp_err_set(err, SP_E_UNSUPPORTED, "use_sliding_window is true");
+	if (types != NULL && !json_is_null(types) && !json_is_array(types))
+		return sp_err_set(err, SP_E_INVALID, "layer_types is not a list");
 	json_array_foreach(types, i, item)
 	{
 		const char *type = json_string_value(item);

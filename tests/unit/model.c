@@ -464,6 +464,14 @@ test_config_refused(void **state)
 	    {"\"hidden_size\": 256", "\"hidden_size\": 99999999", SP_E_INVALID, "hidden_size"},
 	    {"\"hidden_size\": 256", "\"hidden_size\": 252", SP_E_INVALID, "odd"},
 	    {"\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3", SP_E_INVALID, "multiple"},
+	    /* a few bytes of weights must not ask for gigabytes of activations */
+	    {"\"intermediate_size\": 640", "\"intermediate_size\": 8193", SP_E_INVALID,
+		"intermediate_size 8193"},
+	    {"\"num_attention_heads\": 4", "\"head_dim\": 514, \"num_attention_heads\": 4",
+		SP_E_INVALID, "num_attention_heads 4"},
+	    {"\"num_attention_heads\": 4", "\"head_dim\": \"64\", \"num_attention_heads\": 4",
+		SP_E_INVALID, "head_dim"},
+	    {"\"layer_types\": [", "\"layer_types\": 1, \"x\": [", SP_E_INVALID, "layer_types"},
 	    {"\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": -1", SP_E_INVALID, "rms_norm_eps"},
 	    {"\"rope_type\": \"default\"", "\"rope_type\": \"yarn\"", SP_E_UNSUPPORTED, "yarn"},
 	    {"\"rope_theta\": 10000.0", "\"rope_theta\": 0", SP_E_INVALID, "rope_theta"},
@@ -504,6 +512,16 @@ test_config_older(void **state)
 	    SP_OK);
 	assert_int_equal(c.dtype, SP_F16);
 	assert_int_equal(c.head_dim, 32);
+	assert_int_equal(parse_changed("\"num_attention_heads\": 4",
+			     "\"head_dim\": null, \"num_attention_heads\": 4", &c, &err),
+	    SP_OK);
+	assert_int_equal(c.head_dim, 64);
+	assert_int_equal(parse_changed("\"num_attention_heads\": 4",
+			     "\"head_dim\": 512, \"num_attention_heads\": 4", &c, &err),
+	    SP_OK);
+	assert_int_equal(
+	    parse_changed("\"intermediate_size\": 640", "\"intermediate_size\": 8192", &c, &err),
+	    SP_OK);
 	assert_int_equal(parse_changed("\"rope_parameters\": {\n    \"rope_theta\": 10000.0,\n    "
 				       "\"rope_type\": \"default\"\n  }",
 			     "\"rope_theta\": 1000000, \"rope_scaling\": null", &c, &err),
