@@ -24,7 +24,7 @@ static const struct {
     {SP_STEP_VERIFY, "candidate", 1},
 };
 
-/* --- artifacts ------------------------------------------------------------------------------- */
+/* --- artifacts -------------------------------------------------------------------------------- */
 
 static enum sp_code
 check_artifacts(const struct ledgerd_who *who, enum sp_step step, const struct sp_outcome *outcome,
@@ -73,7 +73,7 @@ earlier(const struct sp_table_extras *extras, const char *role)
 	return "";
 }
 
-/* --- attestations ---------------------------------------------------------------------------- */
+/* --- attestations ----------------------------------------------------------------------------- */
 
 /* One of those who signed must be the worker itself. */
 static enum sp_code
@@ -209,7 +209,7 @@ ledgerd_check_result(const struct sp_trust *trust, const struct ledgerd_who *who
 	return SP_OK;
 }
 
-/* --- approvals ------------------------------------------------------------------------------- */
+/* --- approvals -------------------------------------------------------------------------------- */
 
 enum sp_code
 ledgerd_check_approval(const struct sp_trust *trust, const struct sp_job *job,
@@ -267,7 +267,7 @@ ledgerd_check_needed(const struct sp_trust *trust, const struct sp_job *job)
 	return job->approvals_needed > least ? job->approvals_needed : least;
 }
 
-/* --- snapshots ------------------------------------------------------------------------------- */
+/* --- snapshots -------------------------------------------------------------------------------- */
 
 enum sp_code
 ledgerd_check_snapshot(const struct sp_trust *trust, const struct ledgerd_who *who,

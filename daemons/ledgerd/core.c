@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- actions --------------------------------------------------------------------------------- */
+/* --- actions ---------------------------------------------------------------------------------- */
 
 void
 ledgerd_actions_clear(struct ledgerd_actions *actions)
@@ -27,7 +27,7 @@ ledgerd_actions_add(struct ledgerd_actions *actions, enum ledgerd_do what)
 	return action;
 }
 
-/* --- what is alive --------------------------------------------------------------------------- */
+/* --- what is alive ---------------------------------------------------------------------------- */
 
 static int
 is_alive(enum sp_lease_state state)
@@ -131,7 +131,7 @@ ledgerd_core_gone(struct ledgerd_core *core, const char *worker)
 		peer->free = 0;
 }
 
-/* --- heartbeats ------------------------------------------------------------------------------ */
+/* --- heartbeats ------------------------------------------------------------------------------- */
 
 /* The worker's place in the list; the one that was silent longest makes room. */
 static struct ledgerd_peer *
@@ -219,7 +219,7 @@ ledgerd_core_heartbeat(struct ledgerd_core *core, const struct ledgerd_who *who,
 		renew(core, who, heartbeat->leases[i], now_ms, actions);
 }
 
-/* --- deadlines ------------------------------------------------------------------------------- */
+/* --- deadlines -------------------------------------------------------------------------------- */
 
 void
 ledgerd_core_expire(struct ledgerd_core *core, int64_t now_ms, struct ledgerd_actions *actions)
@@ -247,7 +247,7 @@ ledgerd_core_expire(struct ledgerd_core *core, int64_t now_ms, struct ledgerd_ac
 	}
 }
 
-/* --- offers ---------------------------------------------------------------------------------- */
+/* --- offers ----------------------------------------------------------------------------------- */
 
 /* An offer that nobody took in that time is made again, to another where there is one. */
 static int64_t

@@ -117,8 +117,7 @@ ledgerd_core_expire(struct ledgerd_core *core, int64_t now_ms, struct ledgerd_ac
 void ledgerd_core_schedule(
     struct ledgerd_core *core, int64_t now_ms, int64_t unix_ms, struct ledgerd_actions *actions);
 
-/* --- ledgerd_step.c: what workers say about leases and jobs --------------------------------------
- */
+/* --- ledgerd_step.c: what workers say about leases and jobs ----------------------------------- */
 
 /* attempt: the row of that lease, NULL when there is none. Answers with ACK or REFUSE. */
 void ledgerd_step_accept(const struct ledgerd_who *who, const char *lease,
@@ -132,8 +131,7 @@ void ledgerd_step_result(const struct ledgerd_settings *settings, const struct l
 void ledgerd_step_begin(const struct ledgerd_settings *settings, const struct ledgerd_who *who,
     const Sallyport__Begin *begin, const struct sp_job *job, struct ledgerd_actions *actions);
 
-/* --- check.c: whether what was brought counts
- * ------------------------------------------------------ */
+/* --- check.c: whether what was brought counts ------------------------------------------------- */
 
 /* A Done, or (blocked) a verdict that says no: artifacts and attestation are those that the step
  * must leave, and the attestation is signed by this worker's key of the step's role. */

@@ -65,8 +65,7 @@ struct ledgerd {
 	size_t waiter_count;
 };
 
-/* --- ledgerd_io.c: commit, then say
- * --------------------------------------------------------------- */
+/* --- ledgerd_io.c: commit, then say ----------------------------------------------------------- */
 
 enum sp_code ledgerd_open(
     struct ledgerd *l, const struct sp_conf *conf, uv_loop_t *loop, struct sp_err *err) SP_MUST_USE;
@@ -103,16 +102,14 @@ void ledgerd_reply(struct ledgerd *l, const struct sp_hub_operator *to, uint64_t
 void ledgerd_reply_error(
     struct ledgerd *l, const struct sp_hub_operator *to, uint64_t seq, const struct sp_err *err);
 
-/* --- ledgerd_worker.c, ledgerd_operator.c: messages
- * ------------------------------------------------ */
+/* --- ledgerd_worker.c, ledgerd_operator.c: messages ------------------------------------------- */
 
 sp_hub_worker_fn ledgerd_on_worker;
 sp_hub_operator_fn ledgerd_on_operator;
 /* Leases that were not renewed. */
 void ledgerd_expire(struct ledgerd *l);
 
-/* --- ledgerd_view.c: what is told of a job -------------------------------------------------------
- */
+/* --- ledgerd_view.c: what is told of a job ---------------------------------------------------- */
 
 /* Grows with every transition and every progress report. */
 uint64_t ledgerd_view_change(struct ledgerd *l, const struct sp_job *job);
@@ -121,8 +118,7 @@ enum sp_code ledgerd_view_job(struct ledgerd *l, const struct sp_job *job, int f
     Sallyport__OperatorJobView **out, struct sp_err *err) SP_MUST_USE;
 void ledgerd_view_free(Sallyport__OperatorJobView **view);
 
-/* --- ledgerd_task.c: what a worker is told of its step -------------------------------------------
- */
+/* --- ledgerd_task.c: what a worker is told of its step ---------------------------------------- */
 
 /* Free with sallyport__task__free_unpacked(…, NULL). */
 enum sp_code ledgerd_task_build(struct ledgerd *l, const struct sp_attempt *attempt,

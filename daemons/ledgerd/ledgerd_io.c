@@ -31,7 +31,7 @@ ledgerd_fresh_id(char id[SP_JOB_ID_LEN + 1])
 	sp_hex_encode(raw, sizeof(raw), id);
 }
 
-/* --- trust ----------------------------------------------------------------------------------- */
+/* --- trust ------------------------------------------------------------------------------------ */
 
 enum sp_code
 ledgerd_trust(struct ledgerd *l, const struct sp_trust **out, struct sp_err *err)
@@ -69,7 +69,7 @@ admit(void *ctx, const uint8_t key[SP_PUBKEY_LEN], int64_t uid, char name[SP_NAM
 	return code != SP_OK ? code : sp_hub_admit(trust, key, uid, name, err);
 }
 
-/* --- the batch ------------------------------------------------------------------------------- */
+/* --- the batch -------------------------------------------------------------------------------- */
 
 static void
 on_flush(uv_idle_t *idle)
@@ -180,7 +180,7 @@ ledgerd_undo(struct ledgerd *l, const struct sp_err *err)
 		sp_log_error(NULL, "%s", inner.msg);
 }
 
-/* --- transitions ----------------------------------------------------------------------------- */
+/* --- transitions ------------------------------------------------------------------------------ */
 
 static void
 log_change(const struct sp_change *change, const struct sp_changed *changed)
@@ -239,7 +239,7 @@ ledgerd_apply(
 	return SP_OK;
 }
 
-/* --- answers --------------------------------------------------------------------------------- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 void
 ledgerd_ack(struct ledgerd *l, const char *worker, uint64_t ack_seq, uint64_t log_seq, int repeats)
@@ -332,7 +332,7 @@ ledgerd_reply_error(
 	ledgerd_reply(l, to, seq, &reply);
 }
 
-/* --- sending --------------------------------------------------------------------------------- */
+/* --- sending ---------------------------------------------------------------------------------- */
 
 static void
 send_one(struct ledgerd *l, const struct ledgerd_out *out)
@@ -512,7 +512,7 @@ on_timer(uv_timer_t *timer)
 	ledgerd_flush(l);
 }
 
-/* --- opening --------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static void
 sign_note(void *ctx, const void *data, size_t len, uint8_t sig[64])

@@ -21,7 +21,7 @@ struct asked {
 	char user[SP_NAME_MAX + 1];
 };
 
-/* --- who ------------------------------------------------------------------------------------- */
+/* --- who -------------------------------------------------------------------------------------- */
 
 static void
 name_user(int64_t uid, char out[SP_NAME_MAX + 1])
@@ -44,7 +44,7 @@ actor_of(const struct asked *a, const char *key_id)
 	return actor;
 }
 
-/* --- answers --------------------------------------------------------------------------------- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 static void
 reply_error(const struct asked *a, const struct sp_err *err)
@@ -92,7 +92,7 @@ change_and_reply(const struct asked *a, struct sp_change *change, int done, cons
 		reply_error(a, &err);
 }
 
-/* --- submit ---------------------------------------------------------------------------------- */
+/* --- submit ----------------------------------------------------------------------------------- */
 
 static enum sp_code
 candidate_name(const struct ledgerd_source *source, const struct ledgerd_profile *profile,
@@ -187,7 +187,7 @@ on_submit(const struct asked *a, const Sallyport__OperatorSubmit *submit)
 	ledgerd_profile_clear(&profile);
 }
 
-/* --- approve, reject, cancel, retry ---------------------------------------------------------- */
+/* --- approve, reject, cancel, retry ----------------------------------------------------------- */
 
 static enum sp_code
 find_job(const struct asked *a, const char *prefix, struct sp_job *out, struct sp_err *err)
@@ -321,7 +321,7 @@ on_reason(const struct asked *a, const Sallyport__OperatorReason *body, enum sp_
 	sp_table_job_clear(&job);
 }
 
-/* --- jobs ------------------------------------------------------------------------------------ */
+/* --- jobs ------------------------------------------------------------------------------------- */
 
 struct lister {
 	struct ledgerd *l;
@@ -420,7 +420,7 @@ on_job(const struct asked *a, const Sallyport__OperatorJob *body)
 	sp_table_job_clear(&job);
 }
 
-/* --- the log --------------------------------------------------------------------------------- */
+/* --- the log ---------------------------------------------------------------------------------- */
 
 struct collector {
 	ProtobufCBinaryData *entries;
@@ -537,7 +537,7 @@ on_published(const struct asked *a, const Sallyport__OperatorTopic *body)
 	}
 }
 
-/* --- dispatch -------------------------------------------------------------------------------- */
+/* --- dispatch --------------------------------------------------------------------------------- */
 
 static void
 dispatch(const struct asked *a, const Sallyport__OperatorRequest *request)

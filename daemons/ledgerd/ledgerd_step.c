@@ -39,7 +39,7 @@ change(struct ledgerd_actions *actions, enum sp_job_event event, const char *job
 	return action;
 }
 
-/* --- accept ---------------------------------------------------------------------------------- */
+/* --- accept ----------------------------------------------------------------------------------- */
 
 void
 ledgerd_step_accept(const struct ledgerd_who *who, const char *lease,
@@ -81,7 +81,7 @@ ledgerd_step_accept(const struct ledgerd_who *who, const char *lease,
 	ack(actions, 0);
 }
 
-/* --- results --------------------------------------------------------------------------------- */
+/* --- results ---------------------------------------------------------------------------------- */
 
 /* A lease that counts no more: the same answer as to its first result, or "drop it". */
 static void
@@ -202,7 +202,7 @@ ledgerd_step_result(const struct ledgerd_settings *settings, const struct ledger
 		    "result of lease %s: neither done nor failure", result->lease);
 }
 
-/* --- begin ----------------------------------------------------------------------------------- */
+/* --- begin ------------------------------------------------------------------------------------ */
 
 void
 ledgerd_step_begin(const struct ledgerd_settings *settings, const struct ledgerd_who *who,

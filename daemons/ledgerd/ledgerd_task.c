@@ -87,7 +87,7 @@ put_candidate(Sallyport__Task *task, const struct sp_table_extras *extras, struc
 	return code;
 }
 
-/* --- proofs ---------------------------------------------------------------------------------- */
+/* --- proofs ----------------------------------------------------------------------------------- */
 
 struct prover {
 	struct sp_ledger *ledger;

@@ -24,7 +24,7 @@ actor_of(const struct incoming *in)
 	return actor;
 }
 
-/* --- carrying out ---------------------------------------------------------------------------- */
+/* --- carrying out ----------------------------------------------------------------------------- */
 
 static enum sp_code
 carry_change(struct ledgerd *l, const struct sp_actor *actor, const struct ledgerd_action *action,
@@ -111,7 +111,7 @@ carry_out(struct incoming *in, struct ledgerd_actions *actions, const struct sp_
 		ledgerd_refuse(in->l, in->who.name, in->seq, "", &err, 0);
 }
 
-/* --- one function per message ---------------------------------------------------------------- */
+/* --- one function per message ----------------------------------------------------------------- */
 
 static void
 on_heartbeat(
@@ -311,7 +311,7 @@ on_record(struct incoming *in, const Sallyport__Record *record)
 	sp_entry_free(&entry);
 }
 
-/* --- dispatch -------------------------------------------------------------------------------- */
+/* --- dispatch --------------------------------------------------------------------------------- */
 
 /* Who it is according to the trust document of this moment. */
 static enum sp_code

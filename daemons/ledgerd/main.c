@@ -87,7 +87,7 @@ parse_options(int argc, char **argv, struct options *options)
 	return 2;
 }
 
-/* --- configuration --------------------------------------------------------------------------- */
+/* --- configuration ---------------------------------------------------------------------------- */
 
 /* sallyport/SIDE/HOST; malloc'd */
 static enum sp_code
@@ -131,7 +131,7 @@ check_conf(const struct sp_conf *conf, struct sp_err *err)
 	return ledgerd_profile_check_all(sp_conf_string(conf, "profiles.dir"), err);
 }
 
-/* --- running --------------------------------------------------------------------------------- */
+/* --- running ---------------------------------------------------------------------------------- */
 
 /* The log's key is in this memory: no core files, no debuggers of the same user. */
 static void
@@ -171,6 +171,8 @@ serve(const struct sp_conf *conf)
 	enum sp_code code;
 
 	signal(SIGPIPE, SIG_IGN);
+	/* a limit on file sizes then looks like a full disk, which is survived */
+	signal(SIGXFSZ, SIG_IGN);
 	protect();
 	SP_ASSERT(uv_loop_init(&loop) == 0);
 	l->loop = &loop;

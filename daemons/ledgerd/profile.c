@@ -56,7 +56,7 @@ has_group(const struct sp_conf *conf, const char *group)
 	return sp_conf_string(conf, key) != NULL;
 }
 
-/* --- to JSON --------------------------------------------------------------------------------- */
+/* --- to JSON ---------------------------------------------------------------------------------- */
 
 static json_t *
 value_of(const struct sp_conf *conf, const struct sp_conf_key *key)
@@ -100,7 +100,7 @@ policy_of(const struct sp_conf *conf)
 	return root;
 }
 
-/* --- rules that the table of keys cannot say ------------------------------------------------- */
+/* --- rules that the table of keys cannot say -------------------------------------------------- */
 
 /* Operators read it, and the candidate carries it: printable ASCII, no spaces. */
 static enum sp_code

@@ -17,7 +17,7 @@ text_of(const char *text)
 	return text != NULL ? text : "";
 }
 
-/* --- the event's entry ----------------------------------------------------------------------- */
+/* --- the event's entry ------------------------------------------------------------------------ */
 
 static void
 log_detail_u64(struct sp_entry *entry, const char *key, uint64_t value)
@@ -74,7 +74,7 @@ log_fresh(struct sp_entry *entry, const struct sp_job *job)
 	sp_entry_detail(entry, "policy_sha256", sp_sha256_hex(job->policy, job->policy_len).s);
 }
 
-/* --- candidates ------------------------------------------------------------------------------ */
+/* --- candidates ------------------------------------------------------------------------------- */
 
 /* The tree that is to cross: the last candidate, or what was fetched when nothing changes it. */
 static const struct sp_artifact *
@@ -139,7 +139,7 @@ log_candidate(struct sp_entry *entry, const struct sp_job *job)
 	sp_entry_detail(entry, "destination", job->destination);
 }
 
-/* --- attempts -------------------------------------------------------------------------------- */
+/* --- attempts --------------------------------------------------------------------------------- */
 
 static int
 is_alive(const struct sp_attempt *a)
@@ -248,7 +248,7 @@ add_attempt(struct sp_db *db, const struct sp_change *change, struct sp_changed 
 	return sp_table_insert_attempt(db, next, err);
 }
 
-/* --- rows ------------------------------------------------------------------------------------ */
+/* --- rows ------------------------------------------------------------------------------------- */
 
 static enum sp_code
 load_job(struct sp_db *db, const struct sp_change *change, struct sp_job *job, struct sp_err *err)
@@ -323,7 +323,7 @@ keep_outcome(
 	return code;
 }
 
-/* --- one event ------------------------------------------------------------------------------- */
+/* --- one event -------------------------------------------------------------------------------- */
 
 static enum sp_code
 append(struct sp_ledger *ledger, const struct sp_change *change, struct sp_changed *changed,

@@ -101,7 +101,7 @@ fail(const struct sp_db *db, struct sp_err *err, const char *what)
 	    err, code, "database %s: %s: %s", db->path, what, sqlite3_errmsg(db->handle));
 }
 
-/* --- opening --------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static enum sp_code
 exec(struct sp_db *db, const char *sql, struct sp_err *err)
@@ -252,7 +252,7 @@ sp_db_close(struct sp_db **db)
 	*db = NULL;
 }
 
-/* --- transactions ---------------------------------------------------------------------------- */
+/* --- transactions ----------------------------------------------------------------------------- */
 
 enum sp_code
 sp_db_begin(struct sp_db *db, struct sp_err *err)
@@ -273,7 +273,7 @@ sp_db_rollback(struct sp_db *db)
 		sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
 }
 
-/* --- statements ------------------------------------------------------------------------------ */
+/* --- statements ------------------------------------------------------------------------------- */
 
 static enum sp_code
 lookup(struct sp_db *db, const char *sql, sqlite3_stmt **out, struct sp_err *err)
@@ -388,7 +388,7 @@ sp_db_changes(struct sp_db *db)
 	return sqlite3_changes(db->handle);
 }
 
-/* --- columns --------------------------------------------------------------------------------- */
+/* --- columns ---------------------------------------------------------------------------------- */
 
 char *
 sp_db_text(sqlite3_stmt *stmt, int column)

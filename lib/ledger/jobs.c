@@ -5,7 +5,7 @@
 
 #define BACKOFF_MAX_MS (60 * 60 * 1000)
 
-/* --- names ----------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 static const char *const state_names[] = {
 #define X(id, name) [id] = name,
@@ -169,7 +169,7 @@ sp_jobs_lease_find(const char *name, enum sp_lease_state *out)
 	return i >= 0;
 }
 
-/* --- the table ------------------------------------------------------------------------------- */
+/* --- the table -------------------------------------------------------------------------------- */
 
 #define MODEL (1u << SP_RECIPE_MODEL)
 #define IMAGE (1u << SP_RECIPE_IMAGE)
@@ -354,7 +354,7 @@ sp_jobs_ended(enum sp_recipe recipe, enum sp_job_state state)
 	}
 }
 
-/* --- failures -------------------------------------------------------------------------------- */
+/* --- failures --------------------------------------------------------------------------------- */
 
 /* Verification says no in the enclave, where it looks at what came through the diode. */
 static int

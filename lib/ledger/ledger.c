@@ -22,7 +22,7 @@ struct sp_ledger {
 	uint64_t checkpoint_size;
 };
 
-/* --- checking what is there ------------------------------------------------------------------ */
+/* --- checking what is there ------------------------------------------------------------------- */
 
 struct checker {
 	struct sp_ledger *ledger;
@@ -196,7 +196,7 @@ check_all(struct sp_ledger *ledger, struct sp_err *err)
 	return code;
 }
 
-/* --- opening --------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 enum sp_code
 sp_ledger_open(const struct sp_ledger_spec *spec, struct sp_ledger **out, struct sp_err *err)
@@ -264,7 +264,7 @@ sp_ledger_size(const struct sp_ledger *ledger)
 	return ledger->nodes.size;
 }
 
-/* --- transactions ---------------------------------------------------------------------------- */
+/* --- transactions ----------------------------------------------------------------------------- */
 
 enum sp_code
 sp_ledger_begin(struct sp_ledger *ledger, struct sp_err *err)
@@ -385,7 +385,7 @@ sp_ledger_append(struct sp_ledger *ledger, struct sp_entry *entry, int64_t unix_
 	return code;
 }
 
-/* --- reading --------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 const uint8_t *
 sp_ledger_checkpoint(const struct sp_ledger *ledger, size_t *len, uint64_t *size)

@@ -35,7 +35,7 @@ sp_merkle_node(const uint8_t left[SP_DIGEST_LEN], const uint8_t right[SP_DIGEST_
 	sp_sha256(text, sizeof(text), out);
 }
 
-/* --- a growing tree -------------------------------------------------------------------------- */
+/* --- a growing tree --------------------------------------------------------------------------- */
 
 void
 sp_merkle_append(struct sp_merkle *tree, const uint8_t leaf[SP_DIGEST_LEN])
@@ -47,7 +47,7 @@ sp_merkle_append(struct sp_merkle *tree, const uint8_t leaf[SP_DIGEST_LEN])
 	memcpy(hash, leaf, sizeof(hash));
 	for (bits = tree->size; bits & 1; bits >>= 1)
 		sp_merkle_node(tree->stack[--top], hash, hash);
-	SP_ASSERT(top < SP_MERKLE_PROOF_MAX);
+	/* below 64: the stack of a full 2^64 - 1 was folded to nothing above */
 	memcpy(tree->stack[top], hash, sizeof(hash));
 	tree->size++;
 }
@@ -122,7 +122,7 @@ sp_merkle_nodes_free(struct sp_merkle_nodes *nodes)
 	memset(nodes, 0, sizeof(*nodes));
 }
 
-/* --- proofs ---------------------------------------------------------------------------------- */
+/* --- proofs ----------------------------------------------------------------------------------- */
 
 /* A proof in the making: where nodes come from, where hashes go. */
 struct maker {
@@ -292,7 +292,7 @@ sp_merkle_prove_consistency(uint64_t old_size, uint64_t size, sp_merkle_leaf_fn 
 	    old_size, size, node_of_leaves, &leaves, proof, count, err);
 }
 
-/* --- verification ---------------------------------------------------------------------------- */
+/* --- verification ----------------------------------------------------------------------------- */
 
 int
 sp_merkle_verify(const uint8_t leaf[SP_DIGEST_LEN], uint64_t index, uint64_t size,

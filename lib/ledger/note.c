@@ -67,7 +67,7 @@ is_key_name(const char *name)
 	return 1;
 }
 
-/* --- verifier keys --------------------------------------------------------------------------- */
+/* --- verifier keys ---------------------------------------------------------------------------- */
 
 char *
 sp_note_vkey(const char *name, const uint8_t pk[32])
@@ -119,7 +119,7 @@ sp_note_parse_vkey(const char *vkey, char name[256], uint8_t pk[32], struct sp_e
 	return SP_OK;
 }
 
-/* --- parsing --------------------------------------------------------------------------------- */
+/* --- parsing ---------------------------------------------------------------------------------- */
 
 /* One signature line, without its \n. Signatures of other types than Ed25519 are left out: they are
  * of keys we cannot know. */
@@ -271,7 +271,7 @@ sp_note_sign(const char *text, const char *name, const uint8_t pk[32], sp_note_s
 	return sp_buf_take(&note, len);
 }
 
-/* --- checkpoints ----------------------------------------------------------------------------- */
+/* --- checkpoints ------------------------------------------------------------------------------ */
 
 char *
 sp_checkpoint_format(const struct sp_checkpoint *checkpoint)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- jobs by id ------------------------------------------------------------------------------ */
+/* --- jobs by id ------------------------------------------------------------------------------- */
 
 /* ids are 128 random bits in hex; whoever chooses them to collide only slows his own check down */
 static size_t
@@ -81,7 +81,7 @@ sp_replay_free(struct sp_replay *replay)
 	memset(replay, 0, sizeof(*replay));
 }
 
-/* --- transitions ----------------------------------------------------------------------------- */
+/* --- transitions ------------------------------------------------------------------------------ */
 
 /* What a lease has to do with an event. */
 static int

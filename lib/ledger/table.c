@@ -28,7 +28,7 @@ peek(sqlite3_stmt *stmt, int column)
 	return text != NULL ? text : "";
 }
 
-/* --- jobs ------------------------------------------------------------------------------------ */
+/* --- jobs ------------------------------------------------------------------------------------- */
 
 static enum sp_code
 read_job(sqlite3_stmt *stmt, struct sp_job *out, struct sp_err *err)
@@ -185,7 +185,7 @@ sp_table_update_job(struct sp_db *db, const struct sp_job *job, struct sp_err *e
 	return code;
 }
 
-/* --- attempts -------------------------------------------------------------------------------- */
+/* --- attempts --------------------------------------------------------------------------------- */
 
 static enum sp_code
 read_attempt(sqlite3_stmt *stmt, struct sp_attempt *out, struct sp_err *err)
@@ -302,7 +302,7 @@ sp_table_set_attempt(struct sp_db *db, const char *lease, enum sp_lease_state st
 	return code;
 }
 
-/* --- what steps and operators leave ---------------------------------------------------------- */
+/* --- what steps and operators leave ----------------------------------------------------------- */
 
 enum sp_code
 sp_table_add_artifact(struct sp_db *db, const char *job, enum sp_step step,
@@ -505,7 +505,7 @@ sp_table_extras_clear(struct sp_table_extras *extras)
 	memset(extras, 0, sizeof(*extras));
 }
 
-/* --- versions and topics --------------------------------------------------------------------- */
+/* --- versions and topics ---------------------------------------------------------------------- */
 
 enum sp_code
 sp_table_next_version(struct sp_db *db, const char *name, uint64_t *out, struct sp_err *err)

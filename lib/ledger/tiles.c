@@ -46,7 +46,7 @@ sp_tiles_width(int level, uint64_t index, uint64_t size)
 	return hashes < SP_TILES_WIDTH ? (unsigned)hashes : SP_TILES_WIDTH;
 }
 
-/* --- contents -------------------------------------------------------------------------------- */
+/* --- contents --------------------------------------------------------------------------------- */
 
 static void
 hash_tile(
@@ -105,7 +105,7 @@ each_tile(uint64_t size, tile_fn *fn, void *ctx, struct sp_err *err)
 	return code;
 }
 
-/* --- export ---------------------------------------------------------------------------------- */
+/* --- export ----------------------------------------------------------------------------------- */
 
 struct writer {
 	const char *dir;
@@ -190,7 +190,7 @@ sp_tiles_export(const char *dir, const struct sp_log_bytes *entries, uint64_t co
 	return code;
 }
 
-/* --- import ---------------------------------------------------------------------------------- */
+/* --- import ----------------------------------------------------------------------------------- */
 
 struct reader {
 	const char *dir;

@@ -11,8 +11,7 @@
 
 #include <cmocka.h>
 
-/* --- RFC 6962: inputs, roots and proofs of certificate-transparency's reference tests ----------
- */
+/* --- RFC 6962: inputs, roots and proofs of certificate-transparency's reference tests --------- */
 
 static const struct {
 	const char *data;
@@ -212,8 +211,7 @@ test_merkle_consistency(void **state)
 	}
 }
 
-/* --- signed notes ------------------------------------------------------------------------------
- */
+/* --- signed notes ----------------------------------------------------------------------------- */
 
 /* c2sp.org/signed-note, "Verifier keys", Example */
 static const char spec_vkey[] =

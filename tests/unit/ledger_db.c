@@ -96,8 +96,7 @@ teardown(void **state)
 	return 0;
 }
 
-/* --- steps of a story ----------------------------------------------------------------------------
- */
+/* --- steps of a story ------------------------------------------------------------------------- */
 
 static const char *
 fresh_lease(struct fixture *f)
@@ -274,8 +273,7 @@ verify_outside(struct fixture *f)
 	return report.entries;
 }
 
-/* --- tests ---------------------------------------------------------------------------------------
- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 static void
 test_path_to_approval(void **state)

@@ -27,8 +27,7 @@ sign_with(void *ctx, const void *data, size_t len, uint8_t sig[64])
 	crypto_sign_detached(sig, NULL, data, len, ctx);
 }
 
-/* --- the table of a job's life -----------------------------------------------------------------
- */
+/* --- the table of a job's life ---------------------------------------------------------------- */
 
 static const char *const action_words[] = {
     "nothing", "offer", "again", "work", "await", "ask", "end"};
@@ -259,8 +258,7 @@ test_jobs_failures(void **state)
 	assert_int_equal(sp_jobs_backoff_ms(1000, 100), 3600000);
 }
 
-/* --- replay and verification of a whole log -----------------------------------------------------
- */
+/* --- replay and verification of a whole log --------------------------------------------------- */
 
 #define JOB "00112233445566778899aabbccddeeff"
 #define LEASE1 "11111111111111111111111111111111"
@@ -560,8 +558,7 @@ test_log_verify(void **state)
 	drop(&log);
 }
 
-/* --- tiles ---------------------------------------------------------------------------------------
- */
+/* --- tiles ------------------------------------------------------------------------------------ */
 
 static void
 test_tiles_paths(void **state)

@@ -1,0 +1,177 @@
+/* ledgerd_conf.c -- sources as operators write them, profiles and the policies they become. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "ledgerd/profile.h"
+#include "ledgerd/source.h"
+
+#define DIGEST "2222222222222222222222222222222222222222222222222222222222222222"
+
+static struct sp_err err;
+
+/* --- sources ---------------------------------------------------------------------------------- */
+
+static void
+test_sources(void **state)
+{
+	static const struct {
+		const char *source;
+		enum sp_recipe recipe;
+		const char *repo;
+	} good[] = {
+	    {"hf:org/name", SP_RECIPE_MODEL, "org/name"},
+	    {"hf:org/name@main", SP_RECIPE_MODEL, "org/name"},
+	    {"hf:gpt2@refs/pr/1", SP_RECIPE_MODEL, "gpt2"},
+	    {"hf-dataset:cais/mmlu@abc123", SP_RECIPE_DATASET, "cais/mmlu"},
+	    {"github:owner/repo@v1.2.3", SP_RECIPE_FILE, "owner/repo"},
+	    {"image:nginx", SP_RECIPE_IMAGE, "nginx"},
+	    {"image:vllm/vllm-openai:v0.32.0", SP_RECIPE_IMAGE, "vllm/vllm-openai"},
+	    {"image:registry.k8s.io/pause:3.9", SP_RECIPE_IMAGE, "pause"},
+	    {"image:localhost:5000/a/b@sha256:" DIGEST, SP_RECIPE_IMAGE, "a/b"},
+	    {"image:ghcr.io/org/name:tag@sha256:" DIGEST, SP_RECIPE_IMAGE, "org/name"},
+	};
+	static const char *const bad[] = {"", "nonsense", "hf:", "hf:a/b/c", "hf:../x",
+	    "hf:org/name@", "hf:org/name@-f", "hf:org/name@a..b", "hf:org/name@a b", "hf:org/na me",
+	    "HF:org/name", "github:owner/repo", "image:", "image:a/b/c",
+	    "image:a:", "image:a@sha256:00", "image:a@sha1:" DIGEST, "image:a$b",
+	    "hf:org/name@a\nb", "file:///etc/passwd"};
+	struct ledgerd_source source;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		if (ledgerd_source_parse(good[i].source, &source, &err) != SP_OK)
+			fail_msg("%s: %s", good[i].source, err.msg);
+		assert_int_equal(source.recipe, good[i].recipe);
+		assert_string_equal(source.repo, good[i].repo);
+	}
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		if (ledgerd_source_parse(bad[i], &source, &err) == SP_OK)
+			fail_msg("\"%s\" was accepted", bad[i]);
+}
+
+/* --- profiles --------------------------------------------------------------------------------- */
+
+static char profile_dir[] = "/tmp/sp-profiles-XXXXXX";
+
+static enum sp_code
+load(const char *text, struct ledgerd_profile *out)
+{
+	char *path = sp_xasprintf("%s/p.conf", profile_dir);
+	enum sp_code code;
+
+	assert_int_equal(sp_file_write(path, 0644, text, strlen(text), &err), SP_OK);
+	memset(out, 0, sizeof(*out));
+	code = ledgerd_profile_load(profile_dir, "p", out, &err);
+	if (code != SP_OK)
+		assert_non_null(strstr(err.msg, path));
+	free(path);
+	return code;
+}
+
+static void
+test_profile_policy(void **state)
+{
+	static const char text[] =
+	    "approvals = 2;\nsubmitter_may_approve = false;\n"
+	    "quantize: { calibration = \"/c.jsonl\"; };\n"
+	    "mmlu: { dataset = \"/mmlu\"; max_drop_pp = 3; };\n"
+	    "humaneval: { dataset = \"/h.gz\"; max_drop_pp = 2.5; max_new_tokens = 96; };\n";
+	static const char policy[] =
+	    "{\"approvals\":2,\"confidence\":0.95,\"destination\":\"enclave\","
+	    "\"humaneval\":{\"dataset\":\"/h.gz\",\"max_drop_pp\":2.5,\"max_new_tokens\":96},"
+	    "\"mmlu\":{\"dataset\":\"/mmlu\",\"max_drop_pp\":3.0,\"shots\":5},"
+	    "\"name_suffix\":\"-AWQ\","
+	    "\"quantize\":{\"calibration\":\"/c.jsonl\",\"group_size\":128,\"method\":\"awq\","
+	    "\"samples\":128,\"sequence\":512},\"submitter_may_approve\":false}";
+	struct ledgerd_profile p;
+
+	(void)state;
+	if (load(text, &p) != SP_OK)
+		fail_msg("%s", err.msg);
+	assert_string_equal(p.policy, policy);
+	assert_int_equal(p.policy_len, strlen(policy));
+	assert_int_equal(p.approvals, 2);
+	assert_false(p.submitter_may_approve);
+	assert_false(ledgerd_profile_submitter_may_approve((uint8_t *)p.policy, p.policy_len));
+	assert_int_equal(ledgerd_profile_fits(&p, "p", SP_RECIPE_MODEL, &err), SP_OK);
+	ledgerd_profile_clear(&p);
+	/* a profile for files: no gates, so no model goes by it */
+	assert_int_equal(load("name_suffix = \"\";\n", &p), SP_OK);
+	assert_string_equal(p.policy,
+	    "{\"approvals\":1,\"confidence\":0.95,\"destination\":\"enclave\",\"name_suffix\":\"\","
+	    "\"submitter_may_approve\":true}");
+	assert_int_equal(ledgerd_profile_fits(&p, "p", SP_RECIPE_FILE, &err), SP_OK);
+	assert_int_equal(ledgerd_profile_fits(&p, "p", SP_RECIPE_MODEL, &err), SP_E_CONFIG);
+	assert_true(ledgerd_profile_submitter_may_approve((uint8_t *)p.policy, p.policy_len));
+	ledgerd_profile_clear(&p);
+	assert_false(ledgerd_profile_submitter_may_approve((const uint8_t *)"{}", 2));
+	assert_int_equal(load("quantize: { calibration = \"/c\"; };\n", &p), SP_OK);
+	assert_int_equal(ledgerd_profile_fits(&p, "p", SP_RECIPE_MODEL, &err), SP_E_CONFIG);
+	assert_non_null(strstr(err.msg, "gate"));
+	ledgerd_profile_clear(&p);
+}
+
+static void
+test_profile_refuses(void **state)
+{
+	static const struct {
+		const char *text, *says;
+	} bad[] = {
+	    {"approvals = 0;\n", "approvals"},
+	    {"approvalls = 1;\n", "approvals"},
+	    {"destination = \"a b\";\n", "destination"},
+	    {"destination = \"\";\n", "destination"},
+	    {"name_suffix = \"/x\";\n", "name_suffix"},
+	    {"quantize: { method = \"gptq\"; calibration = \"/c\"; };\n", "quantize.method"},
+	    {"quantize: { group_size = 100; calibration = \"/c\"; };\n", "group_size"},
+	    {"quantize: { samples = 5; };\n", "quantize.calibration"},
+	    {"mmlu: { dataset = \"/m\"; };\n", "mmlu.max_drop_pp"},
+	    {"mmlu: { max_drop_pp = 3.0; };\n", "mmlu.dataset"},
+	    {"humaneval: { dataset = \"/m\"; };\n", "humaneval.max_drop_pp"},
+	    {"mmlu: { dataset = \"/m\"; max_drop_pp = 0.0; };\n", "mmlu.max_drop_pp"},
+	    {"confidence = 1.5;\n", "confidence"},
+	    {"approvals = 1\nmmlu: {", "syntax"},
+	};
+	struct ledgerd_profile p;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_not_equal(load(bad[i].text, &p), SP_OK);
+		if (strstr(err.msg, bad[i].says) == NULL)
+			fail_msg("\"%s\" does not name %s", err.msg, bad[i].says);
+		/* the check of all finds it too */
+		assert_int_not_equal(ledgerd_profile_check_all(profile_dir, &err), SP_OK);
+		assert_non_null(strstr(err.msg, "p.conf"));
+	}
+	assert_int_equal(ledgerd_profile_load(profile_dir, "../p", &p, &err), SP_E_INVALID);
+	assert_int_equal(ledgerd_profile_load(profile_dir, "", &p, &err), SP_E_INVALID);
+	assert_int_equal(ledgerd_profile_load(profile_dir, "q", &p, &err), SP_E_NOT_FOUND);
+	assert_int_equal(ledgerd_profile_check_all("/nowhere/at/all", &err), SP_OK);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_sources),
+	    cmocka_unit_test(test_profile_policy),
+	    cmocka_unit_test(test_profile_refuses),
+	};
+	int failed;
+
+	if (mkdtemp(profile_dir) == NULL)
+		return 1;
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	return sp_file_remove_all(profile_dir, NULL) == SP_OK ? failed : 1;
+}
