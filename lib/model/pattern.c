@@ -14,6 +14,11 @@
 /* Unicode's White_Space, which is \s in Oniguruma; PCRE2's \s also has U+180E. */
 #define SPACES "\\t-\\r\\x{85}\\p{Z}"
 
+/* PCRE2's steps of one search: the patterns of real tokenizers take some for each character that is
+ * left (their \s+(?!\S) one), and a pattern that takes many more would hold us for days. */
+#define STEPS_LEAST 10000
+#define STEPS_PER_BYTE 16
+
 struct sp_pattern {
 	pcre2_code *code;
 };
@@ -234,10 +239,14 @@ sp_pattern_find(const struct sp_pattern *pattern, struct sp_pattern_work *work, 
     size_t len, size_t from, size_t *start, size_t *end, struct sp_err *err)
 {
 	const PCRE2_SIZE *at = pcre2_get_ovector_pointer(work->match);
+	size_t left = len - from, most = (UINT32_MAX - STEPS_LEAST) / STEPS_PER_BYTE;
 	PCRE2_UCHAR message[128];
-	int rc = pcre2_match(pattern->code, (PCRE2_SPTR)text, len, from, PCRE2_NO_UTF_CHECK,
-	    work->match, work->context);
+	int rc;
 
+	pcre2_set_match_limit(
+	    work->context, STEPS_LEAST + STEPS_PER_BYTE * (uint32_t)(left < most ? left : most));
+	rc = pcre2_match(pattern->code, (PCRE2_SPTR)text, len, from, PCRE2_NO_UTF_CHECK,
+	    work->match, work->context);
 	*start = *end = len + 1;
 	if (rc == PCRE2_ERROR_NOMATCH)
 		return SP_OK;

@@ -20,7 +20,8 @@ enum sp_code sp_pattern_work_new(struct sp_pattern_work **out, struct sp_err *er
 void sp_pattern_work_free(struct sp_pattern_work **work);
 
 /* First match in text[len] (valid UTF-8) at or after from (the first byte of a character, or len).
- * *start == *end == len + 1 when there is none. SP_E_LIMIT when the search gives up. */
+ * *start == *end == len + 1 when there is none. SP_E_LIMIT when the search takes more steps than
+ * the rest of the text explains. */
 enum sp_code
 sp_pattern_find(const struct sp_pattern *pattern, struct sp_pattern_work *work, const char *text,
     size_t len, size_t from, size_t *start, size_t *end, struct sp_err *err) SP_MUST_USE;

@@ -518,8 +518,10 @@ parse_added(struct sp_tokenizer *t, struct entries *e, const json_t *list, const
 	size_t n = json_array_size(list);
 	enum sp_code code;
 
-	t->raw.tokens = sp_xcalloc(n + 1, sizeof(*t->raw.tokens));
-	t->normalized.tokens = sp_xcalloc(n + 1, sizeof(*t->normalized.tokens));
+	t->raw.tokens = calloc(n + 1, sizeof(*t->raw.tokens));
+	t->normalized.tokens = calloc(n + 1, sizeof(*t->normalized.tokens));
+	if (t->raw.tokens == NULL || t->normalized.tokens == NULL)
+		return sp_err_set(err, SP_E_NO_MEMORY, "%zu added tokens", n);
 	for (size_t i = 0; i < n; i++) {
 		struct field f = field(json_array_get(list, i), "added_tokens[%zu]", i);
 

@@ -727,6 +727,37 @@ test_pattern_endless(void **state)
 	sp_pattern_work_free(&work);
 }
 
+/* One that never gives up by itself, and yet takes a million steps for each character, would hold a
+ * daemon for days; what real patterns need grows with the text. */
+static void
+test_pattern_work(void **state)
+{
+	static const char slow[] = "a{0,99}a{0,99}a{0,99}a{0,99}[cd]|[ab]";
+	static const char spaces[] = "\\s*[\\r\\n]+|\\s+(?!\\S)";
+	const size_t len = 1 << 20;
+	char *text = malloc(len + 1);
+	struct sp_pattern_work *work;
+	struct sp_pattern *pattern;
+	size_t start, end;
+
+	(void)state;
+	assert_non_null(text);
+	ok(sp_pattern_work_new(&work, &err));
+	ok(sp_pattern_compile(slow, &pattern, &err));
+	memset(text, 'a', len);
+	assert_int_equal(
+	    sp_pattern_find(pattern, work, text, 1000, 0, &start, &end, &err), SP_E_LIMIT);
+	sp_pattern_free(&pattern);
+	ok(sp_pattern_compile(spaces, &pattern, &err));
+	memset(text, ' ', len);
+	text[len] = 'x';
+	ok(sp_pattern_find(pattern, work, text, len + 1, 0, &start, &end, &err));
+	assert_int_equal(end, len - 1);
+	sp_pattern_free(&pattern);
+	sp_pattern_work_free(&work);
+	free(text);
+}
+
 int
 main(void)
 {
@@ -748,6 +779,7 @@ main(void)
 	    cmocka_unit_test(test_nfc_long),
 	    cmocka_unit_test(test_pattern),
 	    cmocka_unit_test(test_pattern_endless),
+	    cmocka_unit_test(test_pattern_work),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
