@@ -19,6 +19,9 @@
 #define PEM_MAX ((size_t)1 << 20)
 #define HEAD_MAX 32768 /* bytes of request line and fields, and of what MHD keeps beside them */
 #define DRAIN_S 5
+/* What is read of a body that is too large, to no end but that its sender comes to read the answer:
+ * closing while it still writes would reset the connection, and the answer be lost with it. */
+#define DISCARD_MAX ((unsigned long long)16 << 20)
 
 struct sp_http {
 	struct MHD_Daemon *daemon;
@@ -35,6 +38,7 @@ struct sp_http {
 /* One request, from its head to its last byte out. */
 struct exchange {
 	struct sp_buf body;
+	int is_too_large; /* the body, as its length says */
 };
 
 /* --- requests --------------------------------------------------------------------------------- */
@@ -146,15 +150,19 @@ refuse_body(struct sp_http *http, struct MHD_Connection *connection)
 static enum MHD_Result
 begin(struct sp_http *http, struct MHD_Connection *connection, void **state)
 {
+	struct exchange *ex = sp_xcalloc(1, sizeof(*ex));
+	unsigned long long len;
 	const char *length;
 
-	*state = sp_xcalloc(1, sizeof(struct exchange));
+	*state = ex;
 	pthread_mutex_lock(&http->lock);
 	http->running++;
 	pthread_mutex_unlock(&http->lock);
 	length = MHD_lookup_connection_value(
 	    connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
-	if (length != NULL && strtoull(length, NULL, 10) > http->body_max)
+	len = length != NULL ? strtoull(length, NULL, 10) : 0;
+	ex->is_too_large = len > http->body_max;
+	if (ex->is_too_large && len - http->body_max > DISCARD_MAX)
 		return refuse_body(http, connection);
 	return MHD_YES;
 }
@@ -172,6 +180,10 @@ on_request(void *ctx, struct MHD_Connection *connection, const char *path, const
 	(void)version;
 	if (ex == NULL)
 		return begin(http, connection, state);
+	if (*upload_len > 0 && ex->is_too_large) {
+		*upload_len = 0;
+		return MHD_YES;
+	}
 	if (*upload_len > 0) {
 		/* only a body of unknown length gets here too long: it might never end */
 		if (*upload_len > http->body_max - ex->body.len)
@@ -180,6 +192,8 @@ on_request(void *ctx, struct MHD_Connection *connection, const char *path, const
 		*upload_len = 0;
 		return MHD_YES;
 	}
+	if (ex->is_too_large)
+		return refuse_body(http, connection);
 	request.body = ex->body.len > 0 ? ex->body.data : (const uint8_t *)"";
 	request.body_len = ex->body.len;
 	name_peer(connection, request.peer, sizeof(request.peer));

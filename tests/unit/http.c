@@ -307,6 +307,33 @@ make_pair(const char *cert_path, const char *key_path)
 	gnutls_x509_privkey_deinit(key);
 }
 
+#define LARGE (8 << 20) /* more than any socket's buffer */
+
+/* From clients that send all of it before they look for an answer. */
+static void
+too_large_is_answered(struct sp_http *http, const char *ca_file)
+{
+	struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
+	struct answer *a = calloc(1, sizeof(*a));
+	char *large = malloc(LARGE);
+
+	memset(large, 'l', LARGE);
+	for (unsigned i = 0; i < 3; i++) {
+		CURL *curl = curl_easy_init();
+
+		curl_easy_setopt(curl, CURLOPT_CAINFO, ca_file);
+		curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+		curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)LARGE);
+		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, large);
+		perform(aim(curl, http, "https", "/"), a);
+		assert_int_equal(a->status, 413);
+		curl_easy_cleanup(curl);
+	}
+	curl_slist_free_all(headers);
+	free(large);
+	free(a);
+}
+
 static void
 test_tls(void **state)
 {
@@ -335,6 +362,7 @@ test_tls(void **state)
 	perform(aim(curl, http, "http", "/admit"), a);
 	assert_int_not_equal(a->rc, CURLE_OK);
 	curl_easy_cleanup(curl);
+	too_large_is_answered(http, cert);
 	sp_http_stop(&http);
 
 	bad.cert_file = cert;
