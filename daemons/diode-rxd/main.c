@@ -19,7 +19,9 @@ main(int argc, char **argv)
 	    .summary = "receives releases from the diode, verifies them, keeps or quarantines them",
 	    .steps = steps,
 	    .step_count = sizeof(steps) / sizeof(steps[0]),
-	    .slots = 8, /* transfers that interleave on the wire, each waiting for its own end */
+	    /* the receiver's 32 transfers, each waiting for its own end, and some being verified:
+	     * none that dawdles keeps another waiting */
+	    .slots = 40,
 	    .helpers = helpers,
 	    .helper_count = sizeof(helpers) / sizeof(helpers[0]),
 	    .check = rxd_check,
