@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -34,14 +33,11 @@ struct sp_child {
 void
 sp_child_harden(pid_t parent)
 {
-	struct rlimit none = {0, 0};
-
 	SP_ASSERT(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
 	/* it may have died between fork and the line above */
 	if (getppid() != parent)
 		_exit(1);
 	SP_ASSERT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	SP_ASSERT(setrlimit(RLIMIT_CORE, &none) == 0);
 	sp_worker_undumpable();
 	SP_ASSERT(fcntl(SP_CHILD_FD, F_SETFD, FD_CLOEXEC) == 0);
 	SP_ASSERT(close_range(SP_CHILD_FD + 1, ~0U, 0) == 0);

@@ -22,12 +22,13 @@
 
 #define SOCKET_MODE 0660
 #define TOPICS_MAX 16
-#define PEERS_MAX 4096	   /* workers ever seen: more than any trust document names */
-#define RECEIVED_MAX 16	   /* messages of one peer held here: they may be SP_MESSAGE_MAX each */
-#define QUEUE_MAX 64	   /* messages for one peer that does not read */
-#define LINGER_MS 500	   /* for the last acknowledgements, at the end */
-#define HANDSHAKE_MS 10000 /* a connection that has not said who it is by then is closed */
-#define COMPLAINTS_MAX 20  /* log lines about bad messages, each second */
+#define PEERS_MAX 4096	      /* workers ever seen: more than any trust document names */
+#define RECEIVED_MAX 16	      /* messages of one peer held here: they may be SP_MESSAGE_MAX each */
+#define QUEUE_MAX 64	      /* messages for one peer that does not read */
+#define LINGER_MS 500	      /* for the last acknowledgements, at the end */
+#define HANDSHAKE_MS 10000    /* a connection that has not said who it is by then is closed */
+#define COMPLAINTS_MAX 20     /* log lines about what others do wrong, each second */
+#define SUBSCRIPTION_MAX 1024 /* bytes of one; it is a topic's name, or a command of ZMTP's */
 
 struct peer {
 	char *name;
@@ -66,21 +67,27 @@ struct sp_hub {
 /* --- complaints ----------------------------------------------------------------------------------
  */
 
-/* Who sends rubbish as fast as it can must not fill the disk with our log. */
-static void
-complain(struct sp_hub *hub, const char *kind, const char *who, const char *why)
+/* Who sends rubbish, or connects, as fast as it can must not fill the disk with our log. */
+static int
+may_log(struct sp_hub *hub)
 {
 	int64_t now_s = sp_time_monotonic_ms() / 1000;
 
-	hub->stats.malformed++;
 	if (now_s != hub->complaints_s) {
 		if (hub->complaints > COMPLAINTS_MAX)
-			sp_log_warn(NULL, "bus: %u more bad messages in that second",
+			sp_log_warn(NULL, "bus: %u more of such lines left out in that second",
 			    hub->complaints - COMPLAINTS_MAX);
 		hub->complaints_s = now_s;
 		hub->complaints = 0;
 	}
-	if (++hub->complaints <= COMPLAINTS_MAX)
+	return ++hub->complaints <= COMPLAINTS_MAX;
+}
+
+static void
+complain(struct sp_hub *hub, const char *kind, const char *who, const char *why)
+{
+	hub->stats.malformed++;
+	if (may_log(hub))
 		sp_log_warn(NULL, "bus: message from %s %s dropped: %s", kind, who, why);
 }
 
@@ -114,7 +121,8 @@ note_peer(struct sp_hub *hub, const char *name, const void *routing, size_t len)
 	}
 	if (len == peer->routing_len && memcmp(routing, peer->routing, len) == 0)
 		return 1;
-	sp_log_info(NULL, "bus: %s is connected", name);
+	if (may_log(hub))
+		sp_log_info(NULL, "bus: %s is connected", name);
 	memcpy(peer->routing, routing, len);
 	peer->routing_len = len;
 	return 1;
@@ -412,8 +420,9 @@ on_zap(void *ctx, const struct sp_zap_request *request, char *user, struct sp_er
 	}
 	hub->stats.refused++;
 	sp_hex_encode(request->curve_key, SP_PUBKEY_LEN, id);
-	sp_log_warn(NULL, "bus: connection from %s with key %s refused: %s", request->address, id,
-	    err->msg);
+	if (may_log(hub))
+		sp_log_warn(NULL, "bus: connection from %s with key %s refused: %s",
+		    request->address, id, err->msg);
 	return code;
 }
 
@@ -426,10 +435,12 @@ set_int(void *socket, int option, int value)
 	return zmq_setsockopt(socket, option, &value, sizeof(value)) == 0;
 }
 
+/* max_bytes: of what comes in. */
 static int
-set_common(void *socket)
+set_common(void *socket, int64_t max_bytes)
 {
-	return set_int(socket, ZMQ_LINGER, LINGER_MS) && set_int(socket, ZMQ_SNDHWM, QUEUE_MAX) &&
+	return zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max_bytes, sizeof(max_bytes)) == 0 &&
+	       set_int(socket, ZMQ_LINGER, LINGER_MS) && set_int(socket, ZMQ_SNDHWM, QUEUE_MAX) &&
 	       set_int(socket, ZMQ_RCVHWM, RECEIVED_MAX) &&
 	       set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS);
 }
@@ -437,8 +448,7 @@ set_common(void *socket)
 static int
 set_router(void *socket, const char *domain, int64_t max_bytes)
 {
-	return set_common(socket) && set_int(socket, ZMQ_ROUTER_MANDATORY, 1) &&
-	       zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max_bytes, sizeof(max_bytes)) == 0 &&
+	return set_common(socket, max_bytes) && set_int(socket, ZMQ_ROUTER_MANDATORY, 1) &&
 	       zmq_setsockopt(socket, ZMQ_ZAP_DOMAIN, domain, strlen(domain)) == 0;
 }
 
@@ -519,7 +529,7 @@ open_sockets(struct sp_hub *hub, const struct sp_hub_spec *spec, struct sp_err *
 		return code;
 	s = zmq_socket(hub->context, ZMQ_XPUB);
 	/* VERBOSE: a second subscriber to a topic counts too */
-	if (s == NULL || !set_common(s) || !set_int(s, ZMQ_XPUB_VERBOSE, 1))
+	if (s == NULL || !set_common(s, SUBSCRIPTION_MAX) || !set_int(s, ZMQ_XPUB_VERBOSE, 1))
 		return no_socket(s, err);
 	hub->snapshots_socket = s;
 	return start(hub, spec, s, "bus.snapshots", on_subscription, &hub->snapshots, err);
@@ -545,7 +555,8 @@ sp_hub_open(const struct sp_hub_spec *spec, struct sp_hub **out, struct sp_err *
 		code = no_socket(NULL, err);
 		goto out;
 	}
-	/* the handler must be there before the first peer: libzmq asks it or refuses */
+	/* the handler is there before the first peer and until the last is gone: without one libzmq
+	 * asks nobody, and the peer's own User-Id would count */
 	code = sp_zap_open(spec->loop, hub->context, on_zap, hub, &hub->zap, err);
 	if (code == SP_OK)
 		code = open_sockets(hub, spec, err);

@@ -334,6 +334,8 @@ sp_spawn_start(const struct sp_spawn_spec *spec, struct sp_spawn **out, struct s
 	if (rc != 0) {
 		code = sp_err_set(
 		    err, SP_E_IO, "cannot start a child for %s: %s", spec->what, uv_strerror(rc));
+		if (uv_is_active((uv_handle_t *)&p->process))
+			sp_spawn_kill(p);
 		/* uv_spawn leaves an initialised handle even when it fails */
 		close_handle(&p->process);
 		close_handle(&p->in);

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define CLOSE_TURNS_MAX 1000 /* of the loop, for the daemon's handles to close */
 
@@ -368,6 +369,17 @@ open_all(struct sp_worker *worker, struct sp_err *err)
 	return code;
 }
 
+/* Where the numbers of this process's messages begin. Answers to the process before it may still be
+ * on their way here, and must not be taken for answers to what this one will ask. */
+static uint64_t
+first_seq(void)
+{
+	uint64_t seq;
+
+	SP_ASSERT(getrandom(&seq, sizeof(seq), 0) == sizeof(seq));
+	return seq >> 2; /* room to count up */
+}
+
 int
 sp_worker_run(
     const struct sp_worker_spec *spec, const struct sp_options *options, struct sp_conf *conf)
@@ -384,6 +396,7 @@ sp_worker_run(
 	worker->loop_thread = uv_thread_self();
 	SP_ASSERT(pthread_mutex_init(&worker->lock, NULL) == 0);
 	sp_worker_step_init(&worker->state, spec->slots, sp_time_monotonic_ms());
+	worker->state.seq = first_seq();
 	init_handles(worker);
 	code = open_all(worker, &err);
 	if (code == SP_OK) {

@@ -83,9 +83,8 @@ struct sp_worker_spec {
 int sp_worker_main(int argc, char **argv, const struct sp_worker_spec *spec);
 
 uv_loop_t *sp_worker_loop(struct sp_worker *worker);
+/* Where the daemon's things lie by it is in bus/paths.h, which children use too. */
 const struct sp_conf *sp_worker_conf(const struct sp_worker *worker);
-/* Configuration value "DAEMON.key" of this daemon, e.g. sp_worker_path(w, "keys.dir", "fetch.key")
- * is in lib/bus/paths.h, which children use too. */
 
 /* The trust document in force, read and verified now: who relies on it sees a new version without
  * a restart. Free with sp_trust_free. */

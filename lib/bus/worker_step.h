@@ -64,7 +64,7 @@ struct sp_worker_state {
 	int64_t heard_ms;  /* the last word of ledgerd */
 	int64_t reopen_ms; /* when to connect anew, while not connected */
 	uint32_t backoff_ms;
-	uint64_t seq;
+	uint64_t seq; /* of the newest message; the caller may set where it begins */
 	struct sp_worker_lease leases[SP_WORKER_SLOTS_MAX];
 	size_t lease_count;
 	struct sp_worker_ask asks[SP_WORKER_ASKS_MAX];

@@ -284,18 +284,27 @@ test_ledgerd_restarts(void **unused)
 static void
 test_worker_is_killed(void **unused)
 {
+	struct rig_message *m;
 	pid_t child, grandchild;
+	uint64_t before;
 
 	(void)unused;
 	rig_lease(&rig, LEASE, "wait", "x");
 	wait_for_pids(LEASE, &child, &grandchild);
+	m = rig_wait(&rig, SALLYPORT__ENVELOPE__BODY_HEARTBEAT);
+	before = m->envelope->seq;
+	rig_free(m);
 	kill(rig.pid, SIGKILL);
 	assert_int_equal(rig_wait_worker(&rig), 128 + SIGKILL);
 	rig_until(&rig, has_died, &child);
 	kill(grandchild, SIGKILL); /* who starts processes ties them to itself */
-	/* the next one begins with nothing */
+	/* the next one begins with nothing, and an answer that was on its way to the one before it
+	 * answers nothing that it will ask */
 	rig_start_worker(&rig, rig.worker);
 	wait_for_free(2);
+	m = rig_wait(&rig, SALLYPORT__ENVELOPE__BODY_HEARTBEAT);
+	assert_true(m->envelope->seq > before + 1000000 || before > m->envelope->seq + 1000000);
+	rig_free(m);
 }
 
 static void
@@ -425,6 +434,8 @@ test_topics(void **unused)
 	rig_free(rig_do(&rig, LEASE, "topic", "one"));
 	publish("snapshot", "two");
 	rig_free(rig_do(&rig, LEASE, "topic", "two"));
+	/* the worker has read the acknowledgement, which a connection that ends may take along */
+	wait_for_free(2);
 	/* who connects later gets the newest: here after ledgerd's restart */
 	rig_close_hub(&rig);
 	rig_open_hub(&rig);
@@ -464,12 +475,13 @@ no_linger(void *socket)
 
 /* key NULL: no CURVE at all. path: key of the configuration. */
 static void
-raw_open(struct raw *raw, const struct sp_key *key, const uint8_t *server, const char *path)
+raw_open_as(
+    struct raw *raw, int type, const struct sp_key *key, const uint8_t *server, const char *path)
 {
 	char *endpoint = sp_xasprintf("ipc://%s", sp_conf_string(rig.conf, path));
 
 	raw->context = zmq_ctx_new();
-	raw->socket = zmq_socket(raw->context, ZMQ_DEALER);
+	raw->socket = zmq_socket(raw->context, type);
 	raw->monitor = zmq_socket(raw->context, ZMQ_PAIR);
 	assert_int_equal(no_linger(raw->socket), 0);
 	assert_int_equal(zmq_socket_monitor(raw->socket, "inproc://monitor", ZMQ_EVENT_ALL), 0);
@@ -481,6 +493,12 @@ raw_open(struct raw *raw, const struct sp_key *key, const uint8_t *server, const
 	}
 	assert_int_equal(zmq_connect(raw->socket, endpoint), 0);
 	free(endpoint);
+}
+
+static void
+raw_open(struct raw *raw, const struct sp_key *key, const uint8_t *server, const char *path)
+{
+	raw_open_as(raw, ZMQ_DEALER, key, server, path);
 }
 
 static void
@@ -691,6 +709,35 @@ test_operators(void **unused)
 	assert_int_equal(sp_hub_send(rig.hub, "nobody", NULL, &err), SP_E_UNREACHABLE);
 }
 
+static int
+was_cut_off(void *ctx)
+{
+	struct raw *raw = ctx;
+	uint8_t event[16];
+	uint16_t kind = 0;
+
+	while (kind != ZMQ_EVENT_DISCONNECTED &&
+	       zmq_recv(raw->monitor, event, sizeof(event), ZMQ_DONTWAIT) > 0) {
+		memcpy(&kind, event, sizeof(kind));
+		zmq_recv(raw->monitor, event, sizeof(event), ZMQ_DONTWAIT); /* the address */
+	}
+	return kind == ZMQ_EVENT_DISCONNECTED;
+}
+
+/* Who subscribes says a topic's name; nothing larger is read into memory for him. */
+static void
+test_subscriber_that_sends(void **unused)
+{
+	static const char big[100000] = {2}; /* 0 and 1 are subscriptions */
+	struct raw raw;
+
+	(void)unused;
+	raw_open_as(&raw, ZMQ_XSUB, NULL, NULL, "bus.snapshots");
+	zmq_send(raw.socket, big, sizeof(big), 0);
+	rig_until(&rig, was_cut_off, &raw);
+	raw_close(&raw);
+}
+
 /* --- command line --------------------------------------------------------------------------------
  */
 
@@ -780,6 +827,7 @@ main(int argc, char **argv)
 	    WITH_WORKER(test_malformed_messages),
 	    WITH_WORKER(test_name_is_the_keys),
 	    HUB_ONLY(test_operators),
+	    HUB_ONLY(test_subscriber_that_sends),
 	    HUB_ONLY(test_command_line),
 	    HUB_ONLY(test_standalone),
 	};
