@@ -419,7 +419,7 @@ schedule(struct ledgerd *l)
 	ledgerd_actions_clear(&actions);
 }
 
-/* A checkpoint over what is committed; one that cannot be stored is tried again with the next. */
+/* A checkpoint over what is committed; one that cannot be stored is tried again each time. */
 static void
 sign(struct ledgerd *l)
 {
@@ -494,9 +494,8 @@ ledgerd_flush(struct ledgerd *l)
 		l->in_batch = 0;
 		if (sp_ledger_commit(l->ledger, &err) != SP_OK)
 			fail_batch(l, &err);
-		else
-			sign(l);
 	}
+	sign(l);
 	wake_waiters(l);
 	send_all(l);
 	schedule(l);

@@ -280,6 +280,7 @@ on_record(struct incoming *in, const Sallyport__Record *record)
 {
 	struct sp_actor actor = actor_of(in);
 	struct sp_entry *entry = sp_entry_new(&actor, "admission");
+	struct sp_outcome said = {0};
 	struct sp_err err;
 	enum sp_code code = SP_OK;
 	uint64_t seq = 0;
@@ -288,15 +289,14 @@ on_record(struct incoming *in, const Sallyport__Record *record)
 	if (strcmp(record->kind, "admission") != 0 || strcmp(in->who.service, "admissiond") != 0)
 		code = sp_err_set(
 		    &err, SP_E_DENIED, "%s may not record \"%.31s\"", in->who.name, record->kind);
-	else if (record->n_details > SP_ENTRY_DETAILS_MAX)
-		code = sp_err_set(&err, SP_E_LIMIT, "a record of %zu details, at most %d fit",
-		    record->n_details, SP_ENTRY_DETAILS_MAX);
 	if (code == SP_OK)
 		code = ledgerd_batch(in->l, &err);
 	if (code == SP_OK) {
 		sp_entry_reason(entry, record->reason);
 		for (i = 0; i < record->n_details; i++)
-			sp_entry_detail(entry, record->details[i]->key, record->details[i]->value);
+			sp_outcome_detail(
+			    &said, record->details[i]->key, "%s", record->details[i]->value);
+		sp_change_log_details(entry, said.details, said.detail_count);
 		code = sp_ledger_append(
 		    in->l->ledger, entry, sp_time_unix_ms(), sp_time_monotonic_ms(), &seq, &err);
 		if (code != SP_OK)
@@ -308,6 +308,7 @@ on_record(struct incoming *in, const Sallyport__Record *record)
 		sp_log_warn(NULL, "not recorded for %s: %s", in->who.name, err.msg);
 		ledgerd_refuse(in->l, in->who.name, in->seq, "", &err, 0);
 	}
+	sp_outcome_clear(&said);
 	sp_entry_free(&entry);
 }
 

@@ -28,19 +28,19 @@ log_detail_u64(struct sp_entry *entry, const char *key, uint64_t value)
 	sp_entry_detail(entry, key, text);
 }
 
-static void
-log_details(struct sp_entry *entry, const struct sp_outcome *outcome)
+void
+sp_change_log_details(struct sp_entry *entry, const struct sp_detail *details, size_t count)
 {
 	struct sp_buf all = {0};
 	size_t i;
 
-	for (i = 0; i < outcome->detail_count && i < DETAILS_LOGGED; i++)
-		sp_entry_detail(entry, outcome->details[i].key, outcome->details[i].value);
-	if (outcome->detail_count <= DETAILS_LOGGED)
+	for (i = 0; i < count && i < DETAILS_LOGGED; i++)
+		sp_entry_detail(entry, details[i].key, details[i].value);
+	if (count <= DETAILS_LOGGED)
 		return;
-	for (i = 0; i < outcome->detail_count; i++)
-		sp_buf_printf(&all, "%s\n%s\n", outcome->details[i].key, outcome->details[i].value);
-	log_detail_u64(entry, "details", outcome->detail_count);
+	for (i = 0; i < count; i++)
+		sp_buf_printf(&all, "%s\n%s\n", details[i].key, details[i].value);
+	log_detail_u64(entry, "details", count);
 	sp_entry_detail(entry, "details_sha256", sp_sha256_hex(all.data, all.len).s);
 	sp_buf_free(&all);
 }
@@ -57,7 +57,7 @@ log_outcome(struct sp_entry *entry, const struct sp_outcome *outcome)
 	}
 	if (outcome->attestation_len > 0)
 		sp_entry_attestation(entry, outcome->attestation, outcome->attestation_len);
-	log_details(entry, outcome);
+	sp_change_log_details(entry, outcome->details, outcome->detail_count);
 }
 
 static void

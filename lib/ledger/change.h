@@ -57,4 +57,8 @@ enum sp_code sp_change_apply(struct sp_ledger *ledger, const struct sp_change *c
     struct sp_changed *changed, struct sp_err *err) SP_MUST_USE;
 void sp_changed_clear(struct sp_changed *changed);
 
+/* Details from outside into an entry: more than fit are named by the SHA-256 of "KEY\nVALUE\n" of
+ * all. */
+void sp_change_log_details(struct sp_entry *entry, const struct sp_detail *details, size_t count);
+
 #endif
