@@ -22,7 +22,7 @@ enum sp_code sp_file_create(
 /* write(2) until all is out. */
 enum sp_code
 sp_file_write_all(int fd, const void *data, size_t len, struct sp_err *err) SP_MUST_USE;
-/* Reads exactly len bytes; *got tells how many came when the end was earlier (then SP_E_IO). */
+/* Reads exactly len bytes; SP_E_IO says how many came when the end was earlier. */
 enum sp_code sp_file_read_all(int fd, void *data, size_t len, struct sp_err *err) SP_MUST_USE;
 enum sp_code sp_file_sync_dir(const char *dir, struct sp_err *err) SP_MUST_USE;
 enum sp_code sp_file_mkdirs(const char *dir, mode_t mode, struct sp_err *err) SP_MUST_USE;

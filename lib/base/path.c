@@ -1,4 +1,4 @@
-/* path.c -- which paths may enter a tree, and joining. */
+/* path.c -- which paths and names may come in from outside, and joining. */
 #include "base/path.h"
 #include "base/limits.h"
 

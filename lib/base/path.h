@@ -1,4 +1,4 @@
-/* path.h -- where things lie, and which paths may enter a tree. */
+/* path.h -- which paths and names may come in from outside, and joining. */
 #ifndef SP_PATH_H
 #define SP_PATH_H
 

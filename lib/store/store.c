@@ -17,9 +17,8 @@
 
 #define CHUNK ((size_t)1 << 20)
 #define SHARDS 256
-#define BEGIN_TRIES                                                                  \
-	16 /* a cleaner that opens the same store may take a temporary file so often \
-	    */
+/* how often a cleaner that opens the same store may take a temporary file from its maker */
+#define BEGIN_TRIES 16
 
 struct sp_store {
 	char *dir;

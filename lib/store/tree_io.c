@@ -206,7 +206,7 @@ wrong_size(const struct sp_tree_file *file, uint64_t is, struct sp_err *err)
 static int
 open_parent(int root_fd, const char *path, const char **name)
 {
-	int fd = dup(root_fd), next;
+	int fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 0), next;
 	const char *slash;
 	char part[SP_PATH_MAX + 1];
 
@@ -295,7 +295,9 @@ sp_tree_materialize(const struct sp_store *store, const struct sp_tree *tree, co
 	if (root_fd < 0)
 		return sp_err_errno(err, "cannot open directory %s", dir);
 	if (flock(root_fd, LOCK_EX | LOCK_NB) != 0)
-		code = sp_err_set(err, SP_E_STATE, "another process is filling %s", dir);
+		code = errno == EWOULDBLOCK
+			   ? sp_err_set(err, SP_E_STATE, "another process is filling %s", dir)
+			   : sp_err_errno(err, "cannot lock %s", dir);
 	for (size_t i = 0; code == SP_OK && i < tree->count; i++) {
 		code = materialize_file(store, &tree->files[i], root_fd, &meter, err);
 		if (code != SP_OK && err != NULL)
