@@ -340,7 +340,7 @@ watch_job(const struct ctl *ctl, const Sallyport__OperatorJobView *view, struct 
 		ctl_out_json(ctl_view_json(view));
 	} else {
 		line = ctl_view_line(view, &w->rate);
-		printf("%.8s  %s\n", w->id, line);
+		ctl_out_print(stdout, "%.8s  %s\n", w->id, line);
 		free(line);
 	}
 	fflush(stdout);

@@ -38,7 +38,7 @@ static struct {
 	void *context, *router;
 	pthread_t thread;
 	/* how it behaves, and what it was told */
-	const char *job_state;
+	const char *job, *job_state;
 	const struct rig_parts *shown; /* the evidence for the candidate */
 	const char *role;	       /* of the artifact that is the candidate's tree */
 	int flip_entry;		       /* one byte of an entry is another */
@@ -116,7 +116,7 @@ give_job(zmq_msg_t *id, uint64_t seq, const char *job)
 	sallyport__operator_job_view__init(&view);
 	sallyport__operator_artifact__init(&artifact);
 	candidate = sp_candidate_format(&site.shown->c, &len);
-	view.job = strcmp(job, site.submitted) == 0 ? site.submitted : text_of(RIG_JOB);
+	view.job = strcmp(job, site.submitted) == 0 ? site.submitted : text_of(site.job);
 	view.kind = text_of("model");
 	view.name = text_of(site.shown->c.name);
 	view.state = text_of(site.job_state);
@@ -358,6 +358,7 @@ set_up(void **state)
 	make_release();
 	site.shown = &site.parts;
 	site.job_state = "AWAITING_APPROVAL";
+	site.job = RIG_JOB;
 	site.role = "candidate";
 	site.context = zmq_ctx_new();
 	site.router = zmq_socket(site.context, ZMQ_ROUTER);
@@ -482,6 +483,11 @@ jobs(void **state)
 	says("is REJECTED (log entry 9)");
 	site.job_state = "BLOCKED";
 	error_says(run("watch 0011"), SP_E_BLOCKED, "is BLOCKED");
+	site.job = "\x1b[2J\x1b[1m";
+	good(run("watch"));
+	site.job = RIG_JOB;
+	says("\\x1b");
+	assert_null(strchr(out, '\x1b'));
 	error_says(run("submit hf:org/name --wait --json"), SP_E_BLOCKED, "is BLOCKED");
 	doc = document(); /* one, about the job and the error */
 	assert_int_equal(
