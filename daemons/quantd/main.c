@@ -1,4 +1,5 @@
 /* main.c -- quantd: what it does as a worker of the bus. */
+#include "bus/step.h"
 #include "bus/worker.h"
 #include "quantd.h"
 
@@ -16,7 +17,7 @@ main(int argc, char **argv)
 	    .step_count = sizeof(steps) / sizeof(steps[0]),
 	    .slots = 1, /* one model already takes every processor */
 	    .open = quantd_open,
-	    .close = quantd_close,
+	    .close = sp_step_close,
 	};
 
 	return sp_worker_main(argc, argv, &spec);

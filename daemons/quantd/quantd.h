@@ -29,9 +29,9 @@ enum sp_code quantd_recipe_parse(
 void quantd_recipe_clear(struct quantd_recipe *recipe);
 
 /* Names the inputs, and so the directory of the work in progress: whatever changes the output
- * changes it. calibration: hex digest of the file's bytes. */
-struct sp_hex
-quantd_key(const char *tree, const char *calibration, const struct quantd_recipe *recipe);
+ * changes it. calibration: hex digest of the file's bytes; program: sp_program_name. */
+struct sp_hex quantd_key(const char *tree, const char *calibration,
+    const struct quantd_recipe *recipe, const char *program);
 
 /* The task's fetch attestation holds, by a key of the fetch role, for this very tree. *name is who
  * it calls the model, malloc'd. Else SP_E_DENIED or what was wrong with it. */
@@ -56,7 +56,6 @@ struct sp_worker;
 struct sp_lease;
 
 enum sp_code quantd_open(struct sp_worker *worker, void **ctx, struct sp_err *err) SP_MUST_USE;
-void quantd_close(void *ctx);
 enum sp_code quantd_work(const struct sp_conf *conf, const Sallyport__Task *task,
     struct sp_lease *lease, struct sp_outcome *outcome, struct sp_err *err) SP_MUST_USE;
 enum sp_code quantd_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,

@@ -1,55 +1,29 @@
 /* quantd_io.c -- stores, files, the engine, and the key. */
 #include "awq/quantize.h"
 #include "base/file.h"
-#include "base/log.h"
 #include "base/path.h"
+#include "base/program.h"
 #include "base/time.h"
 #include "bus/paths.h"
+#include "bus/step.h"
 #include "bus/worker.h"
 #include "quantd.h"
-#include "store/tree.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #define SERVICE "quantd"
 
-struct quantd {
-	struct sp_key *key; /* of the quantize role */
-	struct sp_store *store;
-};
-
 enum sp_code
 quantd_open(struct sp_worker *worker, void **ctx, struct sp_err *err)
 {
-	const struct sp_conf *conf = sp_worker_conf(worker);
-	struct quantd *quantd = sp_xcalloc(1, sizeof(*quantd));
-	char *key = sp_paths_key(conf, SERVICE, "quantize");
-	char *store = sp_paths_store(conf, SERVICE);
-	enum sp_code code;
+	struct sp_step *step;
+	enum sp_code code =
+	    sp_step_open(sp_worker_conf(worker), SERVICE, SP_ROLE_QUANTIZE, &step, err);
 
-	if ((code = sp_key_load(key, SP_ROLE_QUANTIZE, NULL, &quantd->key, err)) ||
-	    (code = sp_store_open(store, 1, &quantd->store, err)))
-		quantd_close(quantd);
-	else
-		*ctx = quantd;
-	free(key);
-	free(store);
+	*ctx = step;
 	return code;
-}
-
-void
-quantd_close(void *ctx)
-{
-	struct quantd *quantd = ctx;
-
-	sp_store_close(&quantd->store);
-	sp_key_free(&quantd->key);
-	free(quantd);
 }
 
 /* --- what both halves read ---------------------------------------------------------------------
@@ -77,12 +51,13 @@ static enum sp_code
 inputs_read(
     const struct sp_conf *conf, const Sallyport__Task *task, struct inputs *out, struct sp_err *err)
 {
-	char *path = NULL;
+	char *path = NULL, *program = NULL;
 	enum sp_code code;
 
 	memset(out, 0, sizeof(*out));
 	if ((code = quantd_recipe_parse(task->policy.data, task->policy.len, &out->recipe, err)) ||
-	    (code = sp_outcome_input(task, "source", &out->source, err)))
+	    (code = sp_outcome_input(task, "source", &out->source, err)) ||
+	    (code = sp_program_name(&program, err)))
 		goto out;
 	if (!out->source.tree) {
 		code = sp_err_set(err, SP_E_INVALID, "the source of job %s is no tree", task->job);
@@ -92,17 +67,19 @@ inputs_read(
 	code = sp_file_read(
 	    path, QUANTD_CALIBRATION_MAX, &out->calibration, &out->calibration_len, err);
 	if (code != SP_OK) {
-		code = sp_err_set(err, code == SP_E_NOT_FOUND ? SP_E_CONFIG : code,
-		    "quantize.calibration of profile %s: %s", task->profile,
-		    code == SP_E_NOT_FOUND ? path : "it cannot be read");
+		if (err != NULL && err->code == SP_E_NOT_FOUND)
+			err->code = SP_E_CONFIG;
+		code = sp_err_prefix(err, "quantize.calibration of profile %s", task->profile);
 		goto out;
 	}
 	out->calibration_digest = sp_sha256_hex(out->calibration, out->calibration_len);
-	out->key = quantd_key(out->source.digest.s, out->calibration_digest.s, &out->recipe);
+	out->key =
+	    quantd_key(out->source.digest.s, out->calibration_digest.s, &out->recipe, program);
 out:
 	if (code != SP_OK)
 		inputs_clear(out);
 	free(path);
+	free(program);
 	return code;
 }
 
@@ -119,27 +96,6 @@ static void
 on_layer(void *ctx, size_t done, size_t total)
 {
 	sp_lease_progress(ctx, "layer", done, total, "layers");
-}
-
-/* A copy of our own, every byte hashed on its way: what is quantized is what the digest names. */
-static enum sp_code
-take_source(const struct sp_conf *conf, const struct sp_artifact *source, const char *dir,
-    struct sp_lease *lease, struct sp_err *err)
-{
-	char *path = sp_paths_store(conf, source->store);
-	struct sp_store *store = NULL;
-	struct sp_tree tree = {0};
-	enum sp_code code;
-
-	if ((code = sp_file_remove_all(dir, err)) || (code = sp_store_open(path, 0, &store, err)) ||
-	    (code = sp_tree_load(store, source->digest.s, &tree, err)))
-		goto out;
-	code = sp_tree_materialize(store, &tree, dir, on_copied, lease, err);
-out:
-	sp_tree_clear(&tree);
-	sp_store_close(&store);
-	free(path);
-	return code;
 }
 
 static enum sp_code
@@ -166,21 +122,6 @@ quantize(const struct sp_conf *conf, const struct inputs *inputs, const char *so
 		code = sp_quantize_run(&spec, report, err);
 	sp_pool_close(&spec.pool);
 	return code;
-}
-
-/* One process at a time in a directory of work: one that is being killed may not be gone yet.
- * Closing *fd, or the end of the process, lets go. */
-static enum sp_code
-lock(const char *dir, int *fd, struct sp_err *err)
-{
-	*fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (*fd < 0)
-		return sp_err_errno(err, "%s", dir);
-	while (flock(*fd, LOCK_EX) != 0) {
-		if (errno != EINTR)
-			return sp_err_errno(err, "%s", dir);
-	}
-	return SP_OK;
 }
 
 /* Puts the checkpoint and the report where the daemon finds them. */
@@ -214,14 +155,42 @@ out:
 	return code;
 }
 
+/* All that is done in the directory of work, which is locked. */
+static enum sp_code
+make(const struct sp_conf *conf, const struct inputs *inputs, const char *work,
+    struct sp_lease *lease, struct sp_outcome *outcome, struct sp_err *err)
+{
+	char *source = sp_xasprintf("%s/source", work), *layers = sp_xasprintf("%s/layers", work);
+	char *out = sp_xasprintf("%s/out", work);
+	json_t *report = NULL;
+	enum sp_code code;
+
+	sp_step_sweep(work, "source");
+	sp_step_sweep(work, "out");
+	code = sp_step_take(conf, &inputs->source, source, on_copied, lease, err);
+	if (code == SP_OK)
+		code = quantize(conf, inputs, source, layers, out, lease, &report, err);
+	if (code == SP_OK)
+		code = keep(conf, out, report, outcome, err);
+	/* layers serve the next attempt, if there is one; copies of models only fill the disk */
+	sp_step_discard(source);
+	sp_step_discard(out);
+	if (code != SP_OK && !sp_err_may_retry(code))
+		sp_step_discard(work);
+	json_decref(report);
+	free(source);
+	free(layers);
+	free(out);
+	return code;
+}
+
 enum sp_code
 quantd_work(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_lease *lease,
     struct sp_outcome *outcome, struct sp_err *err)
 {
 	struct sp_rfc3339 started = sp_time_rfc3339(sp_time_unix_ms());
-	char *work = NULL, *source = NULL, *layers = NULL, *out = NULL;
 	struct inputs inputs;
-	json_t *report = NULL;
+	char *work = NULL;
 	enum sp_code code;
 	int locked = -1;
 
@@ -231,34 +200,37 @@ quantd_work(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_l
 		code = err->code;
 		goto out;
 	}
-	source = sp_xasprintf("%s/source", work);
-	layers = sp_xasprintf("%s/layers", work);
-	out = sp_xasprintf("%s/out", work);
-	if ((code = lock(work, &locked, err)) ||
-	    (code = take_source(conf, &inputs.source, source, lease, err)) ||
-	    (code = quantize(conf, &inputs, source, layers, out, lease, &report, err)) ||
-	    (code = keep(conf, out, report, outcome, err)))
+	if ((code = sp_step_lock(work, &locked, err)) ||
+	    (code = make(conf, &inputs, work, lease, outcome, err)))
 		goto out;
 	sp_outcome_detail(outcome, "calibration", "%s", inputs.calibration_digest.s);
 	sp_outcome_detail(outcome, "started", "%s", started.s);
 out:
 	if (locked >= 0)
 		close(locked);
-	json_decref(report);
 	inputs_clear(&inputs);
 	free(work);
-	free(source);
-	free(layers);
-	free(out);
 	return code;
 }
 
 /* --- seal: the daemon, with the key -------------------------------------------------------------
  */
 
-/* What the child said of an artifact; its word is checked against the bytes, not taken. */
+/* An artifact of that role as the child named it, of ours; its digest is still to be believed. */
+static const struct sp_artifact *
+find_ours(const struct sp_outcome *said, const char *role, int tree)
+{
+	const struct sp_artifact *artifact = sp_outcome_find(said, role);
+
+	if (artifact == NULL || artifact->tree != tree || strcmp(artifact->store, SERVICE) != 0)
+		return NULL;
+	return artifact;
+}
+
+/* What the child said of its artifacts is checked against the bytes, not taken. There must be these
+ * two alone: whatever else it named would reach the next step as if we had seen it. */
 static enum sp_code
-take_back(const struct quantd *quantd, const struct sp_outcome *outcome,
+take_back(const struct sp_step *step, const struct sp_outcome *said,
     const struct sp_artifact **candidate, const struct sp_artifact **report, struct sp_err *err)
 {
 	struct sp_tree tree = {0};
@@ -266,16 +238,15 @@ take_back(const struct quantd *quantd, const struct sp_outcome *outcome,
 	enum sp_code code;
 	size_t len;
 
-	*candidate = sp_outcome_find(outcome, "candidate");
-	*report = sp_outcome_find(outcome, "report");
-	if (*candidate == NULL || *report == NULL || !(*candidate)->tree || (*report)->tree ||
-	    strcmp((*candidate)->store, SERVICE) != 0 || strcmp((*report)->store, SERVICE) != 0)
-		return sp_err_set(
-		    err, SP_E_INTERNAL, "the child brought back no candidate and report of ours");
-	if ((code = sp_tree_load(quantd->store, (*candidate)->digest.s, &tree, err)) ||
-	    (code = sp_tree_verify(quantd->store, &tree, err)) ||
+	*candidate = find_ours(said, "candidate", 1);
+	*report = find_ours(said, "report", 0);
+	if (said->artifact_count != 2 || *candidate == NULL || *report == NULL)
+		return sp_err_set(err, SP_E_INTERNAL,
+		    "the child brought back something else than a candidate and a report of ours");
+	if ((code = sp_tree_load(step->store, (*candidate)->digest.s, &tree, err)) ||
+	    (code = sp_tree_verify(step->store, &tree, err)) ||
 	    (code = sp_store_read(
-		 quantd->store, (*report)->digest.s, QUANTD_REPORT_MAX, &data, &len, err)))
+		 step->store, (*report)->digest.s, QUANTD_REPORT_MAX, &data, &len, err)))
 		goto out;
 	if ((*candidate)->bytes != sp_tree_bytes(&tree) || (*report)->bytes != len)
 		code = sp_err_set(err, SP_E_INTERNAL, "the child gave sizes that are not true");
@@ -285,32 +256,56 @@ out:
 	return code;
 }
 
+/* When the child began, if it says so, and not in the future. */
+static struct sp_rfc3339
+time_of_start(const struct sp_outcome *said, struct sp_rfc3339 now)
+{
+	const char *text = sp_outcome_get(said, "started");
+	int64_t ms = text == NULL ? -1 : sp_time_parse_rfc3339(text);
+
+	return ms >= 0 && ms <= sp_time_parse_rfc3339(now.s) ? sp_time_rfc3339(ms) : now;
+}
+
+/* The verified artifacts, and those of the child's details that can be nothing but numbers. */
+static void
+say(const struct sp_outcome *said, const struct sp_artifact *candidate,
+    const struct sp_artifact *report, const char *calibration, struct sp_outcome *outcome)
+{
+	static const char *const counts[] = {"calibration_blocks", "calibration_texts"};
+
+	sp_outcome_artifact(
+	    outcome, "candidate", candidate->digest.s, SERVICE, 1, candidate->bytes);
+	sp_outcome_artifact(outcome, "report", report->digest.s, SERVICE, 0, report->bytes);
+	sp_outcome_detail(outcome, "calibration", "%s", calibration);
+	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
+		const char *value = sp_outcome_get(said, counts[i]);
+		size_t digits = value == NULL ? 0 : strspn(value, "0123456789");
+
+		if (digits > 0 && digits <= 9 && value[digits] == '\0')
+			sp_outcome_detail(outcome, counts[i], "%s", value);
+	}
+}
+
 static enum sp_code
-sign(const struct quantd *quantd, const struct quantd_provenance *provenance,
+sign(const struct sp_step *step, const struct quantd_provenance *provenance,
     struct sp_outcome *outcome, struct sp_err *err)
 {
-	char *envelope = NULL, *statement;
-	size_t len, envelope_len;
-	enum sp_code code;
+	size_t len;
+	char *statement = quantd_statement(provenance, &len);
+	enum sp_code code = sp_step_sign(step, statement, len, outcome, err);
 
-	statement = quantd_statement(provenance, &len);
-	code = sp_dsse_sign(
-	    quantd->key, SP_DSSE_INTOTO, statement, len, &envelope, &envelope_len, err);
-	if (code == SP_OK)
-		sp_outcome_attest(outcome, envelope, envelope_len);
-	free(envelope);
 	free(statement);
 	return code;
 }
 
-/* The result is in the store: what led to it may go. A directory that stays does no harm. */
+/* The result is in the store: what led to it may go. */
 static void
 remove_work(struct sp_lease *lease, const char *key)
 {
 	char *work = sp_lease_workdir(lease, key, NULL);
 
-	if (work != NULL && sp_file_remove_all(work, NULL) != SP_OK)
-		sp_log_warn(NULL, "%s: cannot be removed, do so by hand", work);
+	if (work != NULL)
+		sp_step_discard(work);
 	free(work);
 }
 
@@ -318,46 +313,51 @@ enum sp_code
 quantd_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
     struct sp_lease *lease, enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err)
 {
-	struct sp_rfc3339 now = sp_time_rfc3339(sp_time_unix_ms());
+	struct sp_rfc3339 now = sp_time_rfc3339(sp_time_unix_ms()), started;
 	struct quantd_provenance provenance = {.task = task, .finished = now.s};
 	const struct sp_artifact *candidate, *report;
-	struct quantd *quantd = ctx;
+	struct sp_outcome said = *outcome; /* by the child: no word of it goes on unseen */
+	const struct sp_step *step = ctx;
 	struct sp_trust *trust = NULL;
-	const char *said, *started;
+	const char *calibration;
 	struct inputs inputs;
 	char *name = NULL;
 	enum sp_code code;
 
-	if (worked != SP_OK)
-		return sp_err_set(
-		    err, SP_E_INTERNAL, "the child ended with %s", sp_err_word(worked));
-	if ((code = inputs_read(sp_worker_conf(worker), task, &inputs, err)))
-		return code;
-	if ((code = sp_worker_trust(worker, &trust, err)) ||
-	    (code = quantd_check_source(trust, task, inputs.source.digest.s, &name, err)) ||
-	    (code = take_back(quantd, outcome, &candidate, &report, err)))
+	memset(outcome, 0, sizeof(*outcome));
+	memset(&inputs, 0, sizeof(inputs));
+	if (worked != SP_OK) {
+		code =
+		    sp_err_set(err, SP_E_INTERNAL, "the child ended with %s", sp_err_word(worked));
 		goto out;
-	said = sp_outcome_get(outcome, "calibration");
-	started = sp_outcome_get(outcome, "started");
-	if (said == NULL || strcmp(said, inputs.calibration_digest.s) != 0) {
+	}
+	if ((code = inputs_read(sp_worker_conf(worker), task, &inputs, err)) ||
+	    (code = sp_worker_trust(worker, &trust, err)) ||
+	    (code = quantd_check_source(trust, task, inputs.source.digest.s, &name, err)) ||
+	    (code = take_back(step, &said, &candidate, &report, err)))
+		goto out;
+	calibration = sp_outcome_get(&said, "calibration");
+	if (calibration == NULL || strcmp(calibration, inputs.calibration_digest.s) != 0) {
 		code = sp_err_set(err, SP_E_STATE,
 		    "%s changed while job %s was quantized with it: retry the job",
 		    inputs.recipe.calibration, task->job);
 		goto out;
 	}
+	started = time_of_start(&said, now);
 	provenance.recipe = &inputs.recipe;
 	provenance.source_name = name;
 	provenance.source_tree = inputs.source.digest.s;
 	provenance.calibration = inputs.calibration_digest.s;
 	provenance.tree = candidate->digest.s;
 	provenance.report = report->digest.s;
-	provenance.builder = sp_key_public(quantd->key)->name;
-	provenance.started =
-	    started != NULL && sp_time_parse_rfc3339(started) >= 0 ? started : now.s;
-	code = sign(quantd, &provenance, outcome, err);
-	if (code == SP_OK)
-		remove_work(lease, inputs.key.s);
+	provenance.builder = sp_key_public(step->key)->name;
+	provenance.started = started.s;
+	if ((code = sign(step, &provenance, outcome, err)))
+		goto out;
+	say(&said, candidate, report, inputs.calibration_digest.s, outcome);
+	remove_work(lease, inputs.key.s);
 out:
+	sp_outcome_clear(&said);
 	free(name);
 	sp_trust_free(&trust);
 	inputs_clear(&inputs);

@@ -2,12 +2,12 @@
 #include "quantd.h"
 
 #include "base/version.h"
+#include "bus/step.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define METHOD "awq"
-#define SIGNERS_MAX 16
 
 /* --- recipe ------------------------------------------------------------------------------------
  */
@@ -99,10 +99,11 @@ recipe_json(const struct quantd_recipe *recipe)
 }
 
 struct sp_hex
-quantd_key(const char *tree, const char *calibration, const struct quantd_recipe *recipe)
+quantd_key(const char *tree, const char *calibration, const struct quantd_recipe *recipe,
+    const char *program)
 {
-	char *text = sp_xasprintf("sallyport-quantize/1\n%s\n%s\n%s\n%zu %zu %zu\n" SP_VERSION "\n",
-	    tree, calibration, METHOD, recipe->group_size, recipe->samples, recipe->sequence);
+	char *text = sp_xasprintf("sallyport-quantize/1\n%s\n%s\n%s\n%zu %zu %zu\n%s\n", tree,
+	    calibration, METHOD, recipe->group_size, recipe->samples, recipe->sequence, program);
 	struct sp_hex key = sp_sha256_hex(text, strlen(text));
 
 	free(text);
@@ -112,75 +113,15 @@ quantd_key(const char *tree, const char *calibration, const struct quantd_recipe
 /* --- the chain behind --------------------------------------------------------------------------
  */
 
-static const Sallyport__Attested *
-find_fetch(const Sallyport__Task *task)
-{
-	for (size_t i = 0; i < task->n_attestations; i++) {
-		if (strcmp(task->attestations[i]->step, "fetch") == 0)
-			return task->attestations[i];
-	}
-	return NULL;
-}
-
-static int
-is_signer(const struct sp_pubkey *const *signers, size_t count, const char *name)
-{
-	for (size_t i = 0; i < count && name != NULL; i++) {
-		if (strcmp(signers[i]->name, name) == 0)
-			return 1;
-	}
-	return 0;
-}
-
-static enum sp_code
-check_fetch(const struct sp_trust *trust, const struct sp_dsse *dsse, const char *tree, char **name,
-    struct sp_err *err)
-{
-	const struct sp_pubkey *signers[SIGNERS_MAX];
-	struct sp_statement statement;
-	const char *type;
-	enum sp_code code;
-	size_t count;
-
-	if (strcmp(dsse->payload_type, SP_DSSE_INTOTO) != 0)
-		return sp_err_set(err, SP_E_INVALID, "its payload is \"%s\"", dsse->payload_type);
-	if ((code = sp_trust_verify(
-		 trust, SP_ROLE_FETCH, 0, dsse, signers, SIGNERS_MAX, &count, err)) ||
-	    (code = sp_statement_parse(dsse->payload, dsse->payload_len, &statement, err)))
-		return code;
-	type = sp_statement_build_type(&statement);
-	if (type == NULL || strcmp(type, SP_BUILD_FETCH) != 0)
-		code = sp_err_set(err, SP_E_DENIED, "it does not attest a fetch");
-	else if (!is_signer(signers, count, sp_statement_builder(&statement)))
-		code = sp_err_set(err, SP_E_DENIED, "its builder is not who signed it");
-	else if (strcmp(statement.subject_tree, tree) != 0)
-		code = sp_err_set(err, SP_E_DENIED, "it is about tree %s, the source is tree %s",
-		    statement.subject_tree, tree);
-	else
-		*name = sp_xstrdup(statement.subject_name);
-	sp_statement_clear(&statement);
-	return code;
-}
-
 enum sp_code
 quantd_check_source(const struct sp_trust *trust, const Sallyport__Task *task, const char *tree,
     char **name, struct sp_err *err)
 {
-	const Sallyport__Attested *fetch = find_fetch(task);
-	struct sp_dsse dsse;
-	enum sp_code code;
+	struct sp_statement fetch = {0};
+	enum sp_code code = sp_step_behind(trust, task, SP_CHAIN_FETCH, tree, &fetch, err);
 
-	*name = NULL;
-	if (fetch == NULL)
-		return sp_err_set(err, SP_E_DENIED,
-		    "job %s has no fetch attestation: its source is nobody's word", task->job);
-	if ((code = sp_dsse_parse(fetch->envelope.data, fetch->envelope.len, &dsse, err)) ==
-	    SP_OK) {
-		code = check_fetch(trust, &dsse, tree, name, err);
-		sp_dsse_clear(&dsse);
-	}
-	if (code != SP_OK)
-		code = sp_err_prefix(err, "fetch attestation of job %s", task->job);
+	*name = code == SP_OK ? sp_xstrdup(fetch.subject_name) : NULL;
+	sp_statement_clear(&fetch);
 	return code;
 }
 

@@ -1,4 +1,5 @@
 /* main.c -- validatord: what it does as a worker of the bus. */
+#include "bus/step.h"
 #include "bus/worker.h"
 #include "validatord.h"
 
@@ -16,7 +17,7 @@ main(int argc, char **argv)
 	    .step_count = sizeof(steps) / sizeof(steps[0]),
 	    .slots = 1, /* one model already takes every processor */
 	    .open = validatord_open,
-	    .close = validatord_close,
+	    .close = sp_step_close,
 	};
 
 	return sp_worker_main(argc, argv, &spec);

@@ -4,7 +4,7 @@ $(eval $(call unit,validatord,$(addprefix daemons/validatord/,validatord_step va
 	sandbox_filter mmlu_run humaneval_run) \
 	$(addprefix lib/engine/,kernels pool layer attention weights forward) \
 	$(addprefix lib/model/,dtype safetensors config nfc pattern bpe tokenizer_parse tokenizer) \
-	$(addprefix lib/bus/,outcome paths) \
+	$(addprefix lib/bus/,outcome paths step) \
 	$(addprefix lib/release/,key dsse trust statement candidate chain) \
 	$(addprefix lib/store/,store tree tree_io) $(BASE) lib/base/program lib/base/conf lib/base/conf_keys proto/bus, \
 	gnutls jansson libsodium libconfig libprotobuf-c libpcre2-8 libutf8proc libseccomp zlib))

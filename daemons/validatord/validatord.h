@@ -37,7 +37,6 @@ struct sp_worker;
 struct sp_lease;
 
 enum sp_code validatord_open(struct sp_worker *worker, void **ctx, struct sp_err *err) SP_MUST_USE;
-void validatord_close(void *ctx);
 enum sp_code validatord_work(const struct sp_conf *conf, const Sallyport__Task *task,
     struct sp_lease *lease, struct sp_outcome *outcome, struct sp_err *err) SP_MUST_USE;
 enum sp_code validatord_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,

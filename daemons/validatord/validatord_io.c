@@ -4,51 +4,28 @@
 #include "base/path.h"
 #include "base/program.h"
 #include "bus/paths.h"
+#include "bus/step.h"
 #include "bus/worker.h"
 #include "eval/humaneval_run.h"
 #include "eval/mmlu_run.h"
-#include "store/tree.h"
 #include "validatord.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SERVICE "validatord"
 #define ANSWERS_MAX ((size_t)SP_JSON_MAX)
 #define TOKENIZER_MAX ((size_t)256 << 20)
 
-struct validatord {
-	struct sp_key *key; /* of the gate role */
-	struct sp_store *store;
-};
-
 enum sp_code
 validatord_open(struct sp_worker *worker, void **ctx, struct sp_err *err)
 {
-	const struct sp_conf *conf = sp_worker_conf(worker);
-	struct validatord *validatord = sp_xcalloc(1, sizeof(*validatord));
-	char *key = sp_paths_key(conf, SERVICE, "gate");
-	char *store = sp_paths_store(conf, SERVICE);
-	enum sp_code code;
+	struct sp_step *step;
+	enum sp_code code = sp_step_open(sp_worker_conf(worker), SERVICE, SP_ROLE_GATE, &step, err);
 
-	if ((code = sp_key_load(key, SP_ROLE_GATE, NULL, &validatord->key, err)) ||
-	    (code = sp_store_open(store, 1, &validatord->store, err)))
-		validatord_close(validatord);
-	else
-		*ctx = validatord;
-	free(key);
-	free(store);
+	*ctx = step;
 	return code;
-}
-
-void
-validatord_close(void *ctx)
-{
-	struct validatord *validatord = ctx;
-
-	sp_store_close(&validatord->store);
-	sp_key_free(&validatord->key);
-	free(validatord);
 }
 
 /* --- what both halves read ----------------------------------------------------------------------
@@ -259,27 +236,6 @@ phase_of(struct sp_lease *lease, enum validatord_side side, const char *what, co
 	return phase;
 }
 
-/* A copy of our own, every byte hashed on its way: what is asked is what the digest names. */
-static enum sp_code
-take_tree(const struct sp_conf *conf, const struct sp_artifact *artifact, const char *dir,
-    struct phase *phase, struct sp_err *err)
-{
-	char *path = sp_paths_store(conf, artifact->store);
-	struct sp_store *store = NULL;
-	struct sp_tree tree = {0};
-	enum sp_code code;
-
-	if ((code = sp_file_remove_all(dir, err)) || (code = sp_store_open(path, 0, &store, err)) ||
-	    (code = sp_tree_load(store, artifact->digest.s, &tree, err)))
-		goto out;
-	code = sp_tree_materialize(store, &tree, dir, say, phase, err);
-out:
-	sp_tree_clear(&tree);
-	sp_store_close(&store);
-	free(path);
-	return code;
-}
-
 static enum sp_code
 open_tokenizer(const char *dir, struct sp_tokenizer **out, struct sp_err *err)
 {
@@ -383,14 +339,13 @@ ask_side(const struct sp_conf *conf, const struct inputs *in, enum validatord_si
 	int humaneval =
 	    in->policy.humaneval.asked && find_answers(in, side, 1, answers, err) != SP_OK;
 	struct phase copy = phase_of(lease, side, "copy", "bytes");
-	struct sp_err left;
 	enum sp_code code;
 	char *dir;
 
 	if (!mmlu && !humaneval)
 		return SP_OK;
 	dir = sp_xasprintf("%s/%s", in->work, validatord_side_word(side));
-	code = take_tree(conf, &in->trees[side], dir, &copy, err);
+	code = sp_step_take(conf, &in->trees[side], dir, say, &copy, err);
 	if (code == SP_OK)
 		code = ask_model(conf, in, side, dir, mmlu, humaneval, lease, answers, err);
 	if (code == SP_OK && humaneval)
@@ -398,8 +353,7 @@ ask_side(const struct sp_conf *conf, const struct inputs *in, enum validatord_si
 	if (code != SP_OK)
 		sp_err_prefix(err, "%s", validatord_side_word(side));
 	/* the copy is as large as the model, and a later attempt makes its own */
-	if (sp_file_remove_all(dir, &left) != SP_OK)
-		sp_log_warn(NULL, "%s: remove it by hand (%s)", dir, left.msg);
+	sp_step_discard(dir);
 	free(dir);
 	return code;
 }
@@ -411,17 +365,22 @@ validatord_work(const struct sp_conf *conf, const Sallyport__Task *task, struct 
 	struct answers answers[VALIDATORD_SIDES];
 	struct inputs in;
 	enum sp_code code;
-	int side;
+	int side, locked = -1;
 
 	memset(answers, 0, sizeof(answers));
 	(void)outcome; /* the answers lie in the work directory; the daemon concludes */
 	if ((code = inputs_read(conf, task, lease, &in, err)))
 		return code;
+	code = sp_step_lock(in.work, &locked, err);
+	for (side = 0; side < VALIDATORD_SIDES && code == SP_OK; side++)
+		sp_step_sweep(in.work, validatord_side_word((enum validatord_side)side));
 	for (side = 0; side < VALIDATORD_SIDES && code == SP_OK; side++)
 		code = ask_side(conf, &in, (enum validatord_side)side,
 		    &answers[VALIDATORD_BASELINE], lease, &answers[side], err);
 	for (side = 0; side < VALIDATORD_SIDES; side++)
 		answers_clear(&answers[side]);
+	if (locked >= 0)
+		close(locked);
 	inputs_clear(&in);
 	return code;
 }
@@ -450,21 +409,6 @@ collect(const struct inputs *in, const Sallyport__Task *task, struct answers ans
 	return code;
 }
 
-static enum sp_code
-sign(const struct validatord *validatord, const char *statement, size_t len,
-    struct sp_outcome *outcome, struct sp_err *err)
-{
-	char *envelope = NULL;
-	size_t envelope_len;
-	enum sp_code code = sp_dsse_sign(
-	    validatord->key, SP_DSSE_INTOTO, statement, len, &envelope, &envelope_len, err);
-
-	if (code == SP_OK)
-		sp_outcome_attest(outcome, envelope, envelope_len);
-	free(envelope);
-	return code;
-}
-
 static void
 add_detail(struct sp_outcome *outcome, const char *gate, const struct sp_gate_decision *decision)
 {
@@ -475,9 +419,8 @@ add_detail(struct sp_outcome *outcome, const char *gate, const struct sp_gate_de
 
 /* Report into the store, verdict signed, both named in the outcome. */
 static enum sp_code
-conclude(const struct validatord *validatord, const Sallyport__Task *task,
-    const struct sp_report *report, const struct sp_report_verdict *verdict,
-    struct sp_outcome *outcome, struct sp_err *err)
+conclude(const struct sp_step *step, const Sallyport__Task *task, const struct sp_report *report,
+    const struct sp_report_verdict *verdict, struct sp_outcome *outcome, struct sp_err *err)
 {
 	char *text, *statement = NULL;
 	struct sp_hex digest;
@@ -485,12 +428,12 @@ conclude(const struct validatord *validatord, const Sallyport__Task *task,
 	size_t len;
 
 	text = sp_report_format(report, verdict, &len);
-	code = sp_store_put(validatord->store, text, len, &digest, err);
+	code = sp_store_put(step->store, text, len, &digest, err);
 	if (code != SP_OK)
 		goto out;
 	sp_outcome_artifact(outcome, "report", digest.s, SERVICE, 0, len);
 	statement = validatord_statement(task, report, verdict, digest.s, &len);
-	code = sign(validatord, statement, len, outcome, err);
+	code = sp_step_sign(step, statement, len, outcome, err);
 	sp_outcome_detail(outcome, "verdict", "%s", sp_gate_word(verdict->verdict));
 	if (report->mmlu)
 		add_detail(outcome, "mmlu", &verdict->mmlu);
@@ -536,7 +479,7 @@ validatord_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task
     struct sp_lease *lease, enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err)
 {
 	struct answers answers[VALIDATORD_SIDES];
-	const struct validatord *validatord = ctx;
+	const struct sp_step *step = ctx;
 	struct sp_report_verdict verdict;
 	struct sp_trust *trust = NULL;
 	struct sp_report report;
@@ -565,7 +508,7 @@ validatord_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task
 	    .candidate = {in.trees[VALIDATORD_CANDIDATE].digest.s,
 		&answers[VALIDATORD_CANDIDATE].mmlu, &answers[VALIDATORD_CANDIDATE].programs}};
 	sp_report_decide(&report, &verdict);
-	code = conclude(validatord, task, &report, &verdict, outcome, err);
+	code = conclude(step, task, &report, &verdict, outcome, err);
 	if (code == SP_OK || code == SP_E_BLOCKED)
 		clean_up(&in, task, &answers[VALIDATORD_BASELINE]);
 out:

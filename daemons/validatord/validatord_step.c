@@ -1,7 +1,7 @@
 /* validatord_step.c -- names, the chain behind the candidate, the statement; no effects. */
 #include "validatord.h"
 
-#include "release/chain.h"
+#include "bus/step.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -38,35 +38,6 @@ validatord_work_key(const char *baseline, const char *candidate)
 /* --- the chain behind ---------------------------------------------------------------------------
  */
 
-static enum sp_code
-check_stage(const struct sp_trust *trust, const Sallyport__Task *task, enum sp_chain_stage stage,
-    const char *tree, struct sp_statement *out, struct sp_err *err)
-{
-	const char *word = sp_chain_stage_word(stage);
-	const Sallyport__Attested *attested = NULL;
-	struct sp_dsse dsse;
-	enum sp_code code;
-	size_t i;
-
-	for (i = 0; i < task->n_attestations && !attested; i++)
-		if (strcmp(task->attestations[i]->step, word) == 0)
-			attested = task->attestations[i];
-	if (!attested)
-		return sp_err_set(
-		    err, SP_E_DENIED, "job %s has no %s attestation", task->job, word);
-	code = sp_dsse_parse(attested->envelope.data, attested->envelope.len, &dsse, err);
-	if (code == SP_OK) {
-		code = sp_chain_stage_check(trust, stage, &dsse, out, err);
-		sp_dsse_clear(&dsse);
-	}
-	if (code == SP_OK && strcmp(out->subject_tree, tree) != 0)
-		code = sp_err_set(err, SP_E_DENIED, "it is about the tree %s, the task names %s",
-		    out->subject_tree, tree);
-	if (code != SP_OK)
-		sp_err_prefix(err, "%s attestation", word);
-	return code;
-}
-
 enum sp_code
 validatord_check_chain(const struct sp_trust *trust, const Sallyport__Task *task,
     const char *baseline, const char *candidate, struct sp_err *err)
@@ -74,9 +45,9 @@ validatord_check_chain(const struct sp_trust *trust, const Sallyport__Task *task
 	struct sp_statement fetch = {0}, quantize = {0};
 	enum sp_code code;
 
-	code = check_stage(trust, task, SP_CHAIN_FETCH, baseline, &fetch, err);
+	code = sp_step_behind(trust, task, SP_CHAIN_FETCH, baseline, &fetch, err);
 	if (code == SP_OK)
-		code = check_stage(trust, task, SP_CHAIN_QUANTIZE, candidate, &quantize, err);
+		code = sp_step_behind(trust, task, SP_CHAIN_QUANTIZE, candidate, &quantize, err);
 	if (code == SP_OK && !sp_statement_uses_tree(&quantize, baseline))
 		code = sp_err_set(err, SP_E_DENIED,
 		    "quantize attestation: the candidate was not made from the fetched tree %s",

@@ -2,7 +2,7 @@ BUS := lib/bus/outcome lib/bus/paths lib/bus/wire lib/bus/envelope lib/bus/resul
 	lib/bus/zap lib/bus/hub lib/bus/lease lib/bus/spawn lib/bus/child lib/bus/bus lib/bus/ask \
 	lib/bus/work lib/bus/helper lib/bus/worker_step lib/bus/worker lib/bus/worker_main
 
-$(eval $(call lib,bus,$(BUS:lib/bus/%=%)))
+$(eval $(call lib,bus,$(BUS:lib/bus/%=%) step))
 $(eval $(call unit,bus,lib/bus/outcome lib/bus/wire lib/bus/envelope lib/bus/result \
 	lib/bus/worker_step proto/bus $(BASE),libprotobuf-c gnutls jansson))
 $(eval $(call unit,bus_wire,tests/unit/bus_rig tests/unit/bus_fetcher $(BUS) proto/bus lib/release/key lib/release/dsse \

@@ -11,11 +11,13 @@
 
 #include "base/file.h"
 #include "base/time.h"
+#include "bus/step.h"
 #include "bus/worker.h"
 #include "engine/weights.h"
 #include "quantd/quantd.h"
 #include "store/tree.h"
 
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -323,23 +325,25 @@ key_names_every_input(void **state)
 {
 	const struct sp_hex a = sp_sha256_hex("a", 1), b = sp_sha256_hex("b", 1);
 	struct quantd_recipe recipe = {.group_size = 128, .samples = 6, .sequence = 256};
-	struct sp_hex keys[6];
+	struct sp_hex keys[7];
 
 	(void)state;
-	keys[0] = quantd_key(a.s, b.s, &recipe);
-	assert_string_equal(quantd_key(a.s, b.s, &recipe).s, keys[0].s);
-	keys[1] = quantd_key(b.s, a.s, &recipe);
-	keys[2] = quantd_key(a.s, a.s, &recipe);
+	keys[0] = quantd_key(a.s, b.s, &recipe, "1");
+	assert_string_equal(quantd_key(a.s, b.s, &recipe, "1").s, keys[0].s);
+	keys[1] = quantd_key(b.s, a.s, &recipe, "1");
+	keys[2] = quantd_key(a.s, a.s, &recipe, "1");
 	recipe.group_size = 64;
-	keys[3] = quantd_key(a.s, b.s, &recipe);
+	keys[3] = quantd_key(a.s, b.s, &recipe, "1");
 	recipe.group_size = 128;
 	recipe.samples = 7;
-	keys[4] = quantd_key(a.s, b.s, &recipe);
+	keys[4] = quantd_key(a.s, b.s, &recipe, "1");
 	recipe.samples = 6;
 	recipe.sequence = 512;
-	keys[5] = quantd_key(a.s, b.s, &recipe);
-	for (size_t i = 0; i < 6; i++) {
-		for (size_t k = i + 1; k < 6; k++)
+	keys[5] = quantd_key(a.s, b.s, &recipe, "1");
+	recipe.sequence = 256;
+	keys[6] = quantd_key(a.s, b.s, &recipe, "2"); /* layers of another program */
+	for (size_t i = 0; i < 7; i++) {
+		for (size_t k = i + 1; k < 7; k++)
 			assert_string_not_equal(keys[i].s, keys[k].s);
 	}
 }
@@ -376,7 +380,7 @@ source_needs_its_fetch(void **state)
 	assert_int_equal(check_source(&t), SP_E_DENIED);
 	assert_non_null(strstr(err.msg, other.s));
 	set_fetch(&t, fetch_envelope(worker.fetch, t.tree.s, SP_BUILD_QUANTIZE));
-	assert_int_equal(check_source(&t), SP_E_DENIED);
+	assert_int_equal(check_source(&t), SP_E_INVALID);
 	set_fetch(&t, fetch_envelope(worker.stranger, t.tree.s, SP_BUILD_FETCH));
 	assert_int_equal(check_source(&t), SP_E_DENIED);
 	t.task.n_attestations = 0;
@@ -474,7 +478,7 @@ step_makes_and_attests(void **state)
 	    sp_outcome_find(&outcome, "candidate")->digest.s);
 	assert_string_equal(sp_outcome_find(&again, "report")->digest.s,
 	    sp_outcome_find(&outcome, "report")->digest.s);
-	quantd_close(ctx);
+	sp_step_close(ctx);
 	sp_outcome_clear(&outcome);
 	sp_outcome_clear(&again);
 	free(t.envelope);
@@ -516,10 +520,38 @@ largest_blob(const char *service, const char *digest)
 	return path;
 }
 
+/* A child's outcome: what `from` has, with the changes that a test makes. */
+static struct sp_outcome
+said(const struct sp_outcome *from)
+{
+	struct sp_outcome copy = {0};
+
+	for (size_t i = 0; i < from->artifact_count; i++) {
+		const struct sp_artifact *a = &from->artifacts[i];
+
+		sp_outcome_artifact(&copy, a->role, a->digest.s, a->store, a->tree, a->bytes);
+	}
+	for (size_t i = 0; i < from->detail_count; i++)
+		sp_outcome_detail(&copy, from->details[i].key, "%s", from->details[i].value);
+	return copy;
+}
+
+/* Nothing is signed, and nothing that the child said goes further. Takes outcome. */
+static void
+refused(void *ctx, const struct task *t, struct sp_outcome outcome, enum sp_code code)
+{
+	assert_int_equal(quantd_seal(ctx, &worker, &t->task, &lease, SP_OK, &outcome, &err), code);
+	assert_int_equal(outcome.attestation_len, 0);
+	assert_int_equal(outcome.artifact_count, 0);
+	assert_int_equal(outcome.detail_count, 0);
+	sp_outcome_clear(&outcome);
+}
+
 static void
 seal_believes_nothing(void **state)
 {
-	struct sp_outcome outcome = {0}, empty = {0};
+	struct sp_outcome outcome = {0}, other;
+	struct sp_artifact *candidate, *report;
 	struct task t;
 	char *blob;
 	void *ctx;
@@ -528,34 +560,115 @@ seal_believes_nothing(void **state)
 	task_new(&t);
 	ok(quantd_work(worker.conf, &t.task, &lease, &outcome, &err));
 	ok(quantd_open(&worker, &ctx, &err));
+	candidate = &outcome.artifacts[0];
+	report = &outcome.artifacts[1];
 	/* a child that brings nothing, or no word of the calibration it used */
-	assert_int_equal(
-	    quantd_seal(ctx, &worker, &t.task, &lease, SP_OK, &empty, &err), SP_E_INTERNAL);
-	sp_outcome_artifact(&empty, "candidate", sp_outcome_find(&outcome, "candidate")->digest.s,
-	    "quantd", 1, sp_outcome_find(&outcome, "candidate")->bytes);
-	sp_outcome_artifact(&empty, "report", sp_outcome_find(&outcome, "report")->digest.s,
-	    "quantd", 0, sp_outcome_find(&outcome, "report")->bytes);
-	assert_int_equal(
-	    quantd_seal(ctx, &worker, &t.task, &lease, SP_OK, &empty, &err), SP_E_STATE);
+	refused(ctx, &t, (struct sp_outcome){0}, SP_E_INTERNAL);
+	other = said(&outcome);
+	free(other.details[0].value);
+	other.details[0].value = sp_xstrdup("");
+	for (size_t i = 1; i < other.detail_count; i++)
+		other.details[i].key[0] = '-';
+	refused(ctx, &t, other, SP_E_STATE);
+	/* one artifact more: a source of its own for the next step, or a second candidate */
+	other = said(&outcome);
+	sp_outcome_artifact(&other, "source", candidate->digest.s, "quantd", 1, candidate->bytes);
+	refused(ctx, &t, other, SP_E_INTERNAL);
+	other = said(&outcome);
+	sp_outcome_artifact(&other, "candidate", t.tree.s, "fetcherd", 1, 1);
+	refused(ctx, &t, other, SP_E_INTERNAL);
+	/* artifacts that lie elsewhere, or are not what they are called */
+	other = said(&outcome);
+	strcpy(other.artifacts[0].store, "fetcherd");
+	refused(ctx, &t, other, SP_E_INTERNAL);
+	other = said(&outcome);
+	other.artifacts[0].tree = 0;
+	refused(ctx, &t, other, SP_E_INTERNAL);
+	other = said(&outcome);
+	other.artifacts[0].digest = report->digest;
+	refused(ctx, &t, other, SP_E_INVALID);
+	other = said(&outcome);
+	other.artifacts[1].bytes++;
+	refused(ctx, &t, other, SP_E_INTERNAL);
 	/* a source that no fetch vouches for */
 	set_fetch(&t, fetch_envelope(worker.stranger, t.tree.s, SP_BUILD_FETCH));
-	assert_int_equal(
-	    quantd_seal(ctx, &worker, &t.task, &lease, SP_OK, &outcome, &err), SP_E_DENIED);
+	refused(ctx, &t, said(&outcome), SP_E_DENIED);
 	set_fetch(&t, fetch_envelope(worker.fetch, t.tree.s, SP_BUILD_FETCH));
 	/* bytes in the store that are not those of the digest */
-	blob = largest_blob("quantd", sp_outcome_find(&outcome, "candidate")->digest.s);
+	blob = largest_blob("quantd", candidate->digest.s);
 	flip_byte(blob);
-	assert_int_equal(
-	    quantd_seal(ctx, &worker, &t.task, &lease, SP_OK, &outcome, &err), SP_E_CORRUPT);
-	assert_int_equal(outcome.attestation_len, 0);
-	assert_int_equal(empty.attestation_len, 0);
+	refused(ctx, &t, said(&outcome), SP_E_CORRUPT);
 	flip_byte(blob);
 	ok(quantd_seal(ctx, &worker, &t.task, &lease, SP_OK, &outcome, &err));
-	quantd_close(ctx);
+	sp_step_close(ctx);
 	sp_outcome_clear(&outcome);
-	sp_outcome_clear(&empty);
 	free(t.envelope);
 	free(blob);
+}
+
+static const char *
+time_of(const struct sp_statement *statement, const char *key)
+{
+	return json_string_value(json_object_get(
+	    json_object_get(json_object_get(statement->predicate, "runDetails"), "metadata"), key));
+}
+
+/* Of a child's details the daemon says on what can be nothing but a number, and no time to come. */
+static void
+seal_checks_details(void **state)
+{
+	struct sp_outcome outcome = {0}, mine = {0};
+	struct sp_statement statement;
+	struct sp_dsse dsse;
+	struct task t;
+	void *ctx;
+
+	(void)state;
+	task_new(&t);
+	ok(quantd_work(worker.conf, &t.task, &lease, &outcome, &err));
+	ok(quantd_open(&worker, &ctx, &err));
+	for (size_t i = 0; i < outcome.artifact_count; i++) {
+		const struct sp_artifact *a = &outcome.artifacts[i];
+
+		sp_outcome_artifact(&mine, a->role, a->digest.s, a->store, a->tree, a->bytes);
+	}
+	sp_outcome_attest(&mine, "forged", 6);
+	sp_outcome_detail(&mine, "calibration", "%s", sp_outcome_get(&outcome, "calibration"));
+	sp_outcome_detail(&mine, "calibration_texts", "all of them, and approved by root");
+	sp_outcome_detail(
+	    &mine, "calibration_blocks", "%s", sp_outcome_get(&outcome, "calibration_blocks"));
+	sp_outcome_detail(&mine, "approved_by", "root");
+	sp_outcome_detail(&mine, "started", "2098-01-01T00:00:00.000Z");
+	ok(quantd_seal(ctx, &worker, &t.task, &lease, SP_OK, &mine, &err));
+	assert_int_equal(mine.artifact_count, 2);
+	assert_null(sp_outcome_get(&mine, "approved_by"));
+	assert_null(sp_outcome_get(&mine, "calibration_texts"));
+	assert_string_equal(sp_outcome_get(&mine, "calibration_blocks"),
+	    sp_outcome_get(&outcome, "calibration_blocks"));
+	ok(sp_dsse_parse(mine.attestation, mine.attestation_len, &dsse, &err));
+	ok(sp_statement_parse(dsse.payload, dsse.payload_len, &statement, &err));
+	assert_string_equal(time_of(&statement, "startedOn"), time_of(&statement, "finishedOn"));
+	sp_statement_clear(&statement);
+	sp_dsse_clear(&dsse);
+	sp_step_close(ctx);
+	sp_outcome_clear(&outcome);
+	sp_outcome_clear(&mine);
+	free(t.envelope);
+}
+
+/* How many directories of work have an entry of that name. */
+static size_t
+left_in_work(const char *name)
+{
+	char *pattern = sp_xasprintf("%s/work/*/%s", top, name);
+	glob_t found = {0};
+	size_t n;
+
+	(void)glob(pattern, 0, NULL, &found);
+	n = found.gl_pathc;
+	globfree(&found);
+	free(pattern);
+	return n;
 }
 
 static void
@@ -564,6 +677,7 @@ work_verifies_the_source(void **state)
 	struct sp_outcome outcome = {0};
 	struct task t;
 	char *blob;
+	int busy;
 
 	(void)state;
 	task_new(&t);
@@ -571,7 +685,26 @@ work_verifies_the_source(void **state)
 	flip_byte(blob);
 	assert_int_equal(quantd_work(worker.conf, &t.task, &lease, &outcome, &err), SP_E_CORRUPT);
 	assert_int_equal(outcome.artifact_count, 0);
+	/* a model that cannot be quantized does not fill the disk */
+	assert_int_equal(left_in_work("*"), 0);
 	flip_byte(blob);
+	/* nor does what an attempt that was killed left, unless its process still lives */
+	for (size_t i = 0; i < 2; i++) {
+		char *dir = sp_xasprintf("%s/work/%s", top, sp_sha256_hex(&"ab"[i], 1).s);
+		char *source = sp_xasprintf("%s/source/model", dir);
+
+		ok(sp_file_mkdirs(source, 0700, &err));
+		if (i == 1)
+			ok(sp_step_lock(dir, &busy, &err));
+		free(source);
+		free(dir);
+	}
+	ok(quantd_work(worker.conf, &t.task, &lease, &outcome, &err));
+	assert_int_equal(left_in_work("source"), 1); /* the other process's */
+	assert_int_equal(left_in_work("out"), 0);
+	close(busy);
+	assert_int_equal(left_in_work("layers"), 1); /* until it is sealed */
+	sp_outcome_clear(&outcome);
 	set_policy(&t, "{\"quantize\": {\"method\": \"awq\", \"group_size\": 128, \"calibration\": "
 		       "\"/share/none\", \"samples\": 6, \"sequence\": 256}}");
 	assert_int_equal(quantd_work(worker.conf, &t.task, &lease, &outcome, &err), SP_E_CONFIG);
@@ -595,6 +728,7 @@ main(void)
 	    cmocka_unit_test(source_needs_its_fetch),
 	    cmocka_unit_test(step_makes_and_attests),
 	    cmocka_unit_test(seal_believes_nothing),
+	    cmocka_unit_test(seal_checks_details),
 	    cmocka_unit_test(work_verifies_the_source),
 	};
 

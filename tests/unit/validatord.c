@@ -5,6 +5,7 @@
 #include "validatord/validatord.h"
 #include "base/file.h"
 #include "base/program.h"
+#include "bus/step.h"
 #include "bus/worker.h"
 #include "model/safetensors.h"
 #include "release/statement.h"
@@ -418,7 +419,7 @@ static int
 teardown(void **state)
 {
 	(void)state;
-	validatord_close(daemon_ctx);
+	sp_step_close(daemon_ctx);
 	sp_key_free(&worker.root);
 	sp_key_free(&worker.fetch);
 	sp_key_free(&worker.quantize);
