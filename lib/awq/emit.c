@@ -32,14 +32,15 @@ enum sp_code
 sp_emit_config(
     const uint8_t *config, size_t size, size_t group, char **out, size_t *len, struct sp_err *err)
 {
-	json_t *root = NULL;
+	json_t *root = NULL, *known;
 	enum sp_code rc;
 
 	*out = NULL;
 	rc = sp_json_parse(config, size, "config.json", &root, err);
 	if (rc == SP_OK && !json_is_object(root))
 		rc = sp_err_set(err, SP_E_INVALID, "config.json is not an object");
-	if (rc == SP_OK && json_object_get(root, "quantization_config") != NULL)
+	known = json_object_get(root, "quantization_config");
+	if (rc == SP_OK && known != NULL && !json_is_null(known))
 		rc = sp_err_set(err, SP_E_UNSUPPORTED,
 		    "config.json has quantization_config: the model is quantized already");
 	if (rc != SP_OK)

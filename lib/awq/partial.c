@@ -167,7 +167,9 @@ save_tensors(const char *work, size_t index, const struct tensors *tensors, stru
 		goto out;
 	}
 	rc = sp_safetensors_write(fd, tensors->list, tensors->count, err);
-	if (rc == SP_OK && fsync(fd) != 0)
+	if (rc != SP_OK)
+		sp_err_prefix(err, "%s", tmp);
+	else if (fsync(fd) != 0)
 		rc = sp_err_errno(err, "%s", tmp);
 	if (close(fd) != 0 && rc == SP_OK)
 		rc = sp_err_errno(err, "%s", tmp);

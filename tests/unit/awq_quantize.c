@@ -476,7 +476,7 @@ static void
 test_full_disk(void **state)
 {
 	struct rlimit limit, tight;
-	struct sp_quantize quantize = spec("work", "full-out");
+	struct sp_quantize quantize = spec("work", "full-out"), fresh = spec("fresh", "fresh-out");
 	json_t *report = NULL;
 	enum sp_code rc;
 
@@ -487,10 +487,15 @@ test_full_disk(void **state)
 	assert_true(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
 	rc = sp_quantize_run(&quantize, &report, &err);
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 	assert_int_equal(rc, SP_E_IO);
 	assert_non_null(strstr(err.msg, "model.safetensors"));
 	assert_null(report);
+	tight.rlim_cur = 100 << 10; /* less than a layer */
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+	rc = sp_quantize_run(&fresh, &report, &err);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	assert_int_equal(rc, SP_E_IO);
+	assert_non_null(strstr(err.msg, "fresh/layer-00000"));
 	run(&quantize);
 	same_checkpoint(at("out"), at("full-out"));
 }
@@ -606,6 +611,7 @@ static void
 test_config(void **state)
 {
 	static const char quantized[] = "{\"quantization_config\": {}}";
+	static const char plain[] = "{\"quantization_config\": null}"; /* as some tools write it */
 	char *text;
 	size_t len;
 
@@ -615,6 +621,10 @@ test_config(void **state)
 	    SP_E_UNSUPPORTED);
 	assert_int_equal(
 	    sp_emit_config((const uint8_t *)"[]", 2, 128, &text, &len, &err), SP_E_INVALID);
+	ok(sp_emit_config((const uint8_t *)plain, strlen(plain), 128, &text, &len, &err));
+	assert_non_null(strstr(text, "\"quant_method\": \"awq\""));
+	assert_null(strstr(text, "\"quantization_config\": null"));
+	free(text);
 }
 
 int
