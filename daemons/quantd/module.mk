@@ -2,7 +2,7 @@ $(eval $(call program,quantd,daemons/quantd,main quantd_step quantd_io,awq engin
 $(eval $(call unit,quantd,$(addprefix daemons/quantd/,quantd_step quantd_io) \
 	$(addprefix lib/awq/,round pack search gram block calib partial emit quantize) \
 	$(addprefix lib/engine/,kernels pool layer attention weights) \
-	$(addprefix lib/model/,dtype safetensors config nfc pattern bpe tokenizer_parse tokenizer) \
+	$(addprefix lib/model/,dtype safetensors config nfc pattern bpe tokenizer_parse tokenizer strip) \
 	$(addprefix lib/bus/,outcome paths step) \
 	$(addprefix lib/release/,key dsse trust statement candidate chain) \
 	$(addprefix lib/store/,store tree tree_io) $(BASE) lib/base/program lib/base/conf lib/base/conf_keys proto/bus, \

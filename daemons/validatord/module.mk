@@ -3,7 +3,7 @@ $(eval $(call unit,validatord,$(addprefix daemons/validatord/,validatord_step va
 	$(addprefix lib/eval/,csv gate mmlu humaneval answer policy report verdict sandbox sandbox_py \
 	sandbox_filter mmlu_run humaneval_run) \
 	$(addprefix lib/engine/,kernels pool layer attention weights forward) \
-	$(addprefix lib/model/,dtype safetensors config nfc pattern bpe tokenizer_parse tokenizer) \
+	$(addprefix lib/model/,dtype safetensors config nfc pattern bpe tokenizer_parse tokenizer strip) \
 	$(addprefix lib/bus/,outcome paths step) \
 	$(addprefix lib/release/,key dsse trust statement candidate chain) \
 	$(addprefix lib/store/,store tree tree_io) $(BASE) lib/base/program lib/base/conf lib/base/conf_keys proto/bus, \

@@ -2,41 +2,10 @@
 #include "awq/calib.h"
 
 #include "base/json.h"
+#include "model/strip.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* Code points that Python's str.isspace takes, in UTF-8; str.strip removes them at both ends. */
-static const char *const spaces[] = {"\t", "\n", "\v", "\f", "\r", "\x1c", "\x1d", "\x1e", "\x1f",
-    " ", "\xc2\x85", "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005",
-    "\u2006", "\u2007", "\u2008", "\u2009", "\u200a", "\u2028", "\u2029", "\u202f", "\u205f",
-    "\u3000"};
-
-/* Bytes of the white space that text starts (or, at_end, ends) with; 0 when there is none. */
-static size_t
-space_at(const char *text, size_t len, int at_end)
-{
-	for (size_t i = 0; i < sizeof(spaces) / sizeof(*spaces); i++) {
-		size_t n = strlen(spaces[i]);
-
-		if (n <= len && memcmp(at_end ? text + len - n : text, spaces[i], n) == 0)
-			return n;
-	}
-	return 0;
-}
-
-static void
-strip(const char **text, size_t *len)
-{
-	size_t n;
-
-	while ((n = space_at(*text, *len, 0)) != 0) {
-		*text += n;
-		*len -= n;
-	}
-	while ((n = space_at(*text, *len, 1)) != 0)
-		*len -= n;
-}
 
 /* Room for one more run of ids; grows by doubling. */
 static enum sp_code
@@ -71,7 +40,7 @@ encode_line(const uint8_t *line, size_t size, const struct sp_tokenizer *tokeniz
 		rc = sp_json_string(object, "text", &text, err);
 	if (rc == SP_OK) {
 		len = strlen(text);
-		strip(&text, &len);
+		sp_strip_text(&text, &len);
 		rc = sp_tokenizer_encode(tokenizer, text, len, 1, ids, count, err);
 	}
 	json_decref(object);

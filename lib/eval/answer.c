@@ -1,3 +1,4 @@
+/* answer.c -- what a model did with a data set, and its text. */
 #include "eval/answer.h"
 
 #include <math.h>

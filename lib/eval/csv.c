@@ -1,3 +1,4 @@
+/* csv.c -- comma-separated values, strictly. */
 #include "eval/csv.h"
 
 #include "base/path.h"

@@ -1,3 +1,4 @@
+/* gate.c -- may the quantized model go? Statistics of paired answers. */
 #include "eval/gate.h"
 
 #include <math.h>

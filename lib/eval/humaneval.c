@@ -1,3 +1,4 @@
+/* humaneval.c -- programming tasks, and where a completion ends. */
 #include "eval/humaneval.h"
 
 #include "base/buf.h"

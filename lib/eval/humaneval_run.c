@@ -1,3 +1,4 @@
+/* humaneval_run.c -- lets a model write programs and judges them. */
 #include "eval/humaneval_run.h"
 
 #include <stdlib.h>

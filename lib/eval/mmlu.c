@@ -1,6 +1,8 @@
+/* mmlu.c -- multiple-choice questions, their prompts and scores. */
 #include "eval/mmlu.h"
 
 #include "base/file.h"
+#include "model/strip.h"
 #include "store/tree.h"
 
 #include <dirent.h>
@@ -260,51 +262,16 @@ sp_mmlu_clear(struct sp_mmlu *mmlu)
 	memset(mmlu, 0, sizeof(*mmlu));
 }
 
-/*
- * Length of the white space character that text starts with, as Python's str.strip() sees it
- * (str.isspace: bidirectional type WS, B or S, or category Zs); 0 when it is another character.
- */
-static size_t
-space_len(const char *text)
-{
-	static const char *const wide[] = {"\xc2\x85", "\xc2\xa0", "\xe1\x9a\x80", "\xe2\x80\x80",
-	    "\xe2\x80\x81", "\xe2\x80\x82", "\xe2\x80\x83", "\xe2\x80\x84", "\xe2\x80\x85",
-	    "\xe2\x80\x86", "\xe2\x80\x87", "\xe2\x80\x88", "\xe2\x80\x89", "\xe2\x80\x8a",
-	    "\xe2\x80\xa8", "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80"};
-	uint8_t byte = (uint8_t)text[0];
-	size_t i;
-
-	if ((byte >= 0x09 && byte <= 0x0d) || (byte >= 0x1c && byte <= 0x20))
-		return 1;
-	for (i = 0; i < sizeof(wide) / sizeof(wide[0]); i++)
-		if (strncmp(text, wide[i], strlen(wide[i])) == 0)
-			return strlen(wide[i]);
-	return 0;
-}
-
-static void
-add_stripped(struct sp_buf *out, const char *text)
-{
-	size_t len, end = 0, i = 0;
-
-	while ((len = space_len(text)) != 0)
-		text += len;
-	while (text[i] != '\0') {
-		len = space_len(text + i);
-		i += len != 0 ? len : 1;
-		if (len == 0)
-			end = i;
-	}
-	sp_buf_add(out, text, end);
-}
-
 /* Only the question is stripped: the choices go in as they are. */
 static void
 add_question(struct sp_buf *out, const struct sp_csv *csv, size_t row)
 {
+	const char *text = sp_csv_field(csv, row, 0);
+	size_t len = strlen(text);
 	int i;
 
-	add_stripped(out, sp_csv_field(csv, row, 0));
+	sp_strip_text(&text, &len);
+	sp_buf_add(out, text, len);
 	sp_buf_puts(out, "\n");
 	for (i = 0; i < SP_MMLU_CHOICES; i++)
 		sp_buf_printf(out, "%c. %s\n", 'A' + i, sp_csv_field(csv, row, (size_t)i + 1));

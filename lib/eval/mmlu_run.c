@@ -1,3 +1,4 @@
+/* mmlu_run.c -- asks a model the questions of an MMLU data set. */
 #include "eval/mmlu_run.h"
 
 #include <stdlib.h>

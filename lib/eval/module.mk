@@ -1,13 +1,13 @@
 $(eval $(call lib,eval,csv gate mmlu humaneval answer policy report verdict sandbox sandbox_py \
 	sandbox_filter mmlu_run humaneval_run))
 EVAL_PURE := lib/eval/csv lib/eval/gate lib/eval/mmlu lib/eval/humaneval lib/eval/answer \
-	lib/eval/policy lib/eval/report lib/eval/verdict
+	lib/eval/policy lib/eval/report lib/eval/verdict lib/model/strip
 EVAL_SANDBOX := lib/eval/sandbox lib/eval/sandbox_py lib/eval/sandbox_filter
 EVAL_ENGINE := lib/engine/pool lib/engine/kernels lib/engine/attention lib/engine/layer \
 	lib/engine/weights lib/engine/forward lib/model/dtype lib/model/safetensors \
 	lib/model/config lib/model/nfc lib/model/pattern lib/model/bpe lib/model/tokenizer_parse \
 	lib/model/tokenizer
-$(eval $(call unit,eval,$(BASE) lib/store/tree $(addprefix lib/eval/,csv gate mmlu humaneval verdict),gnutls jansson zlib))
+$(eval $(call unit,eval,$(BASE) lib/store/tree $(addprefix lib/eval/,csv gate mmlu humaneval verdict) lib/model/strip,gnutls jansson zlib))
 $(eval $(call unit,eval_gate,$(BASE) lib/store/tree $(EVAL_PURE),gnutls jansson zlib))
 $(eval $(call unit,eval_sandbox,$(BASE) lib/eval/verdict $(EVAL_SANDBOX),gnutls jansson libseccomp))
 $(eval $(call unit,eval_model,$(BASE) lib/store/tree $(EVAL_PURE) $(EVAL_SANDBOX) $(EVAL_ENGINE) \

@@ -1,3 +1,4 @@
+/* policy.c -- what a profile asks of the gates. */
 #include "eval/policy.h"
 
 #include "base/json.h"

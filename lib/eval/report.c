@@ -1,3 +1,4 @@
+/* report.c -- the gates' verdict over both models' answers, as JSON. */
 #include "eval/report.h"
 
 #include <stdlib.h>

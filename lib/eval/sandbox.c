@@ -1,3 +1,4 @@
+/* sandbox.c -- generated programs under bubblewrap. */
 #include "eval/sandbox.h"
 
 #include "base/buf.h"

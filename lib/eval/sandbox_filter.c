@@ -1,3 +1,4 @@
+/* sandbox_filter.c -- the seccomp program of the sandbox. */
 #include "eval/sandbox_filter.h"
 
 #include "base/file.h"

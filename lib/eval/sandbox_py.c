@@ -1,3 +1,4 @@
+/* sandbox_py.c -- the two Python programs of the sandbox. */
 #include "eval/sandbox_py.h"
 
 /* clang-format off */

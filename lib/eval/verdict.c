@@ -1,3 +1,4 @@
+/* verdict.c -- what the tests' side of a sandbox prints. */
 #include "eval/verdict.h"
 
 #include <stdio.h>
