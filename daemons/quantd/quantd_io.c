@@ -230,7 +230,7 @@ find_ours(const struct sp_outcome *said, const char *role, int tree)
 /* What the child said of its artifacts is checked against the bytes, not taken. There must be these
  * two alone: whatever else it named would reach the next step as if we had seen it. */
 static enum sp_code
-take_back(const struct sp_step *step, const struct sp_outcome *said,
+take_back(const struct sp_step *step, const struct sp_outcome *said, const char *source,
     const struct sp_artifact **candidate, const struct sp_artifact **report, struct sp_err *err)
 {
 	struct sp_tree tree = {0};
@@ -240,7 +240,8 @@ take_back(const struct sp_step *step, const struct sp_outcome *said,
 
 	*candidate = find_ours(said, "candidate", 1);
 	*report = find_ours(said, "report", 0);
-	if (said->artifact_count != 2 || *candidate == NULL || *report == NULL)
+	if (said->artifact_count != 2 || *candidate == NULL || *report == NULL ||
+	    strcmp((*candidate)->digest.s, source) == 0)
 		return sp_err_set(err, SP_E_INTERNAL,
 		    "the child brought back something else than a candidate and a report of ours");
 	if ((code = sp_tree_load(step->store, (*candidate)->digest.s, &tree, err)) ||
@@ -334,7 +335,7 @@ quantd_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
 	if ((code = inputs_read(sp_worker_conf(worker), task, &inputs, err)) ||
 	    (code = sp_worker_trust(worker, &trust, err)) ||
 	    (code = quantd_check_source(trust, task, inputs.source.digest.s, &name, err)) ||
-	    (code = take_back(step, &said, &candidate, &report, err)))
+	    (code = take_back(step, &said, inputs.source.digest.s, &candidate, &report, err)))
 		goto out;
 	calibration = sp_outcome_get(&said, "calibration");
 	if (calibration == NULL || strcmp(calibration, inputs.calibration_digest.s) != 0) {

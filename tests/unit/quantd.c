@@ -587,6 +587,10 @@ seal_believes_nothing(void **state)
 	other = said(&outcome);
 	other.artifacts[0].digest = report->digest;
 	refused(ctx, &t, other, SP_E_INVALID);
+	/* the model as it was fetched is no candidate, wherever a copy of it lies */
+	other = said(&outcome);
+	other.artifacts[0].digest = t.tree;
+	refused(ctx, &t, other, SP_E_INTERNAL);
 	other = said(&outcome);
 	other.artifacts[1].bytes++;
 	refused(ctx, &t, other, SP_E_INTERNAL);
