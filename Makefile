@@ -161,7 +161,7 @@ check-format:
 	$(Q)clang-format --dry-run -Werror $(SOURCES)
 
 check-budgets:
-	$(Q)python3 tests/check/budgets.py
+	$(Q)python3 tests/check/budgets.py && python3 tests/check/conf_keys.py
 
 check-headers: $(HEADERS:%=$(B)/check/%.o)
 

@@ -1,4 +1,4 @@
-/* conf_keys.c -- every key of sallyport.conf. The manual page lists them in this order. */
+/* conf_keys.c -- every key of sallyport.conf. sallyport.conf(5) lists them in this order. */
 #include "base/conf.h"
 
 #define S SP_CONF_STRING
