@@ -277,22 +277,31 @@ load_job(struct sp_db *db, const struct sp_change *change, struct sp_job *job, s
 	return SP_OK;
 }
 
-/* In the enclave the verified release says what the job carries. Only details that the entry holds
- * too are believed, so that the log can tell the same. */
+/* What the event's entry says under that key (sp_entry_get), "" when it says nothing. */
+static const char *
+logged(const struct sp_outcome *outcome, const char *key)
+{
+	size_t i;
+
+	for (i = 0; i < outcome->detail_count && i < DETAILS_LOGGED; i++)
+		if (strcmp(outcome->details[i].key, key) == 0)
+			return outcome->details[i].value;
+	return "";
+}
+
+/* In the enclave the verified release says what the job carries. Only what the entry tells is
+ * believed, or a replay of the log would come to another job than the table has. */
 static void
 take_identity(struct sp_job *job, const struct sp_outcome *outcome)
 {
-	const struct sp_detail *d = outcome->details;
-	size_t i;
+	const char *name = logged(outcome, "name"), *version = logged(outcome, "version");
 
-	for (i = 0; i < outcome->detail_count && i < DETAILS_LOGGED; i++, d++) {
-		if (strcmp(d->key, "name") == 0 && strlen(d->value) <= SP_NAME_MAX) {
-			free(job->name);
-			job->name = sp_xstrdup(d->value);
-		} else if (strcmp(d->key, "version") == 0) {
-			job->version = sp_replay_version(d->value);
-		}
+	if (name[0] != '\0' && strlen(name) <= SP_NAME_MAX) {
+		free(job->name);
+		job->name = sp_xstrdup(name);
 	}
+	if (version[0] != '\0')
+		job->version = sp_replay_version(version);
 }
 
 static int

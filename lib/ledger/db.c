@@ -266,10 +266,16 @@ sp_db_commit(struct sp_db *db, struct sp_err *err)
 	return sp_db_run(db, "COMMIT", err, "");
 }
 
+int
+sp_db_in_transaction(struct sp_db *db)
+{
+	return !sqlite3_get_autocommit(db->handle);
+}
+
 void
 sp_db_rollback(struct sp_db *db)
 {
-	if (!sqlite3_get_autocommit(db->handle))
+	if (sp_db_in_transaction(db))
 		sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
 }
 

@@ -21,6 +21,7 @@ void sp_db_close(struct sp_db **db);
 enum sp_code sp_db_begin(struct sp_db *db, struct sp_err *err) SP_MUST_USE;
 enum sp_code sp_db_commit(struct sp_db *db, struct sp_err *err) SP_MUST_USE;
 void sp_db_rollback(struct sp_db *db); /* also when no transaction is open */
+int sp_db_in_transaction(struct sp_db *db);
 
 /*
  * Statements, for the files of lib/ledger. sql must be a literal: statements are kept by its

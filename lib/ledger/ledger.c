@@ -294,6 +294,11 @@ sp_ledger_mark(struct sp_ledger *ledger, struct sp_err *err)
 {
 	enum sp_code code;
 
+	/* SQLite ends a transaction by itself after some failures; SAVEPOINT would quietly begin
+	 * another, and what the first had appended be signed for without being there */
+	if (!sp_db_in_transaction(ledger->db))
+		return sp_err_set(err, SP_E_IO,
+		    "the database gave up the transaction: what it held did not happen");
 	/* a savepoint of the same name hides the one before, which is then never gone back to */
 	code = sp_db_run(ledger->db, "SAVEPOINT mark", err, "");
 	ledger->marked = ledger->nodes.size;

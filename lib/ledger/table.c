@@ -308,9 +308,20 @@ enum sp_code
 sp_table_add_artifact(struct sp_db *db, const char *job, enum sp_step step,
     const struct sp_artifact *a, struct sp_err *err)
 {
+	enum sp_code code;
+
+	/* a step that is done once more may leave the same again: it moves to the end, so that
+	 * repairs do not make the list longer than a task may carry */
+	code = sp_db_run(db,
+	    "DELETE FROM artifact WHERE job = ? AND step = ? AND role = ? AND digest = ?"
+	    " AND store = ?",
+	    err, "ttttt", job, sp_jobs_step_name(step), a->role, a->digest.s, a->store);
+	if (code != SP_OK)
+		return code;
 	return sp_db_run(db,
 	    "INSERT INTO artifact(job, ord, step, role, digest, store, tree, bytes) VALUES(?1,"
-	    " (SELECT count(*) FROM artifact WHERE job = ?1), ?2, ?3, ?4, ?5, ?6, ?7)",
+	    " (SELECT coalesce(max(ord) + 1, 0) FROM artifact WHERE job = ?1), ?2, ?3, ?4, ?5, ?6,"
+	    " ?7)",
 	    err, "tttttii", job, sp_jobs_step_name(step), a->role, a->digest.s, a->store,
 	    (int64_t)(a->tree != 0), (int64_t)a->bytes);
 }
