@@ -7,35 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[SP_BLOCK_LINEARS] = {
-    [SP_BLOCK_Q] = "self_attn.q_proj",
-    [SP_BLOCK_K] = "self_attn.k_proj",
-    [SP_BLOCK_V] = "self_attn.v_proj",
-    [SP_BLOCK_O] = "self_attn.o_proj",
-    [SP_BLOCK_GATE] = "mlp.gate_proj",
-    [SP_BLOCK_UP] = "mlp.up_proj",
-    [SP_BLOCK_DOWN] = "mlp.down_proj",
-};
-
-const char *
-sp_block_name(enum sp_block_linear which)
-{
-	return names[which];
-}
-
-struct sp_linear *
-sp_block_linear(struct sp_layer *layer, enum sp_block_linear which)
-{
-	struct sp_linear *linears[SP_BLOCK_LINEARS] = {
-	    &layer->q, &layer->k, &layer->v, &layer->o, &layer->gate, &layer->up, &layer->down};
-
-	return linears[which];
-}
-
 static const struct sp_linear *
-linear_of(const struct sp_layer *layer, enum sp_block_linear which)
+linear_of(const struct sp_layer *layer, enum sp_layer_linear which)
 {
-	return sp_block_linear((struct sp_layer *)(uintptr_t)layer, which);
+	return sp_layer_linear((struct sp_layer *)(uintptr_t)layer, which);
 }
 
 static enum sp_code
@@ -162,13 +137,13 @@ trial_open(struct trial *trial, const float *x, struct sp_err *err)
 	trial->with = *trial->layer;
 	for (size_t i = 0; i < trial->which->count; i++) {
 		struct sp_linear *own =
-		    sp_block_linear(&trial->with, trial->which->first + (unsigned)i);
+		    sp_layer_linear(&trial->with, trial->which->first + (unsigned)i);
 
 		own->w = own->packed = NULL;
 	}
 	for (size_t i = 0; i < trial->which->count && rc == SP_OK; i++) {
 		struct sp_linear *own =
-		    sp_block_linear(&trial->with, trial->which->first + (unsigned)i);
+		    sp_layer_linear(&trial->with, trial->which->first + (unsigned)i);
 
 		rc = floats(&own->w, own->out, own->in, err);
 	}
@@ -184,7 +159,7 @@ trial_close(struct trial *trial)
 {
 	for (size_t i = 0; i < trial->which->count; i++) {
 		struct sp_linear *own =
-		    sp_block_linear(&trial->with, trial->which->first + (unsigned)i);
+		    sp_layer_linear(&trial->with, trial->which->first + (unsigned)i);
 
 		free(own->w);
 		free(own->packed);
@@ -203,8 +178,8 @@ trial_loss(void *arg, const float *scales, double *loss, struct sp_err *err)
 	enum sp_code rc;
 
 	for (size_t i = 0; i < trial->which->count; i++) {
-		enum sp_block_linear which = trial->which->first + (unsigned)i;
-		struct sp_linear *own = sp_block_linear(&trial->with, which);
+		enum sp_layer_linear which = trial->which->first + (unsigned)i;
+		struct sp_linear *own = sp_layer_linear(&trial->with, which);
 		const struct sp_linear *plain = linear_of(trial->layer, which);
 
 		sp_search_round(
@@ -216,7 +191,7 @@ trial_loss(void *arg, const float *scales, double *loss, struct sp_err *err)
 		if (rc != SP_OK)
 			return rc;
 	}
-	if (trial->which->first == SP_BLOCK_Q) {
+	if (trial->which->first == SP_LAYER_Q) {
 		rc = sp_layer_attention(
 		    env, &trial->with, in->attn, in->n_seq, in->len, NULL, trial->y, err);
 		if (rc == SP_OK)
@@ -241,7 +216,7 @@ search_group(const struct sp_layer_env *env, const struct sp_layer *layer,
 {
 	struct trial trial = {
 	    .env = env, .layer = layer, .inputs = inputs, .which = which, .group = group};
-	const struct sp_linear *linears[SP_BLOCK_LINEARS];
+	const struct sp_linear *linears[SP_LAYER_LINEARS];
 	float *x_mean = NULL, *w_mean = NULL;
 	enum sp_code rc;
 
@@ -274,10 +249,10 @@ sp_block_search(const struct sp_layer_env *env, const struct sp_layer *layer,
     const struct sp_block_inputs *inputs, size_t group, struct sp_block *block, struct sp_err *err)
 {
 	static const struct sp_block_group all[SP_BLOCK_GROUPS_MAX] = {
-	    {.prev = "input_layernorm", .first = SP_BLOCK_Q, .count = 3},
-	    {.prev = "self_attn.v_proj", .first = SP_BLOCK_O, .count = 1},
-	    {.prev = "post_attention_layernorm", .first = SP_BLOCK_GATE, .count = 2},
-	    {.prev = "mlp.up_proj", .first = SP_BLOCK_DOWN, .count = 1},
+	    {.prev = "input_layernorm", .first = SP_LAYER_Q, .count = 3},
+	    {.prev = "self_attn.v_proj", .first = SP_LAYER_O, .count = 1},
+	    {.prev = "post_attention_layernorm", .first = SP_LAYER_GATE, .count = 2},
+	    {.prev = "mlp.up_proj", .first = SP_LAYER_DOWN, .count = 1},
 	};
 	const float *x[SP_BLOCK_GROUPS_MAX] = {
 	    inputs->attn, inputs->heads, inputs->mlp, inputs->act};
@@ -287,7 +262,7 @@ sp_block_search(const struct sp_layer_env *env, const struct sp_layer *layer,
 		enum sp_code rc;
 
 		/* under grouped-query attention one output of v feeds several inputs of o */
-		if (all[i].first == SP_BLOCK_O &&
+		if (all[i].first == SP_LAYER_O &&
 		    (layer->v.out != layer->o.out || layer->v.in != layer->o.in))
 			continue;
 		*which = all[i];
@@ -343,16 +318,16 @@ sp_block_scale(struct sp_layer *layer, const struct sp_block *block, struct sp_e
 	for (size_t g = 0; g < block->group_count && rc == SP_OK; g++) {
 		const struct sp_block_group *which = &block->groups[g];
 
-		if (which->first == SP_BLOCK_Q)
+		if (which->first == SP_LAYER_Q)
 			rc = unscale_norm(layer->input_norm, which->scales, which->in, err);
-		else if (which->first == SP_BLOCK_GATE)
+		else if (which->first == SP_LAYER_GATE)
 			rc = unscale_norm(layer->post_norm, which->scales, which->in, err);
 		else
-			rc = unscale_rows(which->first == SP_BLOCK_O ? &layer->v : &layer->up,
+			rc = unscale_rows(which->first == SP_LAYER_O ? &layer->v : &layer->up,
 			    which->scales, err);
 		for (size_t i = 0; i < which->count && rc == SP_OK; i++)
 			rc = scale_columns(
-			    sp_block_linear(layer, which->first + (unsigned)i), which->scales, err);
+			    sp_layer_linear(layer, which->first + (unsigned)i), which->scales, err);
 		if (rc != SP_OK)
 			rc = sp_err_prefix(err, "scaling after %s", which->prev);
 	}
@@ -363,7 +338,7 @@ sp_block_scale(struct sp_layer *layer, const struct sp_block *block, struct sp_e
  */
 
 static const float *
-scales_of(const struct sp_block *block, enum sp_block_linear which)
+scales_of(const struct sp_block *block, enum sp_layer_linear which)
 {
 	for (size_t g = 0; g < block->group_count; g++) {
 		const struct sp_block_group *group = &block->groups[g];
@@ -375,15 +350,15 @@ scales_of(const struct sp_block *block, enum sp_block_linear which)
 }
 
 static const float *
-input_of(const struct sp_block_inputs *inputs, enum sp_block_linear which)
+input_of(const struct sp_block_inputs *inputs, enum sp_layer_linear which)
 {
 	switch (which) {
-	case SP_BLOCK_O:
+	case SP_LAYER_O:
 		return inputs->heads;
-	case SP_BLOCK_GATE:
-	case SP_BLOCK_UP:
+	case SP_LAYER_GATE:
+	case SP_LAYER_UP:
 		return inputs->mlp;
-	case SP_BLOCK_DOWN:
+	case SP_LAYER_DOWN:
 		return inputs->act;
 	default:
 		return inputs->attn;
@@ -395,8 +370,8 @@ sp_block_clip(const struct sp_layer_env *env, struct sp_layer *layer,
     const struct sp_block_inputs *inputs, size_t group, struct sp_block *block, struct sp_err *err)
 {
 	/* q and k meet in a product, which clipping one of them does not serve: AutoAWQ's rule */
-	for (enum sp_block_linear i = SP_BLOCK_V; i < SP_BLOCK_LINEARS; i++) {
-		struct sp_linear *linear = sp_block_linear(layer, i);
+	for (enum sp_layer_linear i = SP_LAYER_V; i < SP_LAYER_LINEARS; i++) {
+		struct sp_linear *linear = sp_layer_linear(layer, i);
 		enum sp_code rc;
 
 		if ((rc = floats(&block->limits[i], linear->out, linear->in / group, err)))
@@ -410,7 +385,7 @@ sp_block_clip(const struct sp_layer_env *env, struct sp_layer *layer,
 			rc = sp_round_half(linear->w, linear->out * linear->in, err);
 		}
 		if (rc != SP_OK)
-			return sp_err_prefix(err, "clipping %s", names[i]);
+			return sp_err_prefix(err, "clipping %s", sp_layer_linear_name(i));
 	}
 	return SP_OK;
 }
@@ -418,12 +393,12 @@ sp_block_clip(const struct sp_layer_env *env, struct sp_layer *layer,
 enum sp_code
 sp_block_round(struct sp_layer *layer, size_t group, struct sp_block *block, struct sp_err *err)
 {
-	for (enum sp_block_linear i = 0; i < SP_BLOCK_LINEARS; i++) {
-		const struct sp_linear *linear = sp_block_linear(layer, i);
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+		const struct sp_linear *linear = sp_layer_linear(layer, i);
 
 		if (sp_round_codes(
 			linear->w, linear->out, linear->in, group, &block->codes[i], err) != SP_OK)
-			return sp_err_prefix(err, "%s", names[i]);
+			return sp_err_prefix(err, "%s", sp_layer_linear_name(i));
 	}
 	return SP_OK;
 }
@@ -457,16 +432,16 @@ sp_block_measure(const struct sp_layer_env *env, struct sp_layer *layer,
 	float *x = NULL, *y = NULL;
 	enum sp_code rc;
 
-	for (enum sp_block_linear i = 0; i < SP_BLOCK_LINEARS; i++)
-		decode(&block->codes[i], sp_block_linear(layer, i)->w);
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++)
+		decode(&block->codes[i], sp_layer_linear(layer, i)->w);
 	if ((rc = sp_layer_pack(layer, env->pool, err)) || (rc = floats(&x, n, hidden, err)) ||
 	    (rc = floats(&y, n, hidden, err)))
 		goto out;
-	divide(inputs->attn, scales_of(block, SP_BLOCK_Q), n, hidden, x);
+	divide(inputs->attn, scales_of(block, SP_LAYER_Q), n, hidden, x);
 	if ((rc = sp_layer_attention(env, layer, x, inputs->n_seq, inputs->len, NULL, y, err)) ||
 	    (rc = difference(env->pool, y, inputs->attn_out, n * hidden, &block->attn_error, err)))
 		goto out;
-	divide(inputs->mlp, scales_of(block, SP_BLOCK_GATE), n, hidden, x);
+	divide(inputs->mlp, scales_of(block, SP_LAYER_GATE), n, hidden, x);
 	if ((rc = sp_layer_mlp(env, layer, x, n, NULL, y, err)))
 		goto out;
 	rc = difference(env->pool, y, inputs->mlp_out, n * hidden, &block->mlp_error, err);
@@ -499,7 +474,7 @@ sp_block_free(struct sp_block *block)
 {
 	for (size_t i = 0; i < block->group_count; i++)
 		free(block->groups[i].scales);
-	for (size_t i = 0; i < SP_BLOCK_LINEARS; i++) {
+	for (size_t i = 0; i < SP_LAYER_LINEARS; i++) {
 		free(block->limits[i]);
 		sp_round_free(&block->codes[i]);
 	}

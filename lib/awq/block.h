@@ -15,21 +15,6 @@
 #include "awq/round.h"
 #include "awq/search.h"
 
-enum sp_block_linear {
-	SP_BLOCK_Q,
-	SP_BLOCK_K,
-	SP_BLOCK_V,
-	SP_BLOCK_O,
-	SP_BLOCK_GATE,
-	SP_BLOCK_UP,
-	SP_BLOCK_DOWN,
-	SP_BLOCK_LINEARS
-};
-
-/* "self_attn.q_proj", … */
-const char *sp_block_name(enum sp_block_linear which);
-struct sp_linear *sp_block_linear(struct sp_layer *layer, enum sp_block_linear which);
-
 /* What the parts of the unquantized layer take and give, a token per row. */
 struct sp_block_inputs {
 	size_t n_seq, len;
@@ -48,7 +33,7 @@ void sp_block_inputs_free(struct sp_block_inputs *inputs);
 
 struct sp_block_group {
 	const char *prev;
-	enum sp_block_linear first; /* the linear layers are first … first+count-1 */
+	enum sp_layer_linear first; /* the linear layers are first … first+count-1 */
 	size_t count;
 	size_t in;
 	float *scales; /* [in], fp16 values, owned */
@@ -59,8 +44,8 @@ struct sp_block_group {
 struct sp_block {
 	struct sp_block_group groups[SP_BLOCK_GROUPS_MAX];
 	size_t group_count;
-	float *limits[SP_BLOCK_LINEARS]; /* clip, [out][in / group]; NULL: not clipped */
-	struct sp_codes codes[SP_BLOCK_LINEARS];
+	float *limits[SP_LAYER_LINEARS]; /* clip, [out][in / group]; NULL: not clipped */
+	struct sp_codes codes[SP_LAYER_LINEARS];
 	/* mean squared errors of the parts' outputs, quantized against not */
 	double attn_error, mlp_error;
 };

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 /* Two norms, and qweight, qzeros, scales and perhaps a bias for each linear layer. */
-#define TENSORS_MAX (2 + 4 * SP_BLOCK_LINEARS)
+#define TENSORS_MAX (2 + 4 * SP_LAYER_LINEARS)
 #define REPORT_MAX ((size_t)1 << 20)
 
 /* The tensors of a layer in order. data is owned. */
@@ -192,9 +192,9 @@ sp_partial_save(const char *work, size_t index, const struct sp_layer *layer,
 
 	rc = add_halves(
 	    tensors, index, "input_layernorm", "weight", layer->input_norm, layer->q.in, err);
-	for (enum sp_block_linear i = 0; i < SP_BLOCK_LINEARS && rc == SP_OK; i++)
-		rc = add_linear(tensors, index, sp_block_name(i),
-		    sp_block_linear((struct sp_layer *)(uintptr_t)layer, i), &block->codes[i], err);
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS && rc == SP_OK; i++)
+		rc = add_linear(tensors, index, sp_layer_linear_name(i),
+		    sp_layer_linear((struct sp_layer *)(uintptr_t)layer, i), &block->codes[i], err);
 	if (rc == SP_OK)
 		rc = add_halves(tensors, index, "post_attention_layernorm", "weight",
 		    layer->post_norm, layer->gate.in, err);
@@ -227,23 +227,6 @@ expect(const struct sp_partial *result, size_t index, const char *module, const 
 	return SP_OK;
 }
 
-/* The shapes that the model's configuration gives a linear layer. */
-static void
-shape_of(const struct sp_model_config *c, enum sp_block_linear which, size_t *out, size_t *in)
-{
-	size_t heads = (size_t)c->heads * c->head_dim, kv_heads = (size_t)c->kv_heads * c->head_dim;
-
-	*in = which == SP_BLOCK_O ? heads : which == SP_BLOCK_DOWN ? c->intermediate : c->hidden;
-	if (which == SP_BLOCK_Q)
-		*out = heads;
-	else if (which == SP_BLOCK_K || which == SP_BLOCK_V)
-		*out = kv_heads;
-	else if (which == SP_BLOCK_O || which == SP_BLOCK_DOWN)
-		*out = c->hidden;
-	else
-		*out = c->intermediate;
-}
-
 static enum sp_code
 check_tensors(const struct sp_partial *result, size_t index, const struct sp_model_config *config,
     size_t group, struct sp_err *err)
@@ -256,18 +239,18 @@ check_tensors(const struct sp_partial *result, size_t index, const struct sp_mod
 	    (rc = expect(result, index, "post_attention_layernorm", "weight", SP_F16, 0,
 		 config->hidden, err)))
 		return rc;
-	for (enum sp_block_linear i = 0; i < SP_BLOCK_LINEARS; i++) {
-		const char *module = sp_block_name(i);
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+		const char *module = sp_layer_linear_name(i);
 		size_t out, in;
 
-		shape_of(config, i, &out, &in);
+		sp_layer_linear_shape(config, i, &out, &in);
 		if ((rc = expect(result, index, module, "qweight", SP_I32, in, out / 8, err)) ||
 		    (rc = expect(
 			 result, index, module, "qzeros", SP_I32, in / group, out / 8, err)) ||
 		    (rc = expect(result, index, module, "scales", SP_F16, in / group, out, err)))
 			return rc;
 		count += 3;
-		if (i <= SP_BLOCK_V) {
+		if (sp_layer_linear_biased(i)) {
 			rc = expect(result, index, module, "bias", SP_F16, 0, out, err);
 			if (rc != SP_OK)
 				return rc;

@@ -22,22 +22,10 @@ struct run {
 };
 
 static enum sp_code
-check_linear(const char *name, size_t out, size_t in, size_t group, struct sp_err *err)
-{
-	if (in % group != 0 || out % 8 != 0)
-		return sp_err_set(err, SP_E_UNSUPPORTED,
-		    "%s takes %zu values and gives %zu: AWQ needs multiples of the group size %zu "
-		    "and of 8",
-		    name, in, out, group);
-	return SP_OK;
-}
-
-static enum sp_code
 check_model(const struct run *run, struct sp_err *err)
 {
 	const struct sp_model_config *c = run->config;
-	size_t group = run->spec->group_size, heads = (size_t)c->heads * c->head_dim;
-	enum sp_code rc;
+	size_t group = run->spec->group_size;
 
 	if (group != 32 && group != 64 && group != 128)
 		return sp_err_set(
@@ -51,13 +39,17 @@ check_model(const struct run *run, struct sp_err *err)
 		return sp_err_set(err, SP_E_INVALID,
 		    "calibration sequences of %zu tokens, but the model has %u positions",
 		    run->spec->sequence, c->max_positions);
-	if ((rc = check_linear("self_attn.q_proj", heads, c->hidden, group, err)) ||
-	    (rc = check_linear(
-		 "self_attn.k_proj", (size_t)c->kv_heads * c->head_dim, c->hidden, group, err)) ||
-	    (rc = check_linear("self_attn.o_proj", c->hidden, heads, group, err)) ||
-	    (rc = check_linear("mlp.up_proj", c->intermediate, c->hidden, group, err)))
-		return rc;
-	return check_linear("mlp.down_proj", c->hidden, c->intermediate, group, err);
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+		size_t out, in;
+
+		sp_layer_linear_shape(c, i, &out, &in);
+		if (in % group != 0 || out % 8 != 0)
+			return sp_err_set(err, SP_E_UNSUPPORTED,
+			    "%s takes %zu values and gives %zu: AWQ needs multiples of the group "
+			    "size %zu and of 8",
+			    sp_layer_linear_name(i), in, out, group);
+	}
+	return SP_OK;
 }
 
 static enum sp_code
@@ -143,14 +135,14 @@ load_layer(const struct run *run, size_t i, struct sp_layer *layer, struct sp_er
 	if ((rc = sp_round_half(layer->input_norm, hidden, err)) ||
 	    (rc = sp_round_half(layer->post_norm, hidden, err)))
 		goto out;
-	for (enum sp_block_linear k = 0; k < SP_BLOCK_LINEARS && rc == SP_OK; k++) {
-		struct sp_linear *linear = sp_block_linear(layer, k);
+	for (enum sp_layer_linear k = 0; k < SP_LAYER_LINEARS && rc == SP_OK; k++) {
+		struct sp_linear *linear = sp_layer_linear(layer, k);
 
 		rc = sp_round_half(linear->w, linear->out * linear->in, err);
 		if (rc == SP_OK && linear->bias != NULL)
 			rc = sp_round_half(linear->bias, linear->out, err);
 		if (rc != SP_OK)
-			sp_err_prefix(err, "%s", sp_block_name(k));
+			sp_err_prefix(err, "%s", sp_layer_linear_name(k));
 	}
 	if (rc == SP_OK)
 		rc = sp_layer_pack(layer, run->env.pool, err);

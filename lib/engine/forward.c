@@ -42,16 +42,16 @@ static enum sp_code
 load_layer(struct sp_model *m, const struct sp_weights *weights, size_t i, struct sp_err *err)
 {
 	struct sp_layer *layer = &m->layers[i];
-	struct sp_linear *linears[] = {
-	    &layer->q, &layer->k, &layer->v, &layer->o, &layer->gate, &layer->up, &layer->down};
 	enum sp_code code;
 
 	if ((code = sp_weights_layer(weights, i, layer, err)) ||
 	    (code = sp_layer_pack(layer, m->env.pool, err)))
 		return code;
-	for (size_t k = 0; k < sizeof(linears) / sizeof(linears[0]); k++) {
-		free(linears[k]->w);
-		linears[k]->w = NULL;
+	for (enum sp_layer_linear k = 0; k < SP_LAYER_LINEARS; k++) {
+		struct sp_linear *linear = sp_layer_linear(layer, k);
+
+		free(linear->w);
+		linear->w = NULL;
 	}
 	return SP_OK;
 }

@@ -4,6 +4,7 @@
 #include "engine/attention.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 /* Tokens that go through a layer at once: bounds the work memory. */
@@ -40,15 +41,62 @@ sp_linear_free(struct sp_linear *linear)
 	*linear = (struct sp_linear){0};
 }
 
+static const struct {
+	const char *name;
+	int biased;
+	size_t at; /* in struct sp_layer */
+} linears[SP_LAYER_LINEARS] = {
+    [SP_LAYER_Q] = {"self_attn.q_proj", 1, offsetof(struct sp_layer, q)},
+    [SP_LAYER_K] = {"self_attn.k_proj", 1, offsetof(struct sp_layer, k)},
+    [SP_LAYER_V] = {"self_attn.v_proj", 1, offsetof(struct sp_layer, v)},
+    [SP_LAYER_O] = {"self_attn.o_proj", 0, offsetof(struct sp_layer, o)},
+    [SP_LAYER_GATE] = {"mlp.gate_proj", 0, offsetof(struct sp_layer, gate)},
+    [SP_LAYER_UP] = {"mlp.up_proj", 0, offsetof(struct sp_layer, up)},
+    [SP_LAYER_DOWN] = {"mlp.down_proj", 0, offsetof(struct sp_layer, down)},
+};
+
+const char *
+sp_layer_linear_name(enum sp_layer_linear which)
+{
+	return linears[which].name;
+}
+
+int
+sp_layer_linear_biased(enum sp_layer_linear which)
+{
+	return linears[which].biased;
+}
+
+struct sp_linear *
+sp_layer_linear(struct sp_layer *layer, enum sp_layer_linear which)
+{
+	return (struct sp_linear *)(void *)((char *)layer + linears[which].at);
+}
+
+void
+sp_layer_linear_shape(
+    const struct sp_model_config *c, enum sp_layer_linear which, size_t *out, size_t *in)
+{
+	size_t heads = (size_t)c->heads * c->head_dim, kv_heads = (size_t)c->kv_heads * c->head_dim;
+
+	*in = which == SP_LAYER_O ? heads : which == SP_LAYER_DOWN ? c->intermediate : c->hidden;
+	if (which == SP_LAYER_Q)
+		*out = heads;
+	else if (which == SP_LAYER_K || which == SP_LAYER_V)
+		*out = kv_heads;
+	else if (which == SP_LAYER_O || which == SP_LAYER_DOWN)
+		*out = c->hidden;
+	else
+		*out = c->intermediate;
+}
+
 enum sp_code
 sp_layer_pack(struct sp_layer *layer, struct sp_pool *pool, struct sp_err *err)
 {
-	struct sp_linear *linears[] = {
-	    &layer->q, &layer->k, &layer->v, &layer->o, &layer->gate, &layer->up, &layer->down};
 	enum sp_code code;
 
-	for (size_t i = 0; i < sizeof(linears) / sizeof(linears[0]); i++) {
-		if ((code = sp_linear_pack(linears[i], pool, err)))
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+		if ((code = sp_linear_pack(sp_layer_linear(layer, i), pool, err)))
 			return code;
 	}
 	return SP_OK;
@@ -59,13 +107,8 @@ sp_layer_free(struct sp_layer *layer)
 {
 	free(layer->input_norm);
 	free(layer->post_norm);
-	sp_linear_free(&layer->q);
-	sp_linear_free(&layer->k);
-	sp_linear_free(&layer->v);
-	sp_linear_free(&layer->o);
-	sp_linear_free(&layer->gate);
-	sp_linear_free(&layer->up);
-	sp_linear_free(&layer->down);
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++)
+		sp_linear_free(sp_layer_linear(layer, i));
 	*layer = (struct sp_layer){0};
 }
 

@@ -29,6 +29,25 @@ struct sp_layer {
 	struct sp_linear q, k, v, o, gate, up, down;
 };
 
+/* The linear layers of it, in the order of their names below. */
+enum sp_layer_linear {
+	SP_LAYER_Q,
+	SP_LAYER_K,
+	SP_LAYER_V,
+	SP_LAYER_O,
+	SP_LAYER_GATE,
+	SP_LAYER_UP,
+	SP_LAYER_DOWN,
+	SP_LAYER_LINEARS
+};
+/* "self_attn.q_proj", … */
+const char *sp_layer_linear_name(enum sp_layer_linear which);
+int sp_layer_linear_biased(enum sp_layer_linear which); /* 1: it has a bias */
+/* [out][in] as the configuration gives it. */
+void sp_layer_linear_shape(
+    const struct sp_model_config *config, enum sp_layer_linear which, size_t *out, size_t *in);
+struct sp_linear *sp_layer_linear(struct sp_layer *layer, enum sp_layer_linear which);
+
 enum sp_code
 sp_layer_pack(struct sp_layer *layer, struct sp_pool *pool, struct sp_err *err) SP_MUST_USE;
 void sp_layer_free(struct sp_layer *layer);

@@ -55,34 +55,6 @@ struct sp_weights {
 	size_t count;
 };
 
-/* The linear layers of a decoder layer. */
-enum linear { Q, K, V, O, GATE, UP, DOWN, LINEAR_COUNT };
-
-static const struct {
-	const char *name;
-	int bias;
-} linears[LINEAR_COUNT] = {
-    [Q] = {"self_attn.q_proj", 1},
-    [K] = {"self_attn.k_proj", 1},
-    [V] = {"self_attn.v_proj", 1},
-    [O] = {"self_attn.o_proj", 0},
-    [GATE] = {"mlp.gate_proj", 0},
-    [UP] = {"mlp.up_proj", 0},
-    [DOWN] = {"mlp.down_proj", 0},
-};
-
-static void
-linear_shape(const struct sp_model_config *c, enum linear which, size_t *out, size_t *in)
-{
-	size_t heads = (size_t)c->heads * c->head_dim, kv_heads = (size_t)c->kv_heads * c->head_dim;
-
-	*in = which == O ? heads : which == DOWN ? c->intermediate : c->hidden;
-	*out = which == Q		     ? heads
-	       : which == K || which == V    ? kv_heads
-	       : which == O || which == DOWN ? c->hidden
-					     : c->intermediate;
-}
-
 /* --- files ---------------------------------------------------------------------------------- */
 
 static char *
@@ -310,14 +282,14 @@ want(struct sp_weights *w, struct name name, enum sp_dtype kind, uint64_t rows, 
 }
 
 static enum sp_code
-want_linear(struct sp_weights *w, size_t layer, enum linear which, struct sp_err *err)
+want_linear(struct sp_weights *w, size_t layer, enum sp_layer_linear which, struct sp_err *err)
 {
-	struct name name = name_of("model.layers.%zu.%s", layer, linears[which].name);
+	struct name name = name_of("model.layers.%zu.%s", layer, sp_layer_linear_name(which));
 	size_t out, in, group = w->config.awq.group_size;
 	enum sp_code code;
 
-	linear_shape(&w->config, which, &out, &in);
-	if (linears[which].bias &&
+	sp_layer_linear_shape(&w->config, which, &out, &in);
+	if (sp_layer_linear_biased(which) &&
 	    (code = want(w, name_of("%s.bias", name.s), SP_F32, 0, out, err)))
 		return code;
 	if (!sp_config_is_awq(&w->config, name.s))
@@ -371,8 +343,8 @@ check_set(struct sp_weights *w, struct sp_err *err)
 		    (code = want(w, name_of("model.layers.%zu.post_attention_layernorm.weight", i),
 			 SP_F32, 0, hidden, err)))
 			return code;
-		for (int k = 0; k < LINEAR_COUNT; k++) {
-			if ((code = want_linear(w, i, (enum linear)k, err)))
+		for (enum sp_layer_linear k = 0; k < SP_LAYER_LINEARS; k++) {
+			if ((code = want_linear(w, i, k, err)))
 				return code;
 		}
 	}
@@ -536,14 +508,14 @@ out:
 }
 
 static enum sp_code
-load_linear(const struct sp_weights *w, size_t layer, enum linear which, struct sp_linear *linear,
-    struct sp_err *err)
+load_linear(const struct sp_weights *w, size_t layer, enum sp_layer_linear which,
+    struct sp_linear *linear, struct sp_err *err)
 {
-	struct name name = name_of("model.layers.%zu.%s", layer, linears[which].name);
+	struct name name = name_of("model.layers.%zu.%s", layer, sp_layer_linear_name(which));
 	enum sp_code code;
 
-	linear_shape(&w->config, which, &linear->out, &linear->in);
-	if (linears[which].bias &&
+	sp_layer_linear_shape(&w->config, which, &linear->out, &linear->in);
+	if (sp_layer_linear_biased(which) &&
 	    (code = to_f32(get(w, name_of("%s.bias", name.s)), &linear->bias, err)))
 		return code;
 	if (sp_config_is_awq(&w->config, name.s))
@@ -555,8 +527,6 @@ enum sp_code
 sp_weights_layer(
     const struct sp_weights *weights, size_t i, struct sp_layer *layer, struct sp_err *err)
 {
-	struct sp_linear *const out[LINEAR_COUNT] = {
-	    &layer->q, &layer->k, &layer->v, &layer->o, &layer->gate, &layer->up, &layer->down};
 	enum sp_code code;
 
 	SP_ASSERT(i < weights->config.layers);
@@ -567,8 +537,8 @@ sp_weights_layer(
 		 get(weights, name_of("model.layers.%zu.post_attention_layernorm.weight", i)),
 		 &layer->post_norm, err)))
 		goto out;
-	for (int k = 0; k < LINEAR_COUNT; k++) {
-		if ((code = load_linear(weights, i, (enum linear)k, out[k], err)))
+	for (enum sp_layer_linear k = 0; k < SP_LAYER_LINEARS; k++) {
+		if ((code = load_linear(weights, i, k, sp_layer_linear(layer, k), err)))
 			goto out;
 	}
 out:

@@ -95,15 +95,16 @@ load_plain(struct sp_layer *layer)
 	*layer = (struct sp_layer){0};
 	layer->input_norm = floats("weight", "input_layernorm.weight");
 	layer->post_norm = floats("weight", "post_attention_layernorm.weight");
-	for (enum sp_block_linear i = 0; i < SP_BLOCK_LINEARS; i++) {
-		struct sp_linear *linear = sp_block_linear(layer, i);
-		struct name weight = name_of("%s.weight", sp_block_name(i));
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+		struct sp_linear *linear = sp_layer_linear(layer, i);
+		struct name weight = name_of("%s.weight", sp_layer_linear_name(i));
 
 		linear->w = floats("weight", weight.s);
 		linear->out = tensor("weight", weight.s)->shape[0];
 		linear->in = tensor("weight", weight.s)->shape[1];
-		if (i <= SP_BLOCK_V)
-			linear->bias = floats("weight", name_of("%s.bias", sp_block_name(i)).s);
+		if (i <= SP_LAYER_V)
+			linear->bias =
+			    floats("weight", name_of("%s.bias", sp_layer_linear_name(i)).s);
 	}
 	ok(sp_layer_pack(layer, t.pool, &err));
 }
@@ -165,13 +166,13 @@ static void
 test_pack(void **state)
 {
 	(void)state;
-	for (enum sp_block_linear i = 0; i < SP_BLOCK_LINEARS; i++) {
-		const struct sp_tensor *codes = tensor("codes", sp_block_name(i));
-		const struct sp_tensor *zeros = tensor("zeros", sp_block_name(i));
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+		const struct sp_tensor *codes = tensor("codes", sp_layer_linear_name(i));
+		const struct sp_tensor *zeros = tensor("zeros", sp_layer_linear_name(i));
 		const struct sp_tensor *weights =
-		    tensor("packed", name_of("%s.qweight", sp_block_name(i)).s);
+		    tensor("packed", name_of("%s.qweight", sp_layer_linear_name(i)).s);
 		const struct sp_tensor *packed_zeros =
-		    tensor("packed", name_of("%s.qzeros", sp_block_name(i)).s);
+		    tensor("packed", name_of("%s.qzeros", sp_layer_linear_name(i)).s);
 		size_t out = codes->shape[0], in = codes->shape[1];
 		uint32_t *words = malloc(out * in / 2);
 		uint8_t *back = malloc(out * in);
@@ -291,7 +292,7 @@ test_means(void **state)
 		    20 * json_real_value(json_object_get(group_info(g), "best_ratio")));
 
 		for (size_t i = 0; i < group->count; i++)
-			linears[i] = sp_block_linear(&t.plain, group->first + (unsigned)i);
+			linears[i] = sp_layer_linear(&t.plain, group->first + (unsigned)i);
 		sp_search_w_mean(t.pool, linears, group->count, GROUP, ours);
 		near(ours, w_mean, group->in, 0x1p-10f); /* one step of fp16 */
 		sp_search_x_mean(t.pool, x[g], BLOCKS * SEQUENCE, group->in, ours);
@@ -343,10 +344,10 @@ follow(struct sp_layer *layer, struct sp_block *block, int clip)
 		block->group_count++;
 	}
 	ok(sp_block_scale(layer, block, &err));
-	for (enum sp_block_linear i = SP_BLOCK_V; i < SP_BLOCK_LINEARS && clip; i++) {
-		struct sp_linear *linear = sp_block_linear(layer, i);
+	for (enum sp_layer_linear i = SP_LAYER_V; i < SP_LAYER_LINEARS && clip; i++) {
+		struct sp_linear *linear = sp_layer_linear(layer, i);
 
-		block->limits[i] = floats("clip", sp_block_name(i));
+		block->limits[i] = floats("clip", sp_layer_linear_name(i));
 		sp_search_clamp(linear->w, linear->out, linear->in, GROUP, block->limits[i]);
 		ok(sp_round_half(linear->w, linear->out * linear->in, &err));
 	}
@@ -369,15 +370,15 @@ test_apply(void **state)
 	norm = floats("after", "post_attention_layernorm.weight");
 	assert_memory_equal(layer.post_norm, norm, layer.up.in * sizeof(*norm));
 	free(norm);
-	for (enum sp_block_linear i = 0; i < SP_BLOCK_LINEARS; i++) {
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
 		const struct sp_codes *codes = &block.codes[i];
 		size_t groups = codes->in / GROUP;
 
-		assert_memory_equal(
-		    codes->codes, tensor("codes", sp_block_name(i))->data, codes->out * codes->in);
-		assert_memory_equal(
-		    codes->zeros, tensor("zeros", sp_block_name(i))->data, codes->out * groups);
-		assert_memory_equal(codes->scales, tensor("scales", sp_block_name(i))->data,
+		assert_memory_equal(codes->codes, tensor("codes", sp_layer_linear_name(i))->data,
+		    codes->out * codes->in);
+		assert_memory_equal(codes->zeros, tensor("zeros", sp_layer_linear_name(i))->data,
+		    codes->out * groups);
+		assert_memory_equal(codes->scales, tensor("scales", sp_layer_linear_name(i))->data,
 		    codes->out * groups * 2);
 	}
 	sp_block_free(&block);
@@ -425,13 +426,15 @@ limit_of(const float *w, float rounded)
 }
 
 static void
-clip_one(struct sp_layer *layer, enum sp_block_linear i, const float *x, const float *scales)
+clip_one(struct sp_layer *layer, enum sp_layer_linear i, const float *x, const float *scales)
 {
 	const size_t stride = BLOCKS * SEQUENCE / 512;
-	const struct sp_linear *linear = sp_block_linear(layer, i);
+	const struct sp_linear *linear = sp_layer_linear(layer, i);
 	size_t groups = linear->in / GROUP, same = 0, count = linear->out * groups;
-	const json_t *info = json_object_get(json_object_get(t.info, "clip"), sp_block_name(i));
-	float *theirs = floats("clip", sp_block_name(i)), *ours = malloc(count * sizeof(*ours));
+	const json_t *info =
+	    json_object_get(json_object_get(t.info, "clip"), sp_layer_linear_name(i));
+	float *theirs = floats("clip", sp_layer_linear_name(i)),
+	      *ours = malloc(count * sizeof(*ours));
 	uint8_t *steps = malloc(count);
 
 	ok(sp_search_clip(t.pool, linear->w, linear->out, linear->in, GROUP, x, BLOCKS * SEQUENCE,
@@ -466,11 +469,11 @@ test_clip(void **state)
 
 	(void)state;
 	follow(&layer, &block, 0);
-	clip_one(&layer, SP_BLOCK_V, t.inputs.attn, block.groups[0].scales);
-	clip_one(&layer, SP_BLOCK_O, t.inputs.heads, NULL);
-	clip_one(&layer, SP_BLOCK_GATE, t.inputs.mlp, block.groups[1].scales);
-	clip_one(&layer, SP_BLOCK_UP, t.inputs.mlp, block.groups[1].scales);
-	clip_one(&layer, SP_BLOCK_DOWN, t.inputs.act, block.groups[2].scales);
+	clip_one(&layer, SP_LAYER_V, t.inputs.attn, block.groups[0].scales);
+	clip_one(&layer, SP_LAYER_O, t.inputs.heads, NULL);
+	clip_one(&layer, SP_LAYER_GATE, t.inputs.mlp, block.groups[1].scales);
+	clip_one(&layer, SP_LAYER_UP, t.inputs.mlp, block.groups[1].scales);
+	clip_one(&layer, SP_LAYER_DOWN, t.inputs.act, block.groups[2].scales);
 	sp_block_free(&block);
 	sp_layer_free(&layer);
 }
@@ -484,8 +487,8 @@ agreement(const struct sp_block *block)
 {
 	double least = 1;
 
-	for (enum sp_block_linear i = 0; i < SP_BLOCK_LINEARS; i++) {
-		const struct sp_tensor *codes = tensor("codes", sp_block_name(i));
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+		const struct sp_tensor *codes = tensor("codes", sp_layer_linear_name(i));
 		size_t same = 0;
 
 		for (size_t k = 0; k < codes->size; k++)
@@ -599,7 +602,7 @@ test_threads(void **state)
 	for (size_t g = 0; g < blocks[0].group_count; g++)
 		assert_memory_equal(&blocks[0].groups[g].result, &blocks[1].groups[g].result,
 		    sizeof(blocks[0].groups[g].result));
-	for (enum sp_block_linear i = 0; i < SP_BLOCK_LINEARS; i++) {
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
 		const struct sp_codes *a = &blocks[0].codes[i], *b = &blocks[1].codes[i];
 
 		assert_memory_equal(a->codes, b->codes, a->out * a->in);
