@@ -504,6 +504,8 @@ raw_open(struct raw *raw, const struct sp_key *key, const uint8_t *server, const
 static void
 raw_close(struct raw *raw)
 {
+	/* libzmq leaks the account of what happens after nobody listens to it */
+	zmq_socket_monitor(raw->socket, NULL, 0);
 	zmq_close(raw->monitor);
 	zmq_close(raw->socket);
 	zmq_ctx_term(raw->context);
