@@ -240,20 +240,39 @@ ledgerd_check_approval(const struct sp_trust *trust, const struct sp_job *job,
 	return code;
 }
 
-unsigned
-ledgerd_check_people(const struct sp_table_extras *extras, const char *person, int *known)
+/* Whose approval it is, NULL when it is nobody's any more: diode-txd would not count it either. */
+static const char *
+person_of(const struct sp_trust *trust, const struct sp_table_approval *approval)
 {
+	const struct sp_pubkey *key;
+
+	if (trust == NULL)
+		return approval->person;
+	key = sp_trust_key_by_id(trust, SP_ROLE_OPERATOR, approval->keyid);
+	return key != NULL ? key->name : NULL;
+}
+
+unsigned
+ledgerd_check_people(const struct sp_trust *trust, const struct sp_table_extras *extras,
+    const char *person, int *known)
+{
+	const char *name, *other;
 	unsigned people = 0;
 	size_t i, j;
 
 	*known = 0;
 	for (i = 0; i < extras->approval_count; i++) {
-		if (strcmp(extras->approvals[i].person, person) == 0)
+		name = person_of(trust, &extras->approvals[i]);
+		if (name == NULL)
+			continue;
+		if (strcmp(name, person) == 0)
 			*known = 1;
 		/* two keys of one person are one approval */
-		for (j = 0; j < i; j++)
-			if (strcmp(extras->approvals[j].person, extras->approvals[i].person) == 0)
+		for (j = 0; j < i; j++) {
+			other = person_of(trust, &extras->approvals[j]);
+			if (other != NULL && strcmp(other, name) == 0)
 				break;
+		}
 		people += j == i;
 	}
 	return people + (person[0] != '\0' && !*known);

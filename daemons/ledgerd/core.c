@@ -51,11 +51,23 @@ void
 ledgerd_core_load(
     struct ledgerd_core *core, const struct sp_attempt *alive, size_t count, int64_t now_ms)
 {
+	struct ledgerd_core fresh = {.settings = core->settings};
+	const struct ledgerd_live *known;
+	struct ledgerd_live *live;
 	size_t i;
 
-	core->live_count = 0;
-	for (i = 0; i < count; i++)
-		add_live(core, &alive[i], now_ms);
+	for (i = 0; i < count; i++) {
+		add_live(&fresh, &alive[i], now_ms);
+		live = &fresh.live[i];
+		known = ledgerd_core_lease(core, alive[i].lease);
+		if (known == NULL || strcmp(known->a.worker, alive[i].worker) != 0)
+			continue;
+		*live = *known;
+		live->a = alive[i];
+	}
+	free(core->live);
+	core->live = fresh.live;
+	core->live_count = fresh.live_count;
 }
 
 void
@@ -256,19 +268,29 @@ offer_ms(const struct ledgerd_core *core)
 	return 2 * core->settings.heartbeat_ms;
 }
 
-/* Offers that are out to a worker and not yet answered. */
-static uint32_t
-pending(const struct ledgerd_core *core, const struct ledgerd_peer *peer, int64_t now_ms)
+static int
+is_asked(const struct ledgerd_core *core, const struct ledgerd_live *live, int64_t now_ms)
 {
-	uint32_t n = 0;
+	return live->a.state == SP_LEASE_OFFERED && live->offered_to[0] != '\0' &&
+	       live->offered_ms + offer_ms(core) > now_ms;
+}
+
+/* Counts the offers that are out to each worker and not yet answered. */
+static void
+count_asked(struct ledgerd_core *core, int64_t now_ms)
+{
+	struct ledgerd_peer *peer;
 	size_t i;
 
-	for (i = 0; i < core->live_count; i++)
-		if (core->live[i].a.state == SP_LEASE_OFFERED &&
-		    strcmp(core->live[i].offered_to, peer->name) == 0 &&
-		    core->live[i].offered_ms + offer_ms(core) > now_ms)
-			n++;
-	return n;
+	for (i = 0; i < core->peer_count; i++)
+		core->peers[i].asked = 0;
+	for (i = 0; i < core->live_count; i++) {
+		if (!is_asked(core, &core->live[i], now_ms))
+			continue;
+		peer = find_peer(core, core->live[i].offered_to);
+		if (peer != NULL)
+			peer->asked++;
+	}
 }
 
 static int
@@ -282,16 +304,15 @@ can_take(const struct ledgerd_core *core, const struct ledgerd_live *live,
 		return 0;
 	if (live->a.pin[0] != '\0' && strcmp(live->a.pin, peer->name) != 0)
 		return 0;
-	return peer->free > pending(core, peer, now_ms);
+	return peer->free > peer->asked;
 }
 
 /* Better above worse: one that did not lose the step before, that has not just let the offer pass,
  * with more room. */
 static int64_t
-rank(const struct ledgerd_core *core, const struct ledgerd_live *live,
-    const struct ledgerd_peer *peer, int64_t now_ms)
+rank(const struct ledgerd_live *live, const struct ledgerd_peer *peer)
 {
-	int64_t room = (int64_t)peer->free - pending(core, peer, now_ms);
+	int64_t room = (int64_t)peer->free - peer->asked;
 
 	if (strcmp(live->a.avoid, peer->name) != 0)
 		room += INT64_C(1) << 40;
@@ -304,22 +325,22 @@ void
 ledgerd_core_schedule(
     struct ledgerd_core *core, int64_t now_ms, int64_t unix_ms, struct ledgerd_actions *actions)
 {
-	const struct ledgerd_peer *best;
+	struct ledgerd_peer *best;
 	struct ledgerd_action *action;
 	struct ledgerd_live *live;
 	size_t i, j;
 
+	count_asked(core, now_ms);
 	for (i = 0; i < core->live_count; i++) {
 		live = &core->live[i];
 		if (live->a.state != SP_LEASE_OFFERED || live->a.not_before_ms > unix_ms)
 			continue;
-		if (live->offered_to[0] != '\0' && live->offered_ms + offer_ms(core) > now_ms)
+		if (is_asked(core, live, now_ms))
 			continue;
 		best = NULL;
 		for (j = 0; j < core->peer_count; j++)
 			if (can_take(core, live, &core->peers[j], now_ms) &&
-			    (best == NULL || rank(core, live, &core->peers[j], now_ms) >
-						 rank(core, live, best, now_ms)))
+			    (best == NULL || rank(live, &core->peers[j]) > rank(live, best)))
 				best = &core->peers[j];
 		if (best == NULL)
 			continue;
@@ -331,5 +352,6 @@ ledgerd_core_schedule(
 		memcpy(action->worker, best->name, sizeof(action->worker));
 		memcpy(live->offered_to, best->name, sizeof(live->offered_to));
 		live->offered_ms = now_ms;
+		best->asked++;
 	}
 }

@@ -34,6 +34,7 @@ struct ledgerd_peer {
 	char service[32];
 	unsigned steps; /* bit (1 << enum sp_step): takes it */
 	uint32_t free;	/* leases that it can take now */
+	uint32_t asked; /* offers to it that are not answered: as of the scheduling under way */
 	int64_t seen_ms;
 };
 
@@ -94,7 +95,8 @@ struct ledgerd_action *ledgerd_actions_add(struct ledgerd_actions *actions, enum
 
 /* --- core.c: who is there, what is alive ------------------------------------------------------ */
 
-/* Replaces what is alive by the database's rows; leases get a full lease_ms from now. */
+/* Replaces what is alive by the database's rows. What is known of them stays: a message that was
+ * undone must not prolong anything. Leases that are new here get a full lease_ms from now. */
 void ledgerd_core_load(
     struct ledgerd_core *core, const struct sp_attempt *alive, size_t count, int64_t now_ms);
 void ledgerd_core_free(struct ledgerd_core *core);
@@ -144,8 +146,10 @@ enum sp_code ledgerd_check_result(const struct sp_trust *trust, const struct led
 enum sp_code ledgerd_check_approval(const struct sp_trust *trust, const struct sp_job *job,
     const uint8_t *envelope, size_t len, const struct sp_pubkey **signer,
     struct sp_err *err) SP_MUST_USE;
-/* How many people have approved when `person` does too; *known: that one had already. */
-unsigned ledgerd_check_people(const struct sp_table_extras *extras, const char *person, int *known);
+/* How many people have approved when `person` does too; *known: that one had already. Keys that the
+ * trust document does not give to operators any more count no more; trust NULL: all count. */
+unsigned ledgerd_check_people(const struct sp_trust *trust, const struct sp_table_extras *extras,
+    const char *person, int *known);
 /* How many are needed: the profile's, and at least what the trust document asks of the role. */
 unsigned ledgerd_check_needed(const struct sp_trust *trust, const struct sp_job *job);
 

@@ -257,15 +257,18 @@ approve_job(
 		reply_error(a, &err);
 		return;
 	}
-	people = ledgerd_check_people(&extras, signer->name, &known);
+	people = ledgerd_check_people(trust, &extras, signer->name, &known);
 	needed = ledgerd_check_needed(trust, job);
 	snprintf(note, sizeof(note), "%u of %u approvals", people, needed);
-	if (has_key(&extras, signer->id.s)) {
+	approval.keyid = signer->id.s;
+	approval.person = signer->name;
+	if (has_key(&extras, signer->id.s) && people < needed) {
 		/* the answer to the first request may have been lost */
 		reply_accepted(a, job->id, job->state, job->last_seq, 0, note);
 	} else {
-		approval.keyid = signer->id.s;
-		approval.person = signer->name;
+		/* nothing new, but the trust document may ask for fewer by now */
+		if (has_key(&extras, signer->id.s))
+			change.approval = NULL;
 		change.actor = actor_of(a, signer->id.s);
 		change.event = people >= needed ? SP_EV_APPROVED : SP_EV_APPROVE;
 		change_and_reply(a, &change, people >= needed, note);
@@ -304,6 +307,12 @@ on_reason(const struct asked *a, const Sallyport__OperatorReason *body, enum sp_
 	enum sp_code code;
 	int found;
 
+	/* the log has room for no more, and the worker's Cancel and lists of jobs carry it too */
+	if (strlen(body->reason) > SP_ENTRY_REASON_MAX) {
+		sp_err_set(&err, SP_E_LIMIT, "reason: longer than %d bytes", SP_ENTRY_REASON_MAX);
+		reply_error(a, &err);
+		return;
+	}
 	code = find_job(a, body->job, &job, &err);
 	/* a step that was bound to a worker stays so */
 	if (code == SP_OK)

@@ -161,6 +161,7 @@ on_failure(const struct ledgerd_settings *settings, const struct ledgerd_who *wh
 	struct ledgerd_action *action;
 	struct sp_err err, fault;
 	enum sp_code code;
+	char *reason;
 
 	code = sp_result_take_failure(&actions->outcome, failure, &err);
 	event = sp_jobs_failure(
@@ -175,8 +176,11 @@ on_failure(const struct ledgerd_settings *settings, const struct ledgerd_who *wh
 		drop_attestation(&actions->outcome);
 	}
 	action = change(actions, event, attempt->job, attempt->lease);
-	snprintf(action->reason, sizeof(action->reason), "%s",
-	    failure->message[0] != '\0' ? failure->message : failure->code);
+	/* cut within a character it could not be logged, and the worker would repeat it for ever */
+	reason = sp_result_clean(failure->message[0] != '\0' ? failure->message : failure->code,
+	    sizeof(action->reason) - 1);
+	memcpy(action->reason, reason, strlen(reason) + 1);
+	free(reason);
 	sp_outcome_detail(&actions->outcome, "error", "%s", sp_err_word(code));
 	next_attempt(settings, attempt, action);
 	ack(actions, 0);

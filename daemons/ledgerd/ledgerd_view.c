@@ -144,10 +144,14 @@ ledgerd_view_job(struct ledgerd *l, const struct sp_job *job, int full,
 		put_attestations(view, &extras);
 		put_details(view, &extras);
 		view->candidate = copy_bytes(job->candidate, job->candidate_len);
-		view->approvals = ledgerd_check_people(&extras, "", &known);
 		/* what the trust document asks may be more than the profile's number */
-		if (job->candidate != NULL && ledgerd_trust(l, &trust, NULL) == SP_OK)
+		if (job->candidate == NULL || ledgerd_trust(l, &trust, NULL) != SP_OK)
+			trust = NULL;
+		else
 			view->approvals_needed = ledgerd_check_needed(trust, job);
+		/* who had approved by the end stays so */
+		view->approvals = ledgerd_check_people(
+		    job->state == SP_JOB_AWAITING_APPROVAL ? trust : NULL, &extras, "", &known);
 	}
 	sp_table_extras_clear(&extras);
 	if (code != SP_OK)

@@ -1,5 +1,4 @@
-/* ledgerd_step.c -- what ledgerd decides: leases, offers, results, approvals; sources and profiles.
- */
+/* ledgerd_step.c -- what ledgerd decides: leases, offers, results, approvals. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -156,6 +155,7 @@ test_offers_prefer_and_pin(void **state)
 	schedule(0, 0);
 	offered_to("quantd@gpu2");
 	/* the one to avoid is better than none */
+	ledgerd_core_load(&core, NULL, 0, 0);
 	ledgerd_core_load(&core, a, 1, 0);
 	ledgerd_core_gone(&core, "quantd@gpu2");
 	schedule(0, 0);
@@ -163,6 +163,7 @@ test_offers_prefer_and_pin(void **state)
 	/* a pinned step waits for its worker */
 	a[0].avoid[0] = '\0';
 	snprintf(a[0].pin, sizeof(a[0].pin), "quantd@gpu2");
+	ledgerd_core_load(&core, NULL, 0, 0);
 	ledgerd_core_load(&core, a, 1, 0);
 	schedule(0, 0);
 	offered_to(NULL);
@@ -172,6 +173,7 @@ test_offers_prefer_and_pin(void **state)
 	/* one free slot is one offer */
 	a[0].pin[0] = '\0';
 	a[1] = attempt(LEASE2, OTHER_JOB, SP_STEP_QUANTIZE, SP_LEASE_OFFERED, "");
+	ledgerd_core_load(&core, NULL, 0, 0);
 	ledgerd_core_load(&core, a, 2, 0);
 	beat(&quantd, "quantize", 0, NULL, 0, 0, 0);
 	schedule(0, 0);
@@ -222,6 +224,37 @@ test_leases(void **state)
 	assert_string_equal(actions.list[0].lease, LEASE2);
 	beat(&quantd, "quantize", 0, OTHER_JOB, 0, 0, 1400);
 	assert_int_equal(actions.list[0].what, LEDGERD_REFUSE);
+}
+
+/* A message that was undone has the rows read again: nothing is prolonged or forgotten by that, or
+ * refused requests could keep a dead worker's lease alive. */
+static void
+test_reload_keeps_deadlines(void **state)
+{
+	struct sp_attempt a[2];
+
+	(void)state;
+	a[0] = attempt(LEASE1, RIG_JOB, SP_STEP_QUANTIZE, SP_LEASE_LEASED, "quantd@bastion");
+	a[1] = attempt(LEASE2, OTHER_JOB, SP_STEP_QUANTIZE, SP_LEASE_OFFERED, "");
+	ledgerd_core_load(&core, a, 2, 0);
+	beat(&quantd2, "quantize", 1, NULL, 0, 0, 0);
+	schedule(0, 0);
+	offered_to("quantd@gpu2");
+	beat(&quantd, "quantize", 0, LEASE1, 5, 0, 100);
+	ledgerd_core_load(&core, a, 2, 150);
+	schedule(150, 0);
+	offered_to(NULL);
+	assert_int_equal(ledgerd_core_lease(&core, LEASE1)->done, 5);
+	ledgerd_core_load(&core, a, 2, 1099);
+	ledgerd_actions_clear(&actions);
+	ledgerd_core_expire(&core, 1100, &actions);
+	assert_int_equal(actions.count, 1);
+	/* a lease whose taking was undone is an offer again, and the other way round */
+	a[0].state = SP_LEASE_OFFERED;
+	a[0].worker[0] = '\0';
+	ledgerd_core_load(&core, a, 1, 2000);
+	assert_int_equal(ledgerd_core_lease(&core, LEASE1)->deadline_ms, 3000);
+	assert_int_equal(core.live_count, 1);
 }
 
 static void
@@ -328,7 +361,7 @@ struct bringing {
 	const char *role, *digest, *store; /* artifact; role NULL: none */
 	int blob;
 	const char *attestation;
-	const char *code; /* of a failure; NULL: done */
+	const char *code, *message; /* of a failure; code NULL: done */
 	int may_retry;
 	unsigned attempt;
 	enum sp_lease_state state;
@@ -378,7 +411,7 @@ bring(const struct bringing *b)
 		failure.attestation = done.attestation;
 	}
 	failure.code = (char *)(uintptr_t)b->code;
-	failure.message = (char *)(uintptr_t) "it went wrong";
+	failure.message = (char *)(uintptr_t)(b->message != NULL ? b->message : "it went wrong");
 	failure.may_retry = b->may_retry;
 	result.outcome_case =
 	    b->code == NULL ? SALLYPORT__RESULT__OUTCOME_DONE : SALLYPORT__RESULT__OUTCOME_FAILURE;
@@ -600,6 +633,7 @@ test_failures(void **state)
 	    .code = "timeout",
 	    .may_retry = 1,
 	    .attestation = "{}"};
+	char message[513];
 
 	(void)state;
 	memset(&extras, 0, sizeof(extras));
@@ -622,8 +656,13 @@ test_failures(void **state)
 	bring(&b);
 	changes_to(SP_EV_FAIL);
 	b.code = "cancelled";
+	/* a reason is cut where a character ends: the log takes nothing but UTF-8 */
+	memset(message, 'x', 510);
+	memcpy(message + 510, "\xc3\xa9", 3);
+	b.message = message;
 	bring(&b);
 	changes_to(SP_EV_LOST);
+	assert_int_equal(strlen(actions.list[0].reason), 510);
 	b = (struct bringing){.who = &rxd, .step = SP_STEP_VERIFY, .code = "denied"};
 	bring(&b);
 	changes_to(SP_EV_QUARANTINE);
@@ -777,16 +816,23 @@ test_approvals(void **state)
 			     "{\"type\":\"sallyport-candidate/2\"}", &signer),
 	    SP_E_DENIED);
 	/* people are counted, not keys */
-	assert_int_equal(ledgerd_check_people(&e, "", &known), 0);
-	assert_int_equal(ledgerd_check_people(&e, "anna", &known), 1);
+	assert_int_equal(ledgerd_check_people(NULL, &e, "", &known), 0);
+	assert_int_equal(ledgerd_check_people(NULL, &e, "anna", &known), 1);
 	assert_false(known);
 	e.approval_count = 1;
-	assert_int_equal(ledgerd_check_people(&e, "anna", &known), 1);
+	assert_int_equal(ledgerd_check_people(NULL, &e, "anna", &known), 1);
 	assert_true(known);
-	assert_int_equal(ledgerd_check_people(&e, "ben", &known), 2);
+	assert_int_equal(ledgerd_check_people(NULL, &e, "ben", &known), 2);
 	e.approval_count = 2;
-	assert_int_equal(ledgerd_check_people(&e, "ben", &known), 2);
-	assert_int_equal(ledgerd_check_people(&e, "", &known), 1);
+	assert_int_equal(ledgerd_check_people(NULL, &e, "ben", &known), 2);
+	assert_int_equal(ledgerd_check_people(NULL, &e, "", &known), 1);
+	/* a key that operators have no more is nobody's: diode-txd would not take it */
+	memcpy(given[0].keyid, sp_key_public(rig.ben)->id.s, sizeof(given[0].keyid));
+	memcpy(given[1].keyid, sp_key_public(rig.eve)->id.s, sizeof(given[1].keyid));
+	assert_int_equal(ledgerd_check_people(rig.trust, &e, "", &known), 1);
+	assert_int_equal(ledgerd_check_people(rig.trust, &e, "anna", &known), 2);
+	assert_int_equal(ledgerd_check_people(rig.trust, &e, "ben", &known), 1);
+	assert_true(known);
 	/* a profile cannot ask for less than the trust document */
 	assert_int_equal(sp_trust_threshold(rig.trust, SP_ROLE_OPERATOR), 2);
 	job.approvals_needed = 1;
@@ -829,6 +875,7 @@ main(void)
 	    cmocka_unit_test_setup(test_offers, setup),
 	    cmocka_unit_test_setup(test_offers_prefer_and_pin, setup),
 	    cmocka_unit_test_setup(test_leases, setup),
+	    cmocka_unit_test_setup(test_reload_keeps_deadlines, setup),
 	    cmocka_unit_test_setup(test_core_follows_changes, setup),
 	    cmocka_unit_test_setup(test_peers_are_bounded, setup),
 	    cmocka_unit_test_setup(test_accept, setup),
