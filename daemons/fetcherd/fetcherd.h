@@ -20,6 +20,8 @@
  * it is loaded (pickles, Python), sizes within the limits. Names the file. */
 enum sp_code
 fetcherd_check_files(const struct sp_answer_tree *listing, struct sp_err *err) SP_MUST_USE;
+/* The same of a tree that the child has made; nothing in it is executable either. */
+enum sp_code fetcherd_check_tree(const struct sp_tree *tree, struct sp_err *err) SP_MUST_USE;
 
 /* Names the work directory of a fetch. */
 struct sp_hex fetcherd_work_key(const char *repo, const char *commit);

@@ -307,6 +307,9 @@ verify_tree(const struct fetcherd *fetcherd, const char *digest, struct sp_lease
 	enum sp_code code;
 
 	code = sp_tree_load(fetcherd->store, digest, tree, err);
+	/* the child may have been taken over by what it read */
+	if (code == SP_OK)
+		code = fetcherd_check_tree(tree, err);
 	for (size_t i = 0; code == SP_OK && i < tree->count; i++) {
 		const struct sp_tree_file *file = &tree->files[i];
 

@@ -20,18 +20,29 @@ ends_in(const char *path, const char *suffix)
 }
 
 static enum sp_code
-check_file(const struct sp_answer_file *file, struct sp_err *err)
+check_file(const char *path, uint64_t size, struct sp_err *err)
 {
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
-		if (ends_in(file->path, refused[i]))
+		if (ends_in(path, refused[i]))
 			return sp_err_set(err, SP_E_UNSUPPORTED,
 			    "\"%s\": files of the kind *%s can run code when they are loaded and "
 			    "are not taken in: choose a repository with safetensors alone",
-			    file->path, refused[i]);
-	if (file->size > FETCHERD_FILE_MAX)
+			    path, refused[i]);
+	if (size > FETCHERD_FILE_MAX)
 		return sp_err_set(err, SP_E_LIMIT, "\"%s\" has %llu bytes, at most %llu are taken",
-		    file->path, (unsigned long long)file->size,
-		    (unsigned long long)FETCHERD_FILE_MAX);
+		    path, (unsigned long long)size, (unsigned long long)FETCHERD_FILE_MAX);
+	return SP_OK;
+}
+
+static enum sp_code
+check_sum(size_t count, uint64_t bytes, struct sp_err *err)
+{
+	if (count == 0)
+		return sp_err_set(err, SP_E_INVALID, "the repository has no files");
+	if (bytes > FETCHERD_TOTAL_MAX)
+		return sp_err_set(err, SP_E_LIMIT,
+		    "the repository has %llu bytes, at most %llu are taken",
+		    (unsigned long long)bytes, (unsigned long long)FETCHERD_TOTAL_MAX);
 	return SP_OK;
 }
 
@@ -58,17 +69,25 @@ check_clashes(const struct sp_answer_tree *listing, struct sp_err *err)
 enum sp_code
 fetcherd_check_files(const struct sp_answer_tree *listing, struct sp_err *err)
 {
-	enum sp_code code = SP_OK;
+	enum sp_code code = check_sum(listing->count, listing->bytes, err);
 
-	if (listing->count == 0)
-		return sp_err_set(err, SP_E_INVALID, "the repository has no files");
 	for (size_t i = 0; code == SP_OK && i < listing->count; i++)
-		code = check_file(&listing->files[i], err);
-	if (code == SP_OK && listing->bytes > FETCHERD_TOTAL_MAX)
-		code = sp_err_set(err, SP_E_LIMIT,
-		    "the repository has %llu bytes, at most %llu are taken",
-		    (unsigned long long)listing->bytes, (unsigned long long)FETCHERD_TOTAL_MAX);
+		code = check_file(listing->files[i].path, listing->files[i].size, err);
 	return code == SP_OK ? check_clashes(listing, err) : code;
+}
+
+enum sp_code
+fetcherd_check_tree(const struct sp_tree *tree, struct sp_err *err)
+{
+	enum sp_code code = check_sum(tree->count, sp_tree_bytes(tree), err);
+
+	for (size_t i = 0; code == SP_OK && i < tree->count; i++) {
+		code = check_file(tree->files[i].path, tree->files[i].size, err);
+		if (code == SP_OK && tree->files[i].executable)
+			code = sp_err_set(
+			    err, SP_E_UNSUPPORTED, "\"%s\" is executable", tree->files[i].path);
+	}
+	return code;
 }
 
 struct sp_hex

@@ -101,6 +101,18 @@ open_other(
 	return code;
 }
 
+/* Of what this side must mend itself: no verdict about the release, which would be quarantined. */
+static enum sp_code
+own_fault(enum sp_code code, struct sp_err *err)
+{
+	char why[SP_ERR_MSG_MAX];
+
+	if (code != SP_E_DENIED && code != SP_E_CORRUPT && code != SP_E_INVALID)
+		return code;
+	snprintf(why, sizeof(why), "%s", err->msg);
+	return sp_err_set(err, SP_E_CONFIG, "%s", why);
+}
+
 /* The release itself, verified whole: nothing that diode-rxd or ledgerd says about it counts. */
 static enum sp_code
 take_release(struct registering *g, struct sp_err *err)
@@ -115,7 +127,7 @@ take_release(struct registering *g, struct sp_err *err)
 		code = sp_store_read(from, g->release_artifact.digest.s, SP_RELEASE_MAX,
 		    &g->envelope, &g->envelope_len, err);
 	if (code == SP_OK)
-		code = sp_worker_trust(g->r->worker, &trust, err);
+		code = own_fault(sp_worker_trust(g->r->worker, &trust, err), err);
 	if (code == SP_OK) {
 		code = sp_release_verify(
 		    trust, g->envelope, g->envelope_len, &g->release, &check, err);
@@ -265,7 +277,7 @@ registryd_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
 	if (code == SP_OK)
 		code = registryd_state_add(g.r, &g.entry, err);
 	if (code == SP_OK)
-		code = registryd_publish(g.r, 1, err);
+		code = own_fault(registryd_publish(g.r, 1, err), err);
 	if (code == SP_OK) {
 		tell(&g, outcome);
 		sp_log_info(task->job, "%s version %" PRId64 " is registered, tree %s",

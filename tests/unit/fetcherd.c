@@ -512,6 +512,31 @@ test_step_refusals(void **state)
 	stage_close(&s);
 }
 
+/* A claim of the tree with that one file in it, which lies in the store. */
+static void
+claim_file(struct stage *s, const char *path, int executable)
+{
+	char *dir = sp_paths_store(s->worker.conf, FETCHERD_SERVICE);
+	struct sp_store *store = NULL;
+	struct sp_tree tree = {0};
+	struct sp_hex blob, digest;
+
+	ok(sp_store_open(dir, 1, &store, &err));
+	ok(sp_store_put(store, "x", 1, &blob, &err));
+	if (path != NULL)
+		ok(sp_tree_add(&tree, path, 1, blob.s, executable, &err));
+	ok(sp_tree_save(store, &tree, &digest, &err));
+	sp_outcome_clear(&s->outcome);
+	sp_outcome_artifact(&s->outcome, "source", digest.s, FETCHERD_SERVICE, 1, 1);
+	sp_outcome_detail(&s->outcome, "commit", "%s", C40);
+	sp_outcome_detail(&s->outcome, "licence", "mit");
+	sp_outcome_detail(&s->outcome, "gated", "no");
+	sp_outcome_detail(&s->outcome, "started", "%s", RIG_TIME);
+	sp_tree_clear(&tree);
+	sp_store_close(&store);
+	free(dir);
+}
+
 /* The child may have been taken over: what it claims is checked before the key is used. */
 static void
 test_claims(void **state)
@@ -543,6 +568,16 @@ test_claims(void **state)
 	sp_outcome_artifact(o, "source", nothing.s, "quantd", 1, 0);
 	assert_int_equal(SEAL(), SP_E_INTERNAL); /* another's store */
 	assert_null(o->attestation);
+	/* files that the child itself should not have taken */
+	claim_file(&s, "a/model.PKL", 0);
+	assert_int_equal(SEAL(), SP_E_UNSUPPORTED);
+	claim_file(&s, "run.sh", 1);
+	assert_int_equal(SEAL(), SP_E_UNSUPPORTED);
+	claim_file(&s, NULL, 0);
+	assert_int_equal(SEAL(), SP_E_INVALID);
+	assert_null(o->attestation);
+	claim_file(&s, "config.json", 0);
+	assert_int_equal(SEAL(), SP_OK);
 	stage_close(&s);
 }
 

@@ -607,6 +607,10 @@ test_publish_fails(void **state)
 	assert_int_equal(seal(&s), SP_E_TIMEOUT);
 	assert_true(sp_err_may_retry(err.code));
 	assert_int_equal(version_of(&s), version);
+	/* ledgerd refuses the snapshot: that says nothing about the release, which would be
+	 * quarantined by "denied" */
+	s.worker.publish_code = SP_E_DENIED;
+	assert_int_equal(seal(&s), SP_E_CONFIG);
 	s.worker.publish_code = SP_OK;
 	ok(seal(&s));
 	assert_true(version_of(&s) > version + 1);
