@@ -224,14 +224,16 @@ sp_merkle_prove_consistency_from(uint64_t old_size, uint64_t size, sp_merkle_nod
     void *ctx, uint8_t proof[][SP_DIGEST_LEN], size_t *count, struct sp_err *err)
 {
 	struct maker m = {node, ctx, proof, 0, err};
-	enum sp_code code = SP_OK;
+	enum sp_code code;
 
+	if (old_size == 0)
+		return sp_err_set(
+		    err, SP_E_INVALID, "every log continues an empty one: nothing to prove");
 	if (old_size > size)
 		return sp_err_set(err, SP_E_INVALID,
 		    "a log of %llu entries does not continue one of %llu", (unsigned long long)size,
 		    (unsigned long long)old_size);
-	if (old_size > 0)
-		code = put_subproof(&m, old_size, 0, size, 1);
+	code = put_subproof(&m, old_size, 0, size, 1);
 	*count = m.count;
 	return code;
 }
@@ -334,14 +336,10 @@ sp_merkle_verify_consistency(uint64_t old_size, const uint8_t old_root[SP_DIGEST
 	uint64_t at, last;
 	size_t i = 0;
 
-	if (old_size > size)
+	if (old_size == 0 || old_size > size)
 		return 0;
 	if (old_size == size)
 		return count == 0 && memcmp(old_root, root, SP_DIGEST_LEN) == 0;
-	if (old_size == 0) {
-		sp_sha256("", 0, hash);
-		return count == 0 && memcmp(old_root, hash, SP_DIGEST_LEN) == 0;
-	}
 	at = old_size - 1;
 	last = size - 1;
 	while (at & 1) {

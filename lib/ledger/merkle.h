@@ -25,6 +25,8 @@ sp_merkle_leaf_fn(void *ctx, uint64_t index, uint8_t out[SP_DIGEST_LEN], struct 
 /* Audit path of leaf `index` in the tree of the first `size` leaves, leaf to root. */
 enum sp_code sp_merkle_prove(uint64_t index, uint64_t size, sp_merkle_leaf_fn *leaf, void *ctx,
     uint8_t proof[][SP_DIGEST_LEN], size_t *count, struct sp_err *err) SP_MUST_USE;
+/* From the tree of the first `old_size` leaves, at least one: SP_E_INVALID for an empty tree, which
+ * every log continues. */
 enum sp_code sp_merkle_prove_consistency(uint64_t old_size, uint64_t size, sp_merkle_leaf_fn *leaf,
     void *ctx, uint8_t proof[][SP_DIGEST_LEN], size_t *count, struct sp_err *err) SP_MUST_USE;
 
@@ -56,6 +58,8 @@ void sp_merkle_nodes_free(struct sp_merkle_nodes *nodes);
 /* 1 when the proof leads from leaf to root. */
 int sp_merkle_verify(const uint8_t leaf[SP_DIGEST_LEN], uint64_t index, uint64_t size,
     const uint8_t (*proof)[SP_DIGEST_LEN], size_t count, const uint8_t root[SP_DIGEST_LEN]);
+/* 1 when the tree of `size` leaves continues that of `old_size`. Never for an empty old tree: a
+ * root of nothing ties a log to nothing. */
 int sp_merkle_verify_consistency(uint64_t old_size, const uint8_t old_root[SP_DIGEST_LEN],
     uint64_t size, const uint8_t root[SP_DIGEST_LEN], const uint8_t (*proof)[SP_DIGEST_LEN],
     size_t count);

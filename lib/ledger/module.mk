@@ -5,5 +5,6 @@ LEDGER_DB := $(LEDGER) lib/ledger/db lib/ledger/table lib/ledger/ledger lib/ledg
 
 $(eval $(call lib,ledger,merkle note jobs entry replay log tiles db table ledger change))
 $(eval $(call unit,ledger,lib/ledger/merkle lib/ledger/note $(BASE),libsodium gnutls jansson))
+$(eval $(call unit,merkle_vectors,lib/ledger/merkle $(BASE),libsodium gnutls jansson))
 $(eval $(call unit,ledger_jobs,$(LEDGER) $(BASE),libsodium gnutls jansson libprotobuf-c))
 $(eval $(call unit,ledger_db,$(LEDGER_DB) $(BASE),sqlite3 libsodium gnutls jansson libprotobuf-c))

@@ -184,9 +184,16 @@ test_merkle_consistency(void **state)
 	}
 	assert_int_equal(
 	    sp_merkle_prove_consistency(5, 4, input_leaf, NULL, proof, &count, NULL), SP_E_INVALID);
+	assert_int_equal(
+	    sp_merkle_prove_consistency(0, 4, input_leaf, NULL, proof, &count, NULL), SP_E_INVALID);
+	unhex(roots[0], old_root);
 	for (i = 0; i <= 8; i++) {
 		unhex(roots[i], root);
-		for (j = 0; j <= i; j++) {
+		assert_false(sp_merkle_verify_consistency(0, old_root, i, root, p, 0));
+	}
+	for (i = 1; i <= 8; i++) {
+		unhex(roots[i], root);
+		for (j = 1; j <= i; j++) {
 			unhex(roots[j], old_root);
 			assert_int_equal(sp_merkle_prove_consistency(
 					     j, i, input_leaf, NULL, proof, &count, NULL),
