@@ -5,12 +5,13 @@ $(eval $(call program,registryd,daemons/registryd,main $(REGISTRYD),\
 	libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig libmicrohttpd))
 # a step and what it stands on, without bus and ledgerd: tests/unit/worker_stub is in their place
 REGISTRYD_TEST := tests/unit/worker_stub $(addprefix daemons/registryd/,$(REGISTRYD)) \
-	$(addprefix lib/hub/,source answer client catalog listing plan) \
+	$(addprefix lib/hub/,source answer address client catalog listing plan) \
 	$(addprefix lib/http/,http reply url) $(addprefix lib/store/,store tree tree_io) \
 	$(addprefix lib/release/,key dsse trust statement candidate bom chain proof release snapshot) \
 	$(addprefix lib/ledger/,merkle note entry jobs) $(addprefix lib/bus/,outcome wire paths) \
 	$(BASE) lib/base/conf lib/base/conf_keys proto/audit proto/bus
-$(eval $(call unit,hub_wire,$(REGISTRYD_TEST),\
+# it says itself which addresses are inside
+$(eval $(call unit,hub_wire,$(filter-out lib/hub/address,$(REGISTRYD_TEST)),\
 	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
 # its hub is a registryd
 $(eval $(call unit,fetcherd,tests/unit/release_rig \

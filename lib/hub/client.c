@@ -4,6 +4,7 @@
 #include "base/limits.h"
 #include "base/version.h"
 #include "http/url.h"
+#include "hub/address.h"
 
 #include <curl/curl.h>
 #include <pthread.h>
@@ -16,13 +17,15 @@
 #define ERROR_BODY_MAX \
 	65536 /* of an answer that is no 2xx: read so far, then the connection ends */
 #define CONNECT_TIMEOUT_S 30
-#define STALL_TIMEOUT_S 60
+#define STALL_TIMEOUT_S 60 /* with less than so many bytes a second: */
+#define STALL_BYTES_PER_S 1024
 
 struct sp_client {
 	CURL *curl;
 	char *endpoint, *token, *ca_file;
 	int (*cancelled)(void *ctx);
 	void *ctx;
+	int is_inside; /* the endpoint, or the proxy before it, has an address inside */
 };
 
 /* The fields of an answer that anything depends on; NULL: not sent. */
@@ -44,6 +47,7 @@ struct exchange {
 	struct sp_client *client;
 	char *url;
 	int with_token;
+	int is_refused; /* it led to an address inside */
 	long status;
 	char *fields[F_COUNT];
 	size_t skipped; /* bytes of a body that nobody wants */
@@ -169,12 +173,36 @@ on_progress(void *ctx, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 	return client->cancelled != NULL && client->cancelled(client->ctx);
 }
 
+/* Whoever is connected to, its name has been looked up: no name can hide an address. */
+static curl_socket_t
+on_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	struct exchange *ex = ctx;
+	struct sp_client *client = ex->client;
+
+	(void)purpose;
+	if (sp_address_is_inside(&address->addr)) {
+		if (sp_url_same_origin(ex->url, client->endpoint))
+			client->is_inside = 1;
+		if (!client->is_inside) {
+			ex->is_refused = 1;
+			return CURL_SOCKET_BAD;
+		}
+	}
+	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 static enum sp_code
 fail_transfer(const struct exchange *ex, CURLcode rc, const char *text, struct sp_err *err)
 {
 	int len = (int)sp_url_origin_len(ex->url);
 	const char *why = text[0] != '\0' ? text : curl_easy_strerror(rc);
 
+	if (ex->is_refused)
+		return sp_err_set(err, SP_E_DENIED,
+		    "the hub leads to %.*s, which is this host or in a network of ours: not "
+		    "followed",
+		    len, ex->url);
 	switch (rc) {
 	case CURLE_ABORTED_BY_CALLBACK:
 		return sp_err_set(err, SP_E_CANCELLED, "cancelled");
@@ -209,7 +237,7 @@ set_options(struct exchange *ex, struct curl_slist *fields, char *why)
 	curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_TIMEOUT_S);
-	curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+	curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, (long)STALL_BYTES_PER_S);
 	curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)STALL_TIMEOUT_S);
 	curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, 512L * 1024);
 	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
@@ -217,6 +245,8 @@ set_options(struct exchange *ex, struct curl_slist *fields, char *why)
 	curl_easy_setopt(curl, CURLOPT_HEADERDATA, ex);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, ex);
+	curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+	curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, ex);
 	curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
 	curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
 	curl_easy_setopt(curl, CURLOPT_XFERINFODATA, client);
@@ -235,6 +265,7 @@ get_once(struct exchange *ex, struct sp_err *err)
 
 	clear_fields(ex);
 	ex->skipped = 0;
+	ex->is_refused = 0;
 	ex->sink_code = SP_OK;
 	ex->err = err;
 	/* no compression: sizes and hashes are those of the file */

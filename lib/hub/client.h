@@ -2,7 +2,8 @@
  * client.h -- asking a Hugging Face hub (libcurl): model, list of files, files.
  *
  * Redirects are followed one at a time: the token goes to the endpoint's own origin and nowhere
- * else, and nothing leads from https to http. A client belongs to one thread.
+ * else, nothing leads from https to http, and a hub that is not inside of our network itself cannot
+ * lead into it (hub/address.h). A client belongs to one thread.
  */
 #ifndef SP_CLIENT_H
 #define SP_CLIENT_H

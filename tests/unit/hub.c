@@ -1,6 +1,7 @@
 /* hub.c -- Hugging Face protocol without a network: hostile answers, the plans of our own replies.
  */
 #include "base/json.h"
+#include "hub/address.h"
 #include "hub/answer.h"
 #include "hub/plan.h"
 #include "hub/source.h"
@@ -12,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -656,6 +658,48 @@ test_plan_api(void **state)
 	assert_int_equal(ask("POST", "/api/models/org/m/revision/main"), 405);
 }
 
+/* --- addresses ----------------------------------------------------------------------------------
+ */
+
+static int
+is_inside(const char *text)
+{
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+	struct sockaddr_in v4 = {.sin_family = AF_INET};
+
+	if (strchr(text, ':') == NULL) {
+		assert_int_equal(inet_pton(AF_INET, text, &v4.sin_addr), 1);
+		return sp_address_is_inside((const struct sockaddr *)&v4);
+	}
+	assert_int_equal(inet_pton(AF_INET6, text, &v6.sin6_addr), 1);
+	return sp_address_is_inside((const struct sockaddr *)&v6);
+}
+
+static void
+test_addresses(void **state)
+{
+	static const char *const inside[] = {"0.0.0.0", "10.0.0.0", "10.255.255.255", "100.64.0.1",
+	    "100.127.255.255", "127.0.0.1", "127.255.255.255", "169.254.169.254", "172.16.0.1",
+	    "172.31.255.255", "192.0.0.8", "192.168.3.4", "198.19.0.1", "224.0.0.1",
+	    "255.255.255.255", "::", "::1", "::ffff:10.0.0.1", "64:ff9b::127.0.0.1", "fc00::1",
+	    "fdff::1", "fe80::1", "fec0::1", "ff02::1"};
+	static const char *const outside[] = {"1.1.1.1", "9.255.255.255", "11.0.0.0",
+	    "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0", "169.253.0.1",
+	    "172.15.255.255", "172.32.0.0", "192.0.1.0", "192.167.255.255", "198.20.0.0",
+	    "223.255.255.255", "2001:4860:4860::8888", "::ffff:1.1.1.1", "64:ff9b::1.1.1.1",
+	    "fbff::1", "fe00::1"};
+	struct sockaddr other = {.sa_family = AF_UNIX};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(inside) / sizeof(inside[0]); i++)
+		if (!is_inside(inside[i]))
+			fail_msg("%s is inside", inside[i]);
+	for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++)
+		if (is_inside(outside[i]))
+			fail_msg("%s is outside", outside[i]);
+	assert_true(sp_address_is_inside(&other));
+}
+
 int
 main(void)
 {
@@ -666,6 +710,7 @@ main(void)
 	    cmocka_unit_test(test_tree),
 	    cmocka_unit_test(test_link),
 	    cmocka_unit_test(test_fail),
+	    cmocka_unit_test(test_addresses),
 	    cmocka_unit_test(test_catalog),
 	    P(test_plan_resolve),
 	    P(test_plan_range),

@@ -4,6 +4,7 @@
  */
 #include "base/file.h"
 #include "http/url.h"
+#include "hub/address.h"
 #include "hub/client.h"
 #include "registryd/registryd.h"
 
@@ -16,6 +17,7 @@
 
 #include <curl/curl.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -369,6 +371,18 @@ hub_close(struct hub *hub)
 	pthread_mutex_destroy(&hub->lock);
 }
 
+/* Of the loopback addresses here, that with outside_port counts as one on the internet. */
+static unsigned outside_port;
+
+int
+sp_address_is_inside(const struct sockaddr *address)
+{
+	struct sockaddr_in v4;
+
+	memcpy(&v4, address, sizeof(v4));
+	return ntohs(v4.sin_port) != outside_port;
+}
+
 #define FILE_AT "/o/m/resolve/" C40 "/f"
 
 /* "good" as a small file, as an LFS file */
@@ -500,6 +514,35 @@ test_token(void **state)
 	assert_int_equal(second.requests, 1);
 	assert_int_equal(second.with_token, 0);
 	assert_string_equal(second.last_path, "/signed");
+	sp_client_free(&client);
+	hub_close(&first);
+	hub_close(&second);
+}
+
+/* A hub on the internet that leads into our own networks is not followed; one that is inside itself
+ * (as all of the other tests' are) may. */
+static void
+test_inside(void **state)
+{
+	static const struct rule first_rules[] = {
+	    {FILE_AT, 302, "", "Location", "http://127.0.0.1:%u/signed", 0, 0}};
+	static const struct rule second_rules[] = {{"/signed", 200, "good", NULL, NULL, 0, 0}};
+	struct sp_answer_file file = good(1);
+	struct hub first, second;
+	struct sp_client *client;
+	struct bytes got = {.len = 0};
+
+	(void)state;
+	hub_open(&first, first_rules, 1);
+	hub_open(&second, second_rules, 1);
+	first.other_port = sp_http_port(second.http);
+	outside_port = sp_http_port(first.http);
+	client = connect_to(outside_port, NULL);
+	assert_int_equal(sp_client_file(client, "o/m", C40, &file, take, &got, &err), SP_E_DENIED);
+	assert_non_null(strstr(err.msg, "not followed"));
+	assert_int_equal(first.requests, 1);
+	assert_int_equal(second.requests, 0);
+	outside_port = 0;
 	sp_client_free(&client);
 	hub_close(&first);
 	hub_close(&second);
@@ -639,6 +682,7 @@ main(void)
 	    cmocka_unit_test(test_lies),
 	    cmocka_unit_test(test_large_answers),
 	    cmocka_unit_test(test_token),
+	    cmocka_unit_test(test_inside),
 	    cmocka_unit_test(test_expired),
 	    cmocka_unit_test(test_listings),
 	    cmocka_unit_test(test_client),
