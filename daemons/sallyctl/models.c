@@ -40,6 +40,19 @@ ctl_models_snapshot(
 	return code;
 }
 
+/* For who needs the trust document no further. */
+static enum sp_code
+newest(struct ctl *ctl, struct sp_snapshot *out, struct sp_err *err)
+{
+	struct sp_trust *trust;
+	enum sp_code code = ctl_trust(ctl, &trust, err);
+
+	if (code == SP_OK)
+		code = ctl_models_snapshot(ctl, trust, out, err);
+	sp_trust_free(&trust);
+	return code;
+}
+
 /* --- printing ------------------------------------------------------------------------------- */
 
 static json_t *
@@ -100,16 +113,11 @@ ctl_models(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 {
 	int all = ctl_args_get(args, "--all") != NULL;
 	struct sp_snapshot snapshot;
-	struct sp_trust *trust;
 	enum sp_code code;
 	json_t *list;
 	size_t i;
 
-	code = ctl_trust(ctl, &trust, err);
-	if (code != SP_OK)
-		return code;
-	code = ctl_models_snapshot(ctl, trust, &snapshot, err);
-	sp_trust_free(&trust);
+	code = newest(ctl, &snapshot, err);
 	if (code != SP_OK)
 		return code;
 	if (ctl->json) {
@@ -175,14 +183,9 @@ ctl_model(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 {
 	const struct sp_snapshot_model *model;
 	struct sp_snapshot snapshot;
-	struct sp_trust *trust;
 	enum sp_code code;
 
-	code = ctl_trust(ctl, &trust, err);
-	if (code != SP_OK)
-		return code;
-	code = ctl_models_snapshot(ctl, trust, &snapshot, err);
-	sp_trust_free(&trust);
+	code = newest(ctl, &snapshot, err);
 	if (code != SP_OK)
 		return code;
 	code = find(ctl, args->words[0], &snapshot, &model, err);

@@ -189,13 +189,11 @@ ctl_out_field(FILE *to, const char *label, const char *fmt, ...)
 {
 	char *text, *clean, *clean_label;
 	va_list ap;
-	int len;
 
 	va_start(ap, fmt);
-	len = vasprintf(&text, fmt, ap);
+	text = sp_xvasprintf(fmt, ap);
 	va_end(ap);
-	SP_ASSERT(len >= 0);
-	if (len > 0) {
+	if (text[0] != '\0') {
 		clean = ctl_out_clean(text);
 		clean_label = ctl_out_clean(label);
 		fprintf(to, "  %-*s  %s\n", LABEL_WIDTH, clean_label, clean);
@@ -210,12 +208,10 @@ ctl_out_print(FILE *to, const char *fmt, ...)
 {
 	char *text, *line, *rest, *clean;
 	va_list ap;
-	int len;
 
 	va_start(ap, fmt);
-	len = vasprintf(&text, fmt, ap);
+	text = sp_xvasprintf(fmt, ap);
 	va_end(ap);
-	SP_ASSERT(len >= 0);
 	for (rest = text; (line = strsep(&rest, "\n")) != NULL;) {
 		clean = ctl_out_clean(line);
 		fprintf(to, "%s%s", clean, rest != NULL ? "\n" : "");

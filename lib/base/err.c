@@ -2,7 +2,6 @@
 #include "base/err.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,14 +172,22 @@ sp_xstrdup(const char *text)
 }
 
 char *
-sp_xasprintf(const char *fmt, ...)
+sp_xvasprintf(const char *fmt, va_list ap)
 {
 	char *text = NULL;
+	int len = vasprintf(&text, fmt, ap);
+
+	return must_have(len >= 0 ? text : NULL);
+}
+
+char *
+sp_xasprintf(const char *fmt, ...)
+{
 	va_list ap;
-	int len;
+	char *text;
 
 	va_start(ap, fmt);
-	len = vasprintf(&text, fmt, ap);
+	text = sp_xvasprintf(fmt, ap);
 	va_end(ap);
-	return must_have(len >= 0 ? text : NULL);
+	return text;
 }

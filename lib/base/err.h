@@ -2,6 +2,7 @@
 #ifndef SP_ERR_H
 #define SP_ERR_H
 
+#include <stdarg.h>
 #include <stddef.h>
 
 /*
@@ -76,5 +77,6 @@ void *sp_xcalloc(size_t count, size_t size);
 void *sp_xrealloc(void *old, size_t count, size_t size);
 char *sp_xstrdup(const char *text);
 char *sp_xasprintf(const char *fmt, ...) SP_PRINTF(1, 2);
+char *sp_xvasprintf(const char *fmt, va_list ap) SP_PRINTF(1, 0);
 
 #endif

@@ -41,12 +41,10 @@ sp_outcome_detail(struct sp_outcome *outcome, const char *key, const char *fmt, 
 	struct sp_detail *d;
 	va_list ap;
 	char *value;
-	int n;
 
 	va_start(ap, fmt);
-	n = vasprintf(&value, fmt, ap);
+	value = sp_xvasprintf(fmt, ap);
 	va_end(ap);
-	SP_ASSERT(n >= 0);
 	outcome->details =
 	    sp_xrealloc(outcome->details, outcome->detail_count + 1, sizeof(*outcome->details));
 	d = &outcome->details[outcome->detail_count++];
