@@ -310,6 +310,8 @@ start_daemon(struct sp_http *http, const struct sp_http_options *o, char *cert, 
 	ITEM(MHD_OPTION_LISTEN_SOCKET, http->listen_fd, NULL);
 	ITEM(MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)threads, NULL);
 	ITEM(MHD_OPTION_CONNECTION_LIMIT, (intptr_t)connections, NULL);
+	/* who keeps all that it may open, byte by byte, does not shut out everybody else */
+	ITEM(MHD_OPTION_PER_IP_CONNECTION_LIMIT, (intptr_t)((connections + 1) / 2), NULL);
 	ITEM(MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)(o->idle_s > 0 ? o->idle_s : 60), NULL);
 	ITEM(MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEAD_MAX, NULL);
 	if (cert != NULL) {

@@ -68,7 +68,7 @@ struct sp_http_options {
 	const char *cert_file; /* PEM chain; NULL: plain HTTP */
 	const char *key_file;  /* PEM, when there is a cert_file */
 	unsigned threads;      /* 0: one per processor, at least 2 */
-	unsigned connections;  /* at the same time; 0: 1024 */
+	unsigned connections;  /* at the same time, half of them from one address; 0: 1024 */
 	unsigned idle_s;       /* a connection without bytes for so long is closed; 0: 60 */
 	size_t body_max;       /* bytes of a request's body; larger: 413. 0: no body at all */
 	sp_http_handler *handler;

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -263,6 +264,52 @@ test_limits(void **state)
 	free(a);
 }
 
+/* A connection that has begun a request and does not end it. */
+static int
+hold(const struct sp_http *http)
+{
+	static const char head[] = "GET / HTTP/1.1\r\nHost: ";
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	at.sin_port = htons((uint16_t)sp_http_port(http));
+	assert_int_equal(connect(fd, (const struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(send(fd, head, sizeof(head) - 1, MSG_NOSIGNAL), sizeof(head) - 1);
+	return fd;
+}
+
+/* One address that holds on to its connections takes half of them at most. */
+static void
+test_one_address(void **state)
+{
+	struct sp_http_options options = {.listen = "127.0.0.1:0",
+	    .threads = 1, /* accepts in order */
+	    .connections = 8,
+	    .handler = handle};
+	struct answer *a = calloc(1, sizeof(*a));
+	CURL *curl = curl_easy_init();
+	struct sp_http *http = NULL;
+	struct sp_err err;
+	int fds[4];
+
+	(void)state;
+	if (sp_http_start(&options, &http, &err) != SP_OK)
+		fail_msg("%s", err.msg);
+	for (int i = 0; i < 4; i++)
+		fds[i] = hold(http);
+	perform(aim(curl, http, "http", "/"), a);
+	assert_int_not_equal(a->rc, CURLE_OK);
+	curl_easy_setopt(curl, CURLOPT_INTERFACE, "127.0.0.2");
+	perform(aim(curl, http, "http", "/"), a);
+	assert_int_equal(a->rc, CURLE_OK);
+	assert_non_null(strstr(a->body, "peer=127.0.0.2"));
+	for (int i = 0; i < 4; i++)
+		close(fds[i]);
+	curl_easy_cleanup(curl);
+	sp_http_stop(&http);
+	free(a);
+}
+
 static void
 save(const char *path, const gnutls_datum_t *pem)
 {
@@ -455,6 +502,7 @@ main(void)
 	    cmocka_unit_test(test_requests),
 	    cmocka_unit_test(test_file),
 	    cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_one_address),
 	    cmocka_unit_test(test_tls),
 	    cmocka_unit_test(test_url),
 	};
