@@ -1,7 +1,9 @@
 /* main.c -- ledgerd: command line, configuration, the loop. */
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/path.h"
 #include "base/version.h"
+#include "bus/pulse.h"
 #include "ledgerd.h"
 #include "profile.h"
 
@@ -150,6 +152,7 @@ static void
 on_signal(uv_signal_t *handle, int number)
 {
 	sp_log_info(NULL, "signal %d: stopping", number);
+	sp_notify("STOPPING=1", NULL);
 	uv_stop(handle->loop);
 }
 
@@ -167,6 +170,7 @@ serve(const struct sp_conf *conf)
 {
 	struct ledgerd *l = sp_xcalloc(1, sizeof(*l));
 	uv_loop_t loop;
+	uv_timer_t pulse;
 	struct sp_err err;
 	enum sp_code code;
 
@@ -177,11 +181,14 @@ serve(const struct sp_conf *conf)
 	SP_ASSERT(uv_loop_init(&loop) == 0);
 	l->loop = &loop;
 	watch_signals(l);
+	sp_pulse_start(&loop, &pulse);
 	code = make_origin(conf, &l->origin, &err);
 	if (code == SP_OK)
 		code = ledgerd_open(l, conf, &loop, &err);
 	if (code == SP_OK) {
 		sp_log_info(NULL, "%s: log of %llu entries, %zu steps under way", l->origin,
+		    (unsigned long long)sp_ledger_size(l->ledger), l->core.live_count);
+		sp_notify("READY=1", "%s: log of %llu entries, %zu steps under way", l->origin,
 		    (unsigned long long)sp_ledger_size(l->ledger), l->core.live_count);
 		uv_run(&loop, UV_RUN_DEFAULT);
 	} else {
@@ -189,6 +196,7 @@ serve(const struct sp_conf *conf)
 	}
 	uv_close((uv_handle_t *)&l->on_term, NULL);
 	uv_close((uv_handle_t *)&l->on_int, NULL);
+	uv_close((uv_handle_t *)&pulse, NULL);
 	ledgerd_close(l);
 	uv_run(&loop, UV_RUN_DEFAULT);
 	SP_ASSERT(uv_loop_close(&loop) == 0);
@@ -211,6 +219,7 @@ main(int argc, char **argv)
 		return status;
 	if (options.root == NULL)
 		options.root = "";
+	sp_notify_init();
 	sp_log_init(LEDGERD_SERVICE, options.verbose);
 	SP_ASSERT(sodium_init() >= 0);
 	conf_file = options.conf_file != NULL ? sp_xstrdup(options.conf_file)

@@ -1,6 +1,7 @@
 BUS := lib/bus/outcome lib/bus/paths lib/bus/wire lib/bus/envelope lib/bus/result lib/bus/zloop \
 	lib/bus/zap lib/bus/hub lib/bus/lease lib/bus/spawn lib/bus/child lib/bus/bus lib/bus/ask \
-	lib/bus/work lib/bus/helper lib/bus/worker_step lib/bus/worker lib/bus/worker_main
+	lib/bus/work lib/bus/helper lib/bus/worker_step lib/bus/pulse lib/bus/worker \
+	lib/bus/worker_main
 
 $(eval $(call lib,bus,$(BUS:lib/bus/%=%) step))
 $(eval $(call unit,bus,lib/bus/outcome lib/bus/wire lib/bus/envelope lib/bus/result \

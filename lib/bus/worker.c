@@ -1,8 +1,10 @@
 /* worker.c -- the worker's loop: events to the state machine, actions from it, start and end. */
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/time.h"
 #include "base/version.h"
 #include "bus/paths.h"
+#include "bus/pulse.h"
 #include "bus/worker_int.h"
 
 #include <errno.h>
@@ -214,6 +216,19 @@ set_tick(struct sp_worker *worker)
 		uv_timer_start(&worker->tick, on_tick, want_ms, want_ms);
 }
 
+/* Ready is who was welcomed: a key that the trust document lacks shows at the start. */
+static void
+tell_manager(struct sp_worker *worker)
+{
+	if (worker->told_welcomed == worker->state.welcomed)
+		return;
+	worker->told_welcomed = worker->state.welcomed;
+	if (worker->told_welcomed)
+		sp_notify("READY=1", "version %s, welcomed by ledgerd", SP_VERSION);
+	else
+		sp_notify(NULL, "version %s, without a connection to ledgerd", SP_VERSION);
+}
+
 void
 sp_worker_event(struct sp_worker *worker, const struct sp_worker_event *event)
 {
@@ -243,6 +258,7 @@ sp_worker_event(struct sp_worker *worker, const struct sp_worker_event *event)
 			act(worker, &worker->actions.items[i]);
 	}
 	worker->applying = 0;
+	tell_manager(worker);
 	set_tick(worker);
 	sp_worker_settle(worker);
 }
@@ -276,6 +292,7 @@ stop(struct sp_worker *worker)
 	if (worker->exiting)
 		return;
 	worker->exiting = 1;
+	sp_notify("STOPPING=1", NULL);
 	pthread_mutex_lock(&worker->lock);
 	worker->stopping = 1;
 	pthread_mutex_unlock(&worker->lock);
@@ -306,6 +323,7 @@ init_handles(struct sp_worker *worker)
 	SP_ASSERT(uv_loop_init(&worker->loop) == 0);
 	SP_ASSERT(uv_async_init(&worker->loop, &worker->async, on_async) == 0);
 	SP_ASSERT(uv_timer_init(&worker->loop, &worker->tick) == 0);
+	sp_pulse_start(&worker->loop, &worker->pulse);
 	SP_ASSERT(uv_signal_init(&worker->loop, &worker->sigterm) == 0);
 	SP_ASSERT(uv_signal_init(&worker->loop, &worker->sigint) == 0);
 	worker->async.data = worker->tick.data = worker;
@@ -322,6 +340,7 @@ close_handles(struct sp_worker *worker)
 	sp_helper_close(worker);
 	uv_close((uv_handle_t *)&worker->async, NULL);
 	uv_close((uv_handle_t *)&worker->tick, NULL);
+	uv_close((uv_handle_t *)&worker->pulse, NULL);
 	uv_close((uv_handle_t *)&worker->sigterm, NULL);
 	uv_close((uv_handle_t *)&worker->sigint, NULL);
 	for (turns = 0; turns < CLOSE_TURNS_MAX && uv_run(&worker->loop, UV_RUN_NOWAIT); turns++)
@@ -402,6 +421,8 @@ sp_worker_run(
 	if (code == SP_OK) {
 		sp_log_info(NULL, "version %s runs%s", SP_VERSION,
 		    worker->standalone ? ", standalone" : "");
+		if (worker->standalone)
+			sp_notify("READY=1", "version %s, standalone", SP_VERSION);
 		uv_run(&worker->loop, UV_RUN_DEFAULT);
 	} else {
 		sp_log_error(NULL, "%s", err.msg);

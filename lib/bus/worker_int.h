@@ -86,13 +86,14 @@ struct sp_worker {
 	const struct sp_options *options;
 	struct sp_conf *conf;
 	int standalone, opened, exiting;
-	void *ctx; /* the daemon's */
+	int told_welcomed; /* what the service manager knows */
+	void *ctx;	   /* the daemon's */
 	char *state_dir;
 
 	uv_loop_t loop;
 	uv_thread_t loop_thread;
 	uv_async_t async;
-	uv_timer_t tick;
+	uv_timer_t tick, pulse;
 	uv_signal_t sigterm, sigint;
 
 	void *context;

@@ -1,5 +1,6 @@
 /* worker_main.c -- the command line that the seven worker daemons share. */
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/path.h"
 #include "base/version.h"
 #include "bus/worker_int.h"
@@ -171,6 +172,7 @@ sp_worker_main(int argc, char **argv, const struct sp_worker_spec *spec)
 	int status;
 
 	check_spec(spec);
+	sp_notify_init();
 	options.root = root != NULL ? root : "";
 	status = parse_options(argc, argv, spec, &options);
 	if (status >= 0)
