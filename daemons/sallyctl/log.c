@@ -303,6 +303,7 @@ ctl_log_checkpoint(struct ctl *ctl, const struct ctl_args *args, struct sp_err *
 	struct sp_trust *trust = NULL;
 	const ProtobufCBinaryData *note;
 	enum sp_code code;
+	char *vkey = NULL;
 
 	(void)args;
 	sallyport__operator_request__init(&request);
@@ -316,16 +317,19 @@ ctl_log_checkpoint(struct ctl *ctl, const struct ctl_args *args, struct sp_err *
 	code = ctl_trust(ctl, &trust, err);
 	if (code == SP_OK)
 		code = sp_proof_checkpoint(trust, note->data, note->len, &checkpoint, &signer, err);
+	if (code == SP_OK)
+		vkey = sp_note_vkey(checkpoint.origin, signer->bytes);
 	if (code == SP_OK && ctl->json)
-		ctl_out_json(json_pack("{s:s, s:I, s:s, s:s, s:s, s:s%}", "origin",
+		ctl_out_json(json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:s%}", "origin",
 		    checkpoint.origin, "size", (json_int_t)checkpoint.size, "root",
 		    sp_hex_of(checkpoint.root).s, "signer", signer->name, "key", signer->id.s,
-		    "note", (const char *)note->data, note->len));
+		    "vkey", vkey, "note", (const char *)note->data, note->len));
 	else if (code == SP_OK && isatty(STDOUT_FILENO))
 		/* anybody may have added a signature line under a name that paints */
 		ctl_out_print(stdout, "%.*s", (int)note->len, (const char *)note->data);
 	else if (code == SP_OK)
 		fwrite(note->data, 1, note->len, stdout); /* as it is, so that it can be piped */
+	free(vkey);
 	sp_trust_free(&trust);
 	sallyport__operator_reply__free_unpacked(reply, NULL);
 	return code;

@@ -19,6 +19,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "ledger/note.h"
 #include "release/bom.h"
 #include "release/snapshot.h"
 #include "release_rig.h"
@@ -605,6 +606,7 @@ static void
 log_commands(void **state)
 {
 	json_t *doc;
+	char *vkey;
 
 	(void)state;
 	good(run("log verify"));
@@ -622,6 +624,12 @@ log_commands(void **state)
 	says("VALIDATING -> VALIDATED");
 	good(run("log checkpoint"));
 	assert_string_equal(out, site.log.checkpoint);
+	good(run("log checkpoint --json"));
+	doc = document();
+	vkey = sp_note_vkey(RIG_ORIGIN, sp_key_public(rig.keys[SP_ROLE_LOG])->bytes);
+	assert_string_equal(json_string_value(json_object_get(doc, "vkey")), vkey);
+	free(vkey);
+	json_decref(doc);
 	good(run("log prove 3 --json"));
 	doc = document();
 	assert_int_equal(
