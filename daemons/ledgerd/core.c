@@ -29,12 +29,6 @@ ledgerd_actions_add(struct ledgerd_actions *actions, enum ledgerd_do what)
 
 /* --- what is alive ---------------------------------------------------------------------------- */
 
-static int
-is_alive(enum sp_lease_state state)
-{
-	return state == SP_LEASE_OFFERED || state == SP_LEASE_LEASED || state == SP_LEASE_RUNNING;
-}
-
 static void
 add_live(struct ledgerd_core *core, const struct sp_attempt *attempt, int64_t now_ms)
 {
@@ -118,7 +112,7 @@ ledgerd_core_note(struct ledgerd_core *core, const struct sp_changed *changed, i
 
 	if (changed->had_attempt)
 		live = ledgerd_core_lease(core, changed->attempt.lease);
-	if (live != NULL && !is_alive(changed->attempt.state)) {
+	if (live != NULL && !sp_jobs_is_alive(changed->attempt.state)) {
 		*live = core->live[--core->live_count];
 	} else if (live != NULL) {
 		/* its next heartbeat tells how many slots are left; until then count ourselves */

@@ -141,43 +141,19 @@ log_candidate(struct sp_entry *entry, const struct sp_job *job)
 
 /* --- attempts --------------------------------------------------------------------------------- */
 
-static int
-is_alive(const struct sp_attempt *a)
-{
-	return a->state == SP_LEASE_OFFERED || a->state == SP_LEASE_LEASED ||
-	       a->state == SP_LEASE_RUNNING;
-}
-
-static int
-ends_lease(enum sp_job_event event)
-{
-	switch (event) {
-	case SP_EV_LOST:
-	case SP_EV_AGAIN:
-	case SP_EV_DONE:
-	case SP_EV_BLOCK:
-	case SP_EV_QUARANTINE:
-	case SP_EV_INCOMPLETE:
-	case SP_EV_FAIL:
-		return 1;
-	default:
-		return 0;
-	}
-}
-
 /* The attempt that is alive must be the one that the event is about. */
 static enum sp_code
 find_attempt(struct sp_db *db, const struct sp_change *change, struct sp_changed *changed,
     struct sp_err *err)
 {
 	struct sp_attempt *a = &changed->attempt;
-	int needed = change->event == SP_EV_LEASE || ends_lease(change->event), found;
+	int needed = change->event == SP_EV_LEASE || sp_jobs_ends_lease(change->event), found;
 	enum sp_code code;
 
 	code = sp_table_newest(db, change->job, a, &found, err);
 	if (code != SP_OK)
 		return code;
-	changed->had_attempt = found && is_alive(a);
+	changed->had_attempt = found && sp_jobs_is_alive(a->state);
 	if (!needed)
 		return SP_OK;
 	if (!changed->had_attempt || strcmp(a->lease, text_of(change->lease)) != 0)

@@ -354,6 +354,29 @@ sp_jobs_ended(enum sp_recipe recipe, enum sp_job_state state)
 	}
 }
 
+int
+sp_jobs_is_alive(enum sp_lease_state state)
+{
+	return state == SP_LEASE_OFFERED || state == SP_LEASE_LEASED || state == SP_LEASE_RUNNING;
+}
+
+int
+sp_jobs_ends_lease(enum sp_job_event event)
+{
+	switch (event) {
+	case SP_EV_LOST:
+	case SP_EV_AGAIN:
+	case SP_EV_DONE:
+	case SP_EV_BLOCK:
+	case SP_EV_QUARANTINE:
+	case SP_EV_INCOMPLETE:
+	case SP_EV_FAIL:
+		return 1;
+	default:
+		return 0;
+	}
+}
+
 /* --- failures --------------------------------------------------------------------------------- */
 
 /* Verification says no in the enclave, where it looks at what came through the diode. */

@@ -180,6 +180,11 @@ int sp_jobs_step(enum sp_recipe recipe, enum sp_job_state state, enum sp_step *o
 enum sp_job_state
 sp_jobs_resume(enum sp_recipe recipe, enum sp_job_state state, enum sp_job_state resume);
 
+/* 1 for offered, leased and running. */
+int sp_jobs_is_alive(enum sp_lease_state state);
+/* 1 for what happens to the attempt that is leased, and ends it. */
+int sp_jobs_ends_lease(enum sp_job_event event);
+
 /* Which event a failed attempt is. attempt counts from 1; attempts is ledgerd.attempts. */
 enum sp_job_event sp_jobs_failure(
     enum sp_step step, enum sp_code code, int may_retry, unsigned attempt, unsigned attempts);

@@ -131,8 +131,7 @@ check_job(void *ctx, const struct sp_job *job, struct sp_err *err)
 	code = sp_table_newest(c->ledger->db, job->id, &a, &found, err);
 	if (code != SP_OK)
 		return code;
-	alive = found && (a.state == SP_LEASE_OFFERED || a.state == SP_LEASE_LEASED ||
-			     a.state == SP_LEASE_RUNNING);
+	alive = found && sp_jobs_is_alive(a.state);
 	if (told->state != job->state)
 		differs = "state";
 	else if (told->resume != job->resume)

@@ -83,30 +83,6 @@ sp_replay_free(struct sp_replay *replay)
 
 /* --- transitions ------------------------------------------------------------------------------ */
 
-/* What a lease has to do with an event. */
-static int
-takes_lease(enum sp_job_event event)
-{
-	return event == SP_EV_LEASE;
-}
-
-static int
-ends_lease(enum sp_job_event event)
-{
-	switch (event) {
-	case SP_EV_LOST:
-	case SP_EV_AGAIN:
-	case SP_EV_DONE:
-	case SP_EV_BLOCK:
-	case SP_EV_QUARANTINE:
-	case SP_EV_INCOMPLETE:
-	case SP_EV_FAIL:
-		return 1;
-	default:
-		return 0;
-	}
-}
-
 static int
 is_result(enum sp_job_event event)
 {
@@ -150,7 +126,7 @@ check_parties(const struct sp_replay_job *job, const Sallyport__Entry *entry,
 		return refuse(entry, err,
 		    by_operator ? "an operator did what only daemons do"
 				: "a daemon did what only operators do");
-	if (takes_lease(event)) {
+	if (event == SP_EV_LEASE) {
 		if (job->lease[0] != '\0')
 			return refuse(entry, err, "the step is leased already");
 		if (entry->lease[0] == '\0' || !sp_jobs_step(job->recipe, to, &step) ||
@@ -159,7 +135,7 @@ check_parties(const struct sp_replay_job *job, const Sallyport__Entry *entry,
 		if (strcmp(entry->daemon->service, sp_jobs_step_service(step)) != 0)
 			return refuse(entry, err, "a daemon of another service took the step");
 	}
-	if (ends_lease(event)) {
+	if (sp_jobs_ends_lease(event)) {
 		if (job->lease[0] == '\0' || strcmp(job->lease, entry->lease) != 0)
 			return refuse(entry, err, "it does not name the lease that is out");
 		if (!sp_jobs_step(job->recipe, job->state, &step) ||
