@@ -16,6 +16,9 @@ SAN_B := $(if $(filter command,$(firstword $(origin B))),$(B)-san,build/san)
 CC := gcc
 AR := ar
 PREFIX ?= /usr/local
+# where `make fuzz` builds, likewise, and for how long each target runs
+FUZZ_B := $(if $(filter command,$(firstword $(origin B))),$(B)-fuzz,build/fuzz)
+FUZZ_S ?= 20
 
 # Debian 12's packages: what is built against, what checks, and what the tests run
 PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libzmq3-dev libprotobuf-c-dev \
@@ -23,7 +26,9 @@ PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libzmq3-dev libpro
 	libjansson-dev libpcre2-dev libutf8proc-dev libisal-dev libseccomp-dev libconfig-dev \
 	libsqlite3-dev zlib1g-dev \
 	libcmocka-dev clang-format cppcheck \
-	bubblewrap python3 jq curl gnutls-bin ca-certificates
+	bubblewrap python3 jq curl gnutls-bin ca-certificates systemd
+# `make fuzz` alone
+FUZZ_PACKAGES := clang-14 libclang-rt-14-dev
 
 PKGS := libzmq libprotobuf-c libuv libsodium gnutls libcurl libmicrohttpd jansson libpcre2-8 \
 	libutf8proc libisal libseccomp libconfig sqlite3 zlib
@@ -40,6 +45,8 @@ SANFLAGS := -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-r
 else
 CFLAGS_ALL += -D_FORTIFY_SOURCE=2
 endif
+FUZZ_FLAGS := -fsanitize=address,undefined,fuzzer-no-link -fno-omit-frame-pointer \
+	-fno-sanitize-recover=all
 # asked once, and only when something is built (a fresh machine has no pkg-config yet)
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
 
@@ -99,7 +106,7 @@ RUN_ENV = B=$(B) BIN=$(abspath $(B))/bin
 all: deps-present ## build every program (default)
 	+$(Q)$(SUBMAKE) programs
 
-include $(sort $(wildcard lib/*/module.mk daemons/*/module.mk tests/*/module.mk))
+include $(sort $(wildcard lib/*/module.mk daemons/*/module.mk tests/*/module.mk)) systemd/module.mk
 
 programs: $$(ALL)
 units: $$(UNIT)
@@ -121,8 +128,12 @@ test-unit: deps-present ## unit tests alone
 san: deps-present ## unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	+$(Q)$(SUBMAKE) SAN=1 B=$(SAN_B) test-unit
 
-check: deps-present ## format, static analysis, headers that compile alone, size budgets
-	+$(Q)$(SUBMAKE) check-format check-budgets check-headers check-cppcheck
+fuzz: deps-present ## each fuzz target for FUZZ_S seconds (20); installs clang when it is missing
+	$(Q)sh tests/check/deps.sh install $(FUZZ_PACKAGES) >&2
+	+$(Q)$(SUBMAKE) SAN=1 B=$(FUZZ_B) CC=clang-14 SANFLAGS='$(FUZZ_FLAGS)' fuzz-targets
+
+check: deps-present ## format, static analysis, headers that compile alone, size budgets, units
+	+$(Q)$(SUBMAKE) check-format check-budgets check-headers check-cppcheck check-units
 	@echo "check: all passed"
 
 demo: all ## both sides on this machine: a model goes the whole way
@@ -131,7 +142,7 @@ demo: all ## both sides on this machine: a model goes the whole way
 peers: all ## against the real peers: Python and the network are needed
 	$(Q)$(RUN_ENV) tests/peers/run.sh
 
-install: all ## install under $(DESTDIR)$(PREFIX)
+install: all install-units ## install under $(DESTDIR)$(PREFIX)
 	$(Q)for p in $(INSTALL); do \
 		dir=sbin; if [ "$$p" = sallyctl ]; then dir=bin; fi; \
 		install -D -m 0755 "$(B)/bin/$$p" "$(DESTDIR)$(PREFIX)/$$dir/$$p"; \
@@ -148,7 +159,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 	@echo; echo "V=1 shows commands, SAN=1 builds with sanitizers, B=DIR builds in DIR, -jN limits"
 
-.PHONY: all programs units deps deps-present test test-unit san check demo peers install clean help \
+.PHONY: all programs units deps deps-present test test-unit san fuzz check demo peers install clean help \
 	check-format check-budgets check-headers check-cppcheck FORCE
 
 # --- checks --------------------------------------------------------------------------------------
