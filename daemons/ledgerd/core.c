@@ -262,6 +262,14 @@ offer_ms(const struct ledgerd_core *core)
 	return 2 * core->settings.heartbeat_ms;
 }
 
+/* No back-off is longer than its maximum: a clock that was set back must not hold up a step. */
+static int
+is_backing_off(const struct sp_attempt *attempt, int64_t unix_ms)
+{
+	return attempt->not_before_ms > unix_ms &&
+	       attempt->not_before_ms - unix_ms <= SP_JOBS_BACKOFF_MAX_MS;
+}
+
 static int
 is_asked(const struct ledgerd_core *core, const struct ledgerd_live *live, int64_t now_ms)
 {
@@ -327,7 +335,7 @@ ledgerd_core_schedule(
 	count_asked(core, now_ms);
 	for (i = 0; i < core->live_count; i++) {
 		live = &core->live[i];
-		if (live->a.state != SP_LEASE_OFFERED || live->a.not_before_ms > unix_ms)
+		if (live->a.state != SP_LEASE_OFFERED || is_backing_off(&live->a, unix_ms))
 			continue;
 		if (is_asked(core, live, now_ms))
 			continue;

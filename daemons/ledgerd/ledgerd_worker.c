@@ -72,7 +72,7 @@ carry_out(struct incoming *in, struct ledgerd_actions *actions, const struct sp_
 	enum sp_code code = SP_OK;
 	uint64_t change_seq = 0;
 	struct sp_err err;
-	size_t i;
+	size_t i, refused = 0;
 
 	for (i = 0; i < actions->count && code == SP_OK; i++) {
 		const struct ledgerd_action *action = &actions->list[i];
@@ -94,7 +94,10 @@ carry_out(struct incoming *in, struct ledgerd_actions *actions, const struct sp_
 			    action->log_seq != 0 ? action->log_seq : change_seq, in->repeats);
 			break;
 		case LEDGERD_REFUSE:
-			sp_log_warn(NULL, "refused to %s: %s", in->who.name, action->err.msg);
+			/* one line a message, however many leases a heartbeat names */
+			if (refused++ == 0)
+				sp_log_warn(
+				    NULL, "refused to %s: %s", in->who.name, action->err.msg);
 			ledgerd_refuse(
 			    in->l, in->who.name, in->seq, action->lease, &action->err, in->repeats);
 			break;

@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#define BACKOFF_MAX_MS (60 * 60 * 1000)
-
 /* --- names ------------------------------------------------------------------------------------ */
 
 static const char *const state_names[] = {
@@ -417,9 +415,9 @@ sp_jobs_failure(
 int64_t
 sp_jobs_backoff_ms(int64_t backoff_ms, unsigned attempt)
 {
-	while (attempt > 1 && backoff_ms < BACKOFF_MAX_MS) {
+	while (attempt > 1 && backoff_ms < SP_JOBS_BACKOFF_MAX_MS) {
 		backoff_ms *= 2;
 		attempt--;
 	}
-	return backoff_ms < BACKOFF_MAX_MS ? backoff_ms : BACKOFF_MAX_MS;
+	return backoff_ms < SP_JOBS_BACKOFF_MAX_MS ? backoff_ms : SP_JOBS_BACKOFF_MAX_MS;
 }

@@ -189,7 +189,8 @@ int sp_jobs_ends_lease(enum sp_job_event event);
 enum sp_job_event sp_jobs_failure(
     enum sp_step step, enum sp_code code, int may_retry, unsigned attempt, unsigned attempts);
 
-/* Wait before the attempt after `attempt`: doubles each time, at most an hour. */
+#define SP_JOBS_BACKOFF_MAX_MS (60 * 60 * 1000)
+/* Wait before the attempt after `attempt`: doubles each time, at most SP_JOBS_BACKOFF_MAX_MS. */
 int64_t sp_jobs_backoff_ms(int64_t backoff_ms, unsigned attempt);
 
 #endif
