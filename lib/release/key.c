@@ -218,13 +218,17 @@ split(const char *data, size_t len, struct line *out, struct sp_err *err)
 	return check_name(out->name, err);
 }
 
-/* Exactly len bytes; strict: libsodium refuses white space, missing padding, stray pad bits. */
+/* Exactly len bytes; strict: libsodium refuses white space, missing padding, stray pad bits. But it
+ * (1.0.18) takes some bytes above 0x7f for digits, and a key would have more than one spelling. */
 static int
 decode(const struct line *line, uint8_t *out, size_t len)
 {
 	const char *end;
 	size_t got;
 
+	for (size_t i = 0; i < line->len[3]; i++)
+		if ((unsigned char)line->word[3][i] > 0x7f)
+			return 0;
 	return sodium_base642bin(out, len, line->word[3], line->len[3], NULL, &got, &end,
 		   sodium_base64_VARIANT_ORIGINAL) == 0 &&
 	       got == len && end == line->word[3] + line->len[3];

@@ -152,6 +152,9 @@ key_lines(void **state)
 	    "sallyport-public-key/1  gate v@b PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=\n",
 	    "sallyport-public-key/1 gate v@b PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw= \n",
 	    "sallyport-public-key/1 guard v@b PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=\n",
+	    /* a byte that libsodium takes for a digit: else a key */
+	    "sallyport-public-key/1 operator ben G5cEXt8OSq7V9zDJggOgiZZBFql9\xaf"
+	    "ltBp5yNcwGNKkY=\n",
 	    /* small order, and no point at all */
 	    "sallyport-public-key/1 gate v@b AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n",
 	    "sallyport-public-key/1 gate v@b //////////////////////////////////////////8=\n",

@@ -1,0 +1,78 @@
+/* profile.c -- what an operator hands in: a profile's file, its policy as the gate and the
+ * quantizer read it, and sources. */
+#include "ledgerd/profile.h"
+#include "base/file.h"
+#include "eval/policy.h"
+#include "fuzz.h"
+#include "hub/source.h"
+#include "ledgerd/source.h"
+#include "quantd/quantd.h"
+
+#include <unistd.h>
+
+static char dir[] = "/tmp/sallyport-fuzz-XXXXXX";
+static char *path;
+
+static void
+clean(void)
+{
+	struct sp_err err;
+
+	if (sp_file_remove_all(dir, &err) != SP_OK)
+		fprintf(stderr, "%s\n", err.msg);
+}
+
+int
+LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	(void)argc, (void)argv;
+	SP_ASSERT(mkdtemp(dir) != NULL && atexit(clean) == 0);
+	path = sp_xasprintf("%s/input.conf", dir);
+	return 0;
+}
+
+static void
+check_policy(const uint8_t *data, size_t len)
+{
+	struct quantd_recipe recipe = {0};
+	struct sp_policy policy;
+	struct sp_err err;
+
+	if (sp_policy_parse(data, len, &policy, &err) == SP_OK)
+		SP_ASSERT(policy.mmlu.asked || policy.humaneval.asked);
+	if (quantd_recipe_parse(data, len, &recipe, &err) == SP_OK)
+		quantd_recipe_clear(&recipe);
+	ledgerd_profile_submitter_may_approve(data, len);
+}
+
+static void
+check_profile(const uint8_t *data, size_t len)
+{
+	struct ledgerd_profile profile = {0};
+	struct sp_err err;
+	FILE *file = fopen(path, "w");
+
+	SP_ASSERT(file != NULL && fwrite(data, 1, len, file) == len && fclose(file) == 0);
+	if (ledgerd_profile_load(dir, "input", &profile, &err) != SP_OK)
+		return;
+	check_policy((const uint8_t *)profile.policy, profile.policy_len);
+	ledgerd_profile_clear(&profile);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	char *text = fuzz_text(data, len);
+	struct ledgerd_source source;
+	struct sp_source hub;
+	struct sp_err err;
+	enum sp_code code;
+
+	code = ledgerd_source_parse(text, &source, &err);
+	if (code == SP_OK && strncmp(text, "hf:", 3) == 0)
+		SP_ASSERT(sp_source_parse(text, &hub, &err) == SP_OK);
+	free(text);
+	check_policy(data, len);
+	check_profile(data, len);
+	return 0;
+}
