@@ -103,7 +103,7 @@ struct registryd {
 	char *snapshot;		       /* envelope */
 	size_t snapshot_len;
 	int64_t snapshot_version, published_version;
-	int64_t snapshot_ms; /* when it was signed */
+	int64_t snapshot_ms; /* when it was signed, monotonic */
 
 	pthread_t publisher;
 	pthread_mutex_t wake_lock;

@@ -34,7 +34,7 @@ registryd_publish(struct registryd *r, int sign, struct sp_err *err)
 
 	pthread_mutex_lock(&r->snapshot_lock);
 	if (sign || r->snapshot == NULL ||
-	    sp_time_unix_ms() - r->snapshot_ms >= REGISTRYD_RESIGN_MS)
+	    sp_time_monotonic_ms() - r->snapshot_ms >= REGISTRYD_RESIGN_MS)
 		code = registryd_state_sign(r, err);
 	if (code == SP_OK && r->published_version != r->snapshot_version) {
 		code = sp_worker_publish(

@@ -318,7 +318,7 @@ registryd_state_sign(struct registryd *r, struct sp_err *err)
 	free(r->snapshot);
 	r->snapshot = envelope;
 	r->snapshot_len = len;
-	r->snapshot_ms = sp_time_unix_ms();
+	r->snapshot_ms = sp_time_monotonic_ms();
 	return SP_OK;
 }
 
