@@ -18,14 +18,14 @@ static const struct {
     {"image:", SP_RECIPE_IMAGE, 0},
 };
 
-/* A branch, tag or commit: what git allows of [A-Za-z0-9._/+-], without ".." . */
+/* A branch, tag or commit: what git allows of [A-Za-z0-9._/+-], without ".." and "//". */
 static int
 is_revision(const char *text)
 {
 	size_t len = strlen(text);
 
 	return len >= 1 && len <= REVISION_MAX && text[0] != '-' && text[0] != '/' &&
-	       text[len - 1] != '/' && strstr(text, "..") == NULL &&
+	       text[len - 1] != '/' && strstr(text, "..") == NULL && strstr(text, "//") == NULL &&
 	       strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 			    "0123456789._/+-") == len;
 }

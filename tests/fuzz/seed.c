@@ -136,11 +136,15 @@ static void
 put_samples(const char *target, const ProtobufCMessageDescriptor *type)
 {
 	const ProtobufCFieldDescriptor *field;
+	char *name;
 
 	for (unsigned i = 0; i < type->n_fields; i++) {
 		field = &type->fields[i];
-		if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF)
-			put_message(target, field->name, sample(type, field->name));
+		if (!(field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF))
+			continue;
+		name = sp_xasprintf("%s.%s", type->short_name, field->name);
+		put_message(target, name, sample(type, field->name));
+		free(name);
 	}
 }
 
@@ -149,14 +153,17 @@ put_events(void)
 {
 	const ProtobufCMessageDescriptor *type = &sallyport__child_event__descriptor;
 	struct sp_buf frame = {0};
-	ProtobufCMessage *event;
+	Sallyport__ChildEvent *event;
 	uint8_t body[4096];
 	size_t len;
 
 	for (unsigned i = 0; i < type->n_fields; i++) {
-		event = sample(type, type->fields[i].name);
-		SP_ASSERT(protobuf_c_message_get_packed_size(event) <= sizeof(body));
-		len = protobuf_c_message_pack(event, body);
+		event = (Sallyport__ChildEvent *)sample(type, type->fields[i].name);
+		/* a child does not know its lease */
+		if (event->event_case == SALLYPORT__CHILD_EVENT__EVENT_PROGRESS)
+			event->progress->lease = (char *)(uintptr_t)protobuf_c_empty_string;
+		SP_ASSERT(sallyport__child_event__get_packed_size(event) <= sizeof(body));
+		len = sallyport__child_event__pack(event, body);
 		sp_buf_u32be(&frame, (uint32_t)len);
 		sp_buf_add(&frame, body, len);
 	}

@@ -23,7 +23,10 @@ jq -c '.quantization_config = {bits: 4, group_size: 128, quant_method: "awq", ve
 	zero_point: true, modules_to_not_convert: ["lm_head"]}' $model/config.json | put config awq
 # the first merges and what they need: the whole one is 100 KiB, too much to mutate
 jq -c '.model.merges |= .[:24] | (.model.merges | map(join(""))) as $merged
-	| .model.vocab |= with_entries(select((.key | length == 1) or (.key | IN($merged[]))))' \
+	| .model.vocab |= ([to_entries | sort_by(.value)[].key
+		| select(length == 1 or IN($merged[]))] | to_entries | map({key: .value, value: .key}) | from_entries)
+	| (.model.vocab | length) as $n
+	| .added_tokens |= (to_entries | map(.value + {id: (.key + $n)}))' \
 	$model/tokenizer.json | put tokenizer short
 split -l 1 -a 3 <(shuf -n 60 --random-source=$model/tokenizer.json tests/vectors/tokenizer.jsonl |
 	jq -j '.text, "\u001e"' | tr '\n\036' ' \n') "$corpus/encode.seeds/text-"
@@ -51,12 +54,11 @@ printf 'https://hub.example:8443/a%%20b?cursor=x%%2Fy&q=1#z' | put url absolute
 printf '[2001:db8::1]:8080' | put url address
 printf '/api/models?cursor=a+b&limit' | put url relative
 
-# the examples of the manual are whole files
 for side in bastion enclave; do
 	put conf $side <<-CONF
 		side = "$side";
 		# what each daemon has of its own
-		ledgerd: { profiles = "/etc/sallyport/profiles.d"; };
+		ledgerd: { heartbeat_ms = 500; };
 		registryd: { listen = "127.0.0.1:80"; local: { a: { name = "org/name"; dir = "/m"; }; }; };
 	CONF
 done
@@ -65,7 +67,7 @@ put state registration <<<'{}'
 printf '{"kind":"model","name":"org/name","release":"","time":"2026-11-24T05:02:03.123Z","tree":"%s","type":"sallyport-registration/1","version":1}' \
 	"$digest" | put state registration
 printf '{"choices":"A?","ll":[-1,-2,-3,-4,0,0,0,0],"truncated":0}' | put state mmlu
-printf '{"programs":[["passed","","%s"],["failed","x","%s"]],"truncated":0}' "$digest" "$digest" |
+printf '{"programs":[["passed","","%s"],["wrong","x","%s"]],"truncated":0}' "$digest" "$digest" |
 	put state programs
 printf '12\n' | put state version
 

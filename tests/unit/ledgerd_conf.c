@@ -40,10 +40,10 @@ test_sources(void **state)
 	    {"image:ghcr.io/org/name:tag@sha256:" DIGEST, SP_RECIPE_IMAGE, "org/name"},
 	};
 	static const char *const bad[] = {"", "nonsense", "hf:", "hf:a/b/c", "hf:../x",
-	    "hf:org/name@", "hf:org/name@-f", "hf:org/name@a..b", "hf:org/name@a b", "hf:org/na me",
-	    "HF:org/name", "github:owner/repo", "image:", "image:a/b/c",
-	    "image:a:", "image:a@sha256:00", "image:a@sha1:" DIGEST, "image:a$b",
-	    "hf:org/name@a\nb", "file:///etc/passwd"};
+	    "hf:org/name@", "hf:org/name@-f", "hf:org/name@a..b", "hf:org/name@a//b",
+	    "hf:org/name@a b", "hf:org/na me", "HF:org/name", "github:owner/repo",
+	    "image:", "image:a/b/c", "image:a:", "image:a@sha256:00", "image:a@sha1:" DIGEST,
+	    "image:a$b", "hf:org/name@a\nb", "file:///etc/passwd"};
 	struct ledgerd_source source;
 	size_t i;
 
