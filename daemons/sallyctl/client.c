@@ -53,8 +53,9 @@ ctl_client_open(const char *path, struct ctl_client **out, struct sp_err *err)
 			    "%s may not be used by you: operators belong to the group of that file",
 			    path);
 		return sp_err_set(err, SP_E_UNREACHABLE,
-		    "ledgerd is not running here: %s: %s; start it (systemctl start ledgerd), or "
-		    "name the configuration that says where its socket is (-c, --root)",
+		    "ledgerd is not running here: %s: %s; start it (systemctl start "
+		    "sallyport-ledgerd), or name the configuration that says where its socket is "
+		    "(-c, --root)",
 		    path, strerror(errno));
 	}
 	client = sp_xcalloc(1, sizeof(*client));
@@ -189,8 +190,7 @@ ctl_client_ask(struct ctl_client *client, Sallyport__OperatorRequest *request, i
 	if (silent && code == SP_E_TIMEOUT)
 		return sp_err_set(err, SP_E_UNREACHABLE,
 		    "ledgerd does not answer on %s (asked twice, %d ms each): see `systemctl "
-		    "status "
-		    "ledgerd` and its journal",
+		    "status sallyport-ledgerd` and its journal",
 		    client->path, timeout_ms);
 	return code;
 }
