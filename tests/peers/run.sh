@@ -5,6 +5,7 @@
 #                     enclave's, unmodified, with only HF_ENDPOINT set
 #   transformers      loads what it downloaded, and gives the logits that lib/engine is tested against
 #   vLLM (CPU build)  loads the quantized model offline, and answers a prompt
+#   Go's sumdb/tlog   and tessera's fsck verify an exported audit log (needs Go, else it is left out)
 #
 # Environments are built once into a cache (tests/peers/venv.sh), which needs Python and the network.
 set -euo pipefail
@@ -44,4 +45,6 @@ echo "== vLLM, offline, from the cache that huggingface_hub filled"
 env -i PATH=/usr/bin:/bin HOME="$RUN/home" HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 \
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1 \
 	VLLM_LOGGING_LEVEL=ERROR "$vllm" "$here/vllm_answer.py" fixture/qwen2-tiny-AWQ
+echo "== Go's tlog and tessera's fsck over an exported log"
+"$here/tlog.sh"
 echo "peers: all of it held"

@@ -1,0 +1,21 @@
+#!/bin/sh
+# build.sh: prints the directory that holds tlog (main.go) and tessera's fsck, building both on first
+# use. Everything is pinned: our modules in go.sum, fsck's by its version in the checksum database.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+hash=$(cat "$here"/main.go "$here"/go.mod "$here"/go.sum "$here/build.sh" | sha256sum | cut -c1-10)
+peers=${SALLYPORT_CACHE:-$HOME/.cache/sallyport}/peers
+dir=$peers/tlog-$hash
+if [ ! -f "$dir/.ready" ]; then
+    mkdir -p "$peers"
+    (
+        exec 9>"$dir.lock"; flock 9
+        [ -f "$dir/.ready" ] && exit 0         # another run built it while we waited
+        mkdir -p "$dir"
+        export GOFLAGS=-trimpath GOBIN="$dir"
+        (cd "$here" && go build -mod=readonly -o "$dir/tlog" .)
+        go install github.com/transparency-dev/tessera/cmd/fsck@v1.0.4
+        touch "$dir/.ready"
+    ) >&2 || { echo "build.sh: tlog could not be built" >&2; exit 1; }
+fi
+echo "$dir"
