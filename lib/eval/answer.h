@@ -1,6 +1,6 @@
 /* answer.h -- what a model did with a data set: the raw results that a gate compares. */
-#ifndef SP_ANSWER_H
-#define SP_ANSWER_H
+#ifndef SP_EVAL_ANSWER_H
+#define SP_EVAL_ANSWER_H
 
 #include "base/json.h"
 #include "eval/humaneval.h"

@@ -5,8 +5,8 @@
  * checked, numbers bounded, and a field that is missing or of another type is an error that names
  * it.
  */
-#ifndef SP_ANSWER_H
-#define SP_ANSWER_H
+#ifndef SP_HUB_ANSWER_H
+#define SP_HUB_ANSWER_H
 
 #include "base/hash.h"
 

@@ -74,10 +74,10 @@ setup(void **state)
 	struct fixture *f = sp_xcalloc(1, sizeof(*f));
 
 	snprintf(f->dir, sizeof(f->dir), "/tmp/sp-ledger-XXXXXX");
+	*state = f; /* teardown frees it, whatever happens here */
 	if (mkdtemp(f->dir) == NULL)
 		return -1;
 	f->path = sp_xasprintf("%s/ledger.db", f->dir);
-	*state = f;
 	reopen(f);
 	return 0;
 }

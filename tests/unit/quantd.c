@@ -680,7 +680,7 @@ work_verifies_the_source(void **state)
 {
 	struct sp_outcome outcome = {0};
 	struct task t;
-	char *blob;
+	char *blob, *alive;
 	int busy;
 
 	(void)state;
@@ -694,15 +694,15 @@ work_verifies_the_source(void **state)
 	flip_byte(blob);
 	/* nor does what an attempt that was killed left, unless its process still lives */
 	for (size_t i = 0; i < 2; i++) {
-		char *dir = sp_xasprintf("%s/work/%s", top, sp_sha256_hex(&"ab"[i], 1).s);
-		char *source = sp_xasprintf("%s/source/model", dir);
+		char *source =
+		    sp_xasprintf("%s/work/%s/source/model", top, sp_sha256_hex(&"ab"[i], 1).s);
 
 		ok(sp_file_mkdirs(source, 0700, &err));
-		if (i == 1)
-			ok(sp_step_lock(dir, &busy, &err));
 		free(source);
-		free(dir);
 	}
+	alive = sp_xasprintf("%s/work/%s", top, sp_sha256_hex("b", 1).s);
+	ok(sp_step_lock(alive, &busy, &err));
+	free(alive);
 	ok(quantd_work(worker.conf, &t.task, &lease, &outcome, &err));
 	assert_int_equal(left_in_work("source"), 1); /* the other process's */
 	assert_int_equal(left_in_work("out"), 0);
