@@ -1,8 +1,8 @@
 $(eval $(call lib,awq,round pack calib search gram block partial emit quantize))
 AWQ_LAYER := $(addprefix lib/awq/,round pack search gram block) \
-	$(addprefix lib/engine/,kernels pool layer attention) lib/model/dtype
+	$(addprefix lib/engine/,kernels pool linear layer attention) lib/model/dtype
 AWQ_CHECKPOINT := $(addprefix lib/awq/,calib partial emit quantize) \
-	$(addprefix lib/engine/,weights forward) \
+	$(addprefix lib/engine/,weights model context forward) \
 	$(addprefix lib/model/,safetensors config nfc pattern bpe tokenizer_parse tokenizer strip)
 $(eval $(call unit,awq,$(AWQ_LAYER) lib/model/safetensors lib/model/config $(BASE),gnutls jansson))
 $(eval $(call unit,awq_quantize,$(AWQ_LAYER) $(AWQ_CHECKPOINT) $(BASE),gnutls jansson libpcre2-8 libutf8proc))

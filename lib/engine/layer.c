@@ -10,37 +10,6 @@
 /* Tokens that go through a layer at once: bounds the work memory. */
 #define CHUNK ((size_t)2048)
 
-enum sp_code
-sp_linear_pack(struct sp_linear *linear, struct sp_pool *pool, struct sp_err *err)
-{
-	size_t count = sp_kernels_panels(linear->out) * linear->in * SP_PANEL;
-
-	if (linear->packed == NULL)
-		linear->packed = aligned_alloc(64, count * sizeof(float));
-	if (linear->packed == NULL)
-		return sp_err_set(
-		    err, SP_E_NO_MEMORY, "weights of %zu x %zu", linear->out, linear->in);
-	sp_kernels_pack(pool, linear->w, linear->out, linear->in, linear->packed);
-	return SP_OK;
-}
-
-void
-sp_linear_apply(
-    const struct sp_linear *linear, struct sp_pool *pool, const float *x, size_t n, float *y)
-{
-	SP_ASSERT(linear->packed != NULL);
-	sp_kernels_matmul(pool, x, n, linear->in, linear->packed, linear->bias, linear->out, y);
-}
-
-void
-sp_linear_free(struct sp_linear *linear)
-{
-	free(linear->w);
-	free(linear->bias);
-	free(linear->packed);
-	*linear = (struct sp_linear){0};
-}
-
 static const struct {
 	const char *name;
 	int biased;

@@ -2,27 +2,8 @@
 #ifndef SP_LAYER_H
 #define SP_LAYER_H
 
-#include "engine/kernels.h"
+#include "engine/linear.h"
 #include "model/config.h"
-
-/*
- * y = x·wᵀ + bias. w[out][in] row-major, bias[out] or NULL, both malloc'd and owned. packed is what
- * sp_linear_apply multiplies with: after changing w, call sp_linear_pack again. Once packed, w may
- * be freed and set to NULL by who does not need it.
- */
-struct sp_linear {
-	float *w;
-	float *bias;
-	float *packed;
-	size_t out, in;
-};
-
-enum sp_code
-sp_linear_pack(struct sp_linear *linear, struct sp_pool *pool, struct sp_err *err) SP_MUST_USE;
-/* y[n][out] from x[n][in]; must be packed. */
-void sp_linear_apply(
-    const struct sp_linear *linear, struct sp_pool *pool, const float *x, size_t n, float *y);
-void sp_linear_free(struct sp_linear *linear);
 
 struct sp_layer {
 	float *input_norm, *post_norm; /* [hidden], owned */

@@ -100,7 +100,7 @@ generate_round(struct sp_model *model, const struct sp_tokenizer *tokenizer,
 		out->truncated += truncated != 0;
 	}
 	if (code == SP_OK)
-		code = sp_forward_greedy(model, runs, count, BATCH, err);
+		code = sp_greedy_run(model, runs, count, BATCH, err);
 	for (i = 0; i < count; i++) {
 		if (code == SP_OK && drafts[i].err.code != SP_OK) {
 			code = drafts[i].err.code;

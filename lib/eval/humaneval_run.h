@@ -2,7 +2,7 @@
 #ifndef SP_HUMANEVAL_RUN_H
 #define SP_HUMANEVAL_RUN_H
 
-#include "engine/forward.h"
+#include "engine/greedy.h"
 #include "eval/answer.h"
 #include "eval/sandbox.h"
 #include "model/tokenizer.h"

@@ -3,8 +3,9 @@ $(eval $(call lib,eval,csv gate mmlu humaneval answer policy report verdict sand
 EVAL_PURE := lib/eval/csv lib/eval/gate lib/eval/mmlu lib/eval/humaneval lib/eval/answer \
 	lib/eval/policy lib/eval/report lib/eval/verdict lib/model/strip
 EVAL_SANDBOX := lib/eval/sandbox lib/eval/sandbox_py lib/eval/sandbox_filter
-EVAL_ENGINE := lib/engine/pool lib/engine/kernels lib/engine/attention lib/engine/layer \
-	lib/engine/weights lib/engine/forward lib/model/dtype lib/model/safetensors \
+EVAL_ENGINE := lib/engine/pool lib/engine/kernels lib/engine/attention lib/engine/linear lib/engine/layer \
+	lib/engine/weights lib/engine/model lib/engine/context lib/engine/forward \
+	lib/engine/greedy lib/model/dtype lib/model/safetensors \
 	lib/model/config lib/model/nfc lib/model/pattern lib/model/bpe lib/model/tokenizer_parse \
 	lib/model/tokenizer
 $(eval $(call unit,eval,$(BASE) lib/store/tree $(addprefix lib/eval/,csv gate mmlu humaneval verdict) lib/model/strip,gnutls jansson zlib))

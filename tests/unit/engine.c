@@ -2,7 +2,7 @@
  * AutoAWQ (tests/vectors/README.md); the same bits whatever the threads, batches, prefixes and
  * instruction set; greedy decoding. */
 #include "base/file.h"
-#include "engine/forward.h"
+#include "engine/greedy.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -553,7 +553,7 @@ test_argmax(void **state)
 #define RUNS 23
 #define NEW 40
 
-/* One token after the other, nothing shared with sp_forward_greedy but sp_forward. */
+/* One token after the other, nothing shared with sp_greedy_run but sp_forward. */
 static size_t
 plain_greedy(const uint32_t *prompt, size_t len, size_t max, uint32_t *out)
 {
@@ -598,13 +598,13 @@ test_greedy(void **state)
 			    .max_new = NEW,
 			    .out = out[i],
 			    .out_len = 77};
-		ok(sp_forward_greedy(models[1], runs, RUNS, batches[b], &err));
+		ok(sp_greedy_run(models[1], runs, RUNS, batches[b], &err));
 		for (size_t i = 0; i < RUNS; i++) {
 			assert_int_equal(runs[i].out_len, lens[i]);
 			assert_memory_equal(out[i], expected[i], lens[i] * sizeof(uint32_t));
 		}
 	}
-	ok(sp_forward_greedy(models[1], NULL, 0, 4, &err));
+	ok(sp_greedy_run(models[1], NULL, 0, 4, &err));
 }
 
 static int
@@ -639,7 +639,7 @@ test_greedy_ends(void **state)
 	assert_in_range(len, 6, NEW);
 	for (size_t i = 0; i < 2048; i++)
 		prompt[i] = ids[i % 200];
-	ok(sp_forward_greedy(models[1], runs, 5, 2, &err));
+	ok(sp_greedy_run(models[1], runs, 5, 2, &err));
 	assert_int_equal(runs[0].out_len, 3);
 	assert_memory_equal(out[0], expected, 3 * sizeof(uint32_t));
 	assert_int_equal(runs[1].out_len, 0);
@@ -647,7 +647,7 @@ test_greedy_ends(void **state)
 	assert_memory_equal(out[2], expected, 5 * sizeof(uint32_t));
 	assert_int_equal(runs[3].out_len, 2);
 	assert_int_equal(runs[4].out_len, 0);
-	assert_int_equal(sp_forward_greedy(models[1], &too_long, 1, 1, &err), SP_E_LIMIT);
+	assert_int_equal(sp_greedy_run(models[1], &too_long, 1, 1, &err), SP_E_LIMIT);
 }
 
 int

@@ -1,0 +1,26 @@
+/* linear.h -- a linear layer in fp32. */
+#ifndef SP_LINEAR_H
+#define SP_LINEAR_H
+
+#include "engine/kernels.h"
+
+/*
+ * y = x·wᵀ + bias. w[out][in] row-major, bias[out] or NULL, both malloc'd and owned. packed is what
+ * sp_linear_apply multiplies with: after changing w, call sp_linear_pack again. Once packed, w may
+ * be freed and set to NULL by who does not need it.
+ */
+struct sp_linear {
+	float *w;
+	float *bias;
+	float *packed;
+	size_t out, in;
+};
+
+enum sp_code
+sp_linear_pack(struct sp_linear *linear, struct sp_pool *pool, struct sp_err *err) SP_MUST_USE;
+/* y[n][out] from x[n][in]; must be packed. */
+void sp_linear_apply(
+    const struct sp_linear *linear, struct sp_pool *pool, const float *x, size_t n, float *y);
+void sp_linear_free(struct sp_linear *linear);
+
+#endif
