@@ -8,7 +8,7 @@
 #include "base/hash.h"
 
 #define SP_HUMANEVAL_TASKS_MAX 100000
-#define SP_HUMANEVAL_FILE_MAX (256u << 20) /* bytes, unpacked */
+#define SP_HUMANEVAL_FILE_MAX (64u << 20) /* bytes, unpacked; HumanEval has 0.2 MiB */
 
 struct sp_humaneval_task {
 	char *id;	 /* "HumanEval/0" */

@@ -605,6 +605,13 @@ build_tokens(struct sp_tokenizer *t, const struct entries *e, struct sp_err *err
 		t->by_name[t->count++] = token;
 	}
 	qsort(t->by_name, t->count, sizeof(*t->by_name), compare_spelling);
+	/* only among added tokens, one normalized and one not: of whose ids readers keep the first
+	 */
+	for (size_t i = 1; i < t->count; i++) {
+		if (compare_spelling(&t->by_name[i - 1], &t->by_name[i]) == 0)
+			return sp_err_set(err, SP_E_INVALID,
+			    "added_tokens: \"%.64s\" is there twice", t->by_name[i]->spelling);
+	}
 	return SP_OK;
 }
 

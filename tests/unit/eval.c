@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #define MMLU_DIR "tests/fixtures/mmlu"
 #define HUMANEVAL_FILE "tests/fixtures/humaneval.jsonl.gz"
@@ -485,6 +486,30 @@ humaneval_damaged(void **state)
 	unlink(path);
 }
 
+/* A few hundred bytes that unpack to more than a data set may have. */
+static void
+humaneval_bomb(void **state)
+{
+	char path[] = "/tmp/sp-eval-XXXXXX";
+	uLong size = SP_HUMANEVAL_FILE_MAX + 1;
+	Bytef *zeros = calloc(1, size);
+	struct sp_humaneval set;
+	struct sp_err err;
+	gzFile file;
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_non_null(zeros);
+	file = gzdopen(fd, "wb1");
+	assert_int_equal(gzwrite(file, zeros, (unsigned)size), size);
+	assert_int_equal(gzclose(file), Z_OK);
+	assert_int_equal(sp_humaneval_load(path, &set, &err), SP_E_LIMIT);
+	assert_non_null(strstr(err.msg, path));
+	free(zeros);
+	unlink(path);
+}
+
 static void
 completions_end_at_stops(void **state)
 {
@@ -605,6 +630,7 @@ main(void)
 	    cmocka_unit_test(humaneval_loads),
 	    cmocka_unit_test(humaneval_refused),
 	    cmocka_unit_test(humaneval_damaged),
+	    cmocka_unit_test(humaneval_bomb),
 	    cmocka_unit_test(completions_end_at_stops),
 	    cmocka_unit_test(verdict_protocol),
 	    cmocka_unit_test(verdict_line_is_bounded),

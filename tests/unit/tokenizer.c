@@ -374,6 +374,10 @@ static const struct {
     {"added_tokens.1.id", "1790", SP_E_INVALID, "added_tokens[1].id is not 1786"},
     {"added_tokens.1.content", "\"\"", SP_E_INVALID, "added_tokens[1].content"},
     {"added_tokens.1.content", "\"<|endoftext|>\"", SP_E_INVALID, "twice"},
+    {"added_tokens.1",
+	"{\"id\": 1786, \"content\": \"<|endoftext|>\", \"single_word\": false, \"lstrip\": false, "
+	"\"rstrip\": false, \"normalized\": true, \"special\": true}",
+	SP_E_INVALID, "twice"},
     {"added_tokens", "{}", SP_E_INVALID, "added_tokens"},
     {"model.type", "\"Unigram\"", SP_E_UNSUPPORTED, "model.type"},
     {"model.dropout", "0.1", SP_E_UNSUPPORTED, "model.dropout"},
