@@ -1,5 +1,6 @@
 /* profile.c -- profiles, from libconfig to JSON. */
 #include "profile.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/limits.h"
 
@@ -27,9 +28,11 @@ static const struct sp_conf_key keys[] = {
     {"quantize.samples", I, "128", 1, 65536, "of the calibration set"},
     {"quantize.sequence", I, "512", 1, 65536, "tokens of each sample"},
     {"mmlu.dataset", S, NULL, 0, 0, "path: directory with dev/ and test/"},
+    {"mmlu.sha256", S, NULL, 0, 0, "digest that the data set must have"},
     {"mmlu.shots", I, "5", 0, 64, "examples before each question"},
     {"mmlu.max_drop_pp", R, NULL, 0.000001, 99.999, "percentage points that may be lost"},
     {"humaneval.dataset", S, NULL, 0, 0, "path: JSON lines, maybe gzipped"},
+    {"humaneval.sha256", S, NULL, 0, 0, "digest that the data set must have"},
     {"humaneval.max_new_tokens", I, "1024", 1, 65536, "of each program"},
     {"humaneval.max_drop_pp", R, NULL, 0.000001, 99.999, "percentage points that may be lost"},
     {NULL, S, NULL, 0, 0, NULL},
@@ -117,11 +120,24 @@ check_word(const char *key, const char *value, size_t max, struct sp_err *err)
 	return SP_OK;
 }
 
+/* May be left out. */
+static enum sp_code
+check_digest(const struct sp_conf *conf, const char *key, struct sp_err *err)
+{
+	const char *value = sp_conf_string(conf, key);
+
+	if (value != NULL && !sp_hex_is_digest(value))
+		return sp_err_set(
+		    err, SP_E_CONFIG, "%s is not a SHA-256 of 64 lower-case hex digits", key);
+	return SP_OK;
+}
+
 static enum sp_code
 check_group(const struct sp_conf *conf, const char *group, struct sp_err *err)
 {
 	const struct sp_conf_key *key;
 	size_t len = strlen(group);
+	enum sp_code code;
 
 	for (key = keys; key->key != NULL; key++) {
 		if (strncmp(key->key, group, len) != 0 || key->key[len] != '.')
@@ -131,13 +147,14 @@ check_group(const struct sp_conf *conf, const char *group, struct sp_err *err)
 			    "%s is set, but %s.%s is not: without it there is no such step",
 			    key->key, group,
 			    strcmp(group, "quantize") == 0 ? "calibration" : "dataset");
-		/* no default: the margin is the operator's own decision */
-		if (has_group(conf, group)) {
-			enum sp_code code = sp_conf_require(conf, key->key, err);
-
-			if (code != SP_OK)
-				return code;
-		}
+		if (!has_group(conf, group))
+			continue;
+		if (strcmp(key->key + len + 1, "sha256") == 0)
+			code = check_digest(conf, key->key, err);
+		else /* no default: the margin is the operator's own decision */
+			code = sp_conf_require(conf, key->key, err);
+		if (code != SP_OK)
+			return code;
 	}
 	return SP_OK;
 }

@@ -84,12 +84,13 @@ test_profile_policy(void **state)
 	static const char text[] =
 	    "approvals = 2;\nsubmitter_may_approve = false;\n"
 	    "quantize: { calibration = \"/c.jsonl\"; };\n"
-	    "mmlu: { dataset = \"/mmlu\"; max_drop_pp = 3; };\n"
+	    "mmlu: { dataset = \"/mmlu\"; max_drop_pp = 3; sha256 = \"" DIGEST "\"; };\n"
 	    "humaneval: { dataset = \"/h.gz\"; max_drop_pp = 2.5; max_new_tokens = 96; };\n";
 	static const char policy[] =
 	    "{\"approvals\":2,\"confidence\":0.95,\"destination\":\"enclave\","
 	    "\"humaneval\":{\"dataset\":\"/h.gz\",\"max_drop_pp\":2.5,\"max_new_tokens\":96},"
-	    "\"mmlu\":{\"dataset\":\"/mmlu\",\"max_drop_pp\":3.0,\"shots\":5},"
+	    "\"mmlu\":{\"dataset\":\"/mmlu\",\"max_drop_pp\":3.0,\"sha256\":\"" DIGEST
+	    "\",\"shots\":5},"
 	    "\"name_suffix\":\"-AWQ\","
 	    "\"quantize\":{\"calibration\":\"/c.jsonl\",\"group_size\":128,\"method\":\"awq\","
 	    "\"samples\":128,\"sequence\":512},\"submitter_may_approve\":false}";
@@ -138,6 +139,7 @@ test_profile_refuses(void **state)
 	    {"mmlu: { dataset = \"/m\"; };\n", "mmlu.max_drop_pp"},
 	    {"mmlu: { max_drop_pp = 3.0; };\n", "mmlu.dataset"},
 	    {"humaneval: { dataset = \"/m\"; };\n", "humaneval.max_drop_pp"},
+	    {"mmlu: { dataset = \"/m\"; max_drop_pp = 3.0; sha256 = \"ABC\"; };\n", "mmlu.sha256"},
 	    {"mmlu: { dataset = \"/m\"; max_drop_pp = 0.0; };\n", "mmlu.max_drop_pp"},
 	    {"confidence = 1.5;\n", "confidence"},
 	    {"approvals = 1\nmmlu: {", "syntax"},
