@@ -376,8 +376,10 @@ test_killed_writer(void **state)
 		assert_true(pid >= 0);
 		if (pid == 0) {
 			for (unsigned i = 0;; i++) {
-				memset(text, 'a' + (int)(i % 26), len - i % 1000);
-				if (sp_file_write(at("killed"), 0644, text, len - i % 1000, NULL) !=
+				size_t less = i % 1000; /* tells which write a content is of */
+
+				memset(text, 'a' + (int)(less % 26), len - less);
+				if (sp_file_write(at("killed"), 0644, text, len - less, NULL) !=
 				    SP_OK)
 					_exit(1);
 				if (write(ends[1], "x", 1) != 1)
@@ -397,7 +399,7 @@ test_killed_writer(void **state)
 		for (size_t i = 1; i < got; i++)
 			if (data[i] != data[0])
 				fail_msg("byte %zu is of another write", i);
-		assert_int_equal(len - got, (size_t)(data[0] - 'a') % 26);
+		assert_int_equal((len - got) % 26, data[0] - 'a');
 		free(data);
 	}
 	free(text);
