@@ -120,6 +120,12 @@ void ledgerd_view_free(Sallyport__OperatorJobView **view);
 
 /* --- ledgerd_task.c: what a worker is told of its step ---------------------------------------- */
 
+/* As protobuf-c frees them with the message they become part of. Operators are told the same. */
+ProtobufCBinaryData ledgerd_task_bytes(const void *data, size_t len);
+Sallyport__Artifact **ledgerd_task_artifacts(const struct sp_table_extras *extras, size_t *count);
+Sallyport__Attested **
+ledgerd_task_attestations(const struct sp_table_extras *extras, size_t *count);
+
 /* Free with sallyport__task__free_unpacked(…, NULL). */
 enum sp_code ledgerd_task_build(struct ledgerd *l, const struct sp_attempt *attempt,
     Sallyport__Task **out, struct sp_err *err) SP_MUST_USE;

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static ProtobufCBinaryData
-copy_bytes(const void *data, size_t len)
+ProtobufCBinaryData
+ledgerd_task_bytes(const void *data, size_t len)
 {
 	ProtobufCBinaryData copy = {len, sp_xcalloc(len + 1, 1)};
 
@@ -15,42 +15,41 @@ copy_bytes(const void *data, size_t len)
 	return copy;
 }
 
-static void
-put_artifacts(Sallyport__Task *task, const struct sp_table_extras *extras)
+Sallyport__Artifact **
+ledgerd_task_artifacts(const struct sp_table_extras *extras, size_t *count)
 {
-	Sallyport__Artifact *out;
-	size_t i;
+	Sallyport__Artifact **list = sp_xcalloc(extras->artifact_count, sizeof(*list));
 
-	task->artifacts = sp_xcalloc(extras->artifact_count, sizeof(*task->artifacts));
-	for (i = 0; i < extras->artifact_count; i++) {
+	for (size_t i = 0; i < extras->artifact_count; i++) {
 		const struct sp_artifact *a = &extras->artifacts[i].a;
 
-		out = sp_xcalloc(1, sizeof(*out));
-		sallyport__artifact__init(out);
-		out->role = sp_xstrdup(a->role);
-		out->digest = sp_xstrdup(a->digest.s);
-		out->store = sp_xstrdup(a->store);
-		out->tree = a->tree;
-		out->bytes = a->bytes;
-		task->artifacts[task->n_artifacts++] = out;
+		list[i] = sp_xcalloc(1, sizeof(*list[i]));
+		sallyport__artifact__init(list[i]);
+		list[i]->role = sp_xstrdup(a->role);
+		list[i]->digest = sp_xstrdup(a->digest.s);
+		list[i]->store = sp_xstrdup(a->store);
+		list[i]->tree = a->tree;
+		list[i]->bytes = a->bytes;
 	}
+	*count = extras->artifact_count;
+	return list;
 }
 
-static void
-put_attestations(Sallyport__Task *task, const struct sp_table_extras *extras)
+Sallyport__Attested **
+ledgerd_task_attestations(const struct sp_table_extras *extras, size_t *count)
 {
-	Sallyport__Attested *out;
-	size_t i;
+	Sallyport__Attested **list = sp_xcalloc(extras->attestation_count, sizeof(*list));
 
-	task->attestations = sp_xcalloc(extras->attestation_count, sizeof(*task->attestations));
-	for (i = 0; i < extras->attestation_count; i++) {
-		out = sp_xcalloc(1, sizeof(*out));
-		sallyport__attested__init(out);
-		out->step = sp_xstrdup(sp_jobs_step_name(extras->attestations[i].step));
-		out->envelope =
-		    copy_bytes(extras->attestations[i].envelope, extras->attestations[i].len);
-		task->attestations[task->n_attestations++] = out;
+	for (size_t i = 0; i < extras->attestation_count; i++) {
+		const struct sp_table_attestation *a = &extras->attestations[i];
+
+		list[i] = sp_xcalloc(1, sizeof(*list[i]));
+		sallyport__attested__init(list[i]);
+		list[i]->step = sp_xstrdup(sp_jobs_step_name(a->step));
+		list[i]->envelope = ledgerd_task_bytes(a->envelope, a->len);
 	}
+	*count = extras->attestation_count;
+	return list;
 }
 
 /* The candidate with all operators' signatures in one envelope. */
@@ -80,7 +79,7 @@ put_candidate(Sallyport__Task *task, const struct sp_table_extras *extras, struc
 	if (code == SP_OK)
 		code = sp_dsse_format(&all, &envelope, &len, err);
 	if (code == SP_OK) {
-		task->candidate = copy_bytes(envelope, len);
+		task->candidate = ledgerd_task_bytes(envelope, len);
 		free(envelope);
 	}
 	sp_dsse_clear(&all);
@@ -114,10 +113,10 @@ put_proof(void *ctx, uint64_t seq, const uint8_t *data, size_t len, struct sp_er
 	proof = sp_xcalloc(1, sizeof(*proof));
 	sallyport__log_proof__init(proof);
 	proof->seq = seq;
-	proof->entry = copy_bytes(data, len);
+	proof->entry = ledgerd_task_bytes(data, len);
 	proof->hashes = sp_xcalloc(count, sizeof(*proof->hashes));
 	for (i = 0; i < count; i++)
-		proof->hashes[proof->n_hashes++] = copy_bytes(hashes[i], SP_DIGEST_LEN);
+		proof->hashes[proof->n_hashes++] = ledgerd_task_bytes(hashes[i], SP_DIGEST_LEN);
 	p->task->proofs[p->task->n_proofs++] = proof;
 	return SP_OK;
 }
@@ -135,7 +134,7 @@ put_proofs(struct sp_ledger *ledger, Sallyport__Task *task, struct sp_err *err)
 		return sp_err_set(err, SP_E_STATE,
 		    "the checkpoint is behind the log (%" PRIu64 " of %" PRIu64 " entries)", size,
 		    sp_ledger_size(ledger));
-	task->checkpoint = copy_bytes(note, len);
+	task->checkpoint = ledgerd_task_bytes(note, len);
 	return sp_ledger_entries(ledger, 0, UINT64_MAX, task->job, put_proof, &p, err);
 }
 
@@ -151,7 +150,7 @@ put_job(Sallyport__Task *task, const struct sp_job *job, const struct sp_attempt
 	task->kind = sp_xstrdup(sp_jobs_kind(job->recipe));
 	task->source = sp_xstrdup(job->source);
 	task->profile = sp_xstrdup(job->profile);
-	task->policy = copy_bytes(job->policy, job->policy_len);
+	task->policy = ledgerd_task_bytes(job->policy, job->policy_len);
 	task->name = sp_xstrdup(job->name);
 	task->model_version = job->version;
 	task->destination = sp_xstrdup(job->destination);
@@ -173,8 +172,8 @@ ledgerd_task_build(
 		code = sp_table_extras(db, attempt->job, &extras, err);
 	if (code == SP_OK) {
 		put_job(task, &job, attempt);
-		put_artifacts(task, &extras);
-		put_attestations(task, &extras);
+		task->artifacts = ledgerd_task_artifacts(&extras, &task->n_artifacts);
+		task->attestations = ledgerd_task_attestations(&extras, &task->n_attestations);
 	}
 	if (code == SP_OK && attempt->step == SP_STEP_PACKAGE) {
 		code = put_candidate(task, &extras, err);

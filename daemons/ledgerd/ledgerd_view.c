@@ -15,54 +15,6 @@ ledgerd_view_change(struct ledgerd *l, const struct sp_job *job)
 	return (job->last_seq + 1) << 24 | (live != NULL ? live->news & 0xffffff : 0);
 }
 
-static ProtobufCBinaryData
-copy_bytes(const void *data, size_t len)
-{
-	ProtobufCBinaryData copy = {len, sp_xcalloc(len + 1, 1)};
-
-	if (len > 0)
-		memcpy(copy.data, data, len);
-	return copy;
-}
-
-static void
-put_artifacts(Sallyport__OperatorJobView *view, const struct sp_table_extras *extras)
-{
-	Sallyport__OperatorArtifact *out;
-	size_t i;
-
-	view->artifacts = sp_xcalloc(extras->artifact_count, sizeof(*view->artifacts));
-	for (i = 0; i < extras->artifact_count; i++) {
-		const struct sp_artifact *a = &extras->artifacts[i].a;
-
-		out = sp_xcalloc(1, sizeof(*out));
-		sallyport__operator_artifact__init(out);
-		out->role = sp_xstrdup(a->role);
-		out->digest = sp_xstrdup(a->digest.s);
-		out->store = sp_xstrdup(a->store);
-		out->tree = a->tree;
-		out->bytes = a->bytes;
-		view->artifacts[view->n_artifacts++] = out;
-	}
-}
-
-static void
-put_attestations(Sallyport__OperatorJobView *view, const struct sp_table_extras *extras)
-{
-	Sallyport__OperatorAttested *out;
-	size_t i;
-
-	view->attestations = sp_xcalloc(extras->attestation_count, sizeof(*view->attestations));
-	for (i = 0; i < extras->attestation_count; i++) {
-		out = sp_xcalloc(1, sizeof(*out));
-		sallyport__operator_attested__init(out);
-		out->step = sp_xstrdup(sp_jobs_step_name(extras->attestations[i].step));
-		out->envelope =
-		    copy_bytes(extras->attestations[i].envelope, extras->attestations[i].len);
-		view->attestations[view->n_attestations++] = out;
-	}
-}
-
 static void
 put_details(Sallyport__OperatorJobView *view, const struct sp_table_extras *extras)
 {
@@ -140,10 +92,10 @@ ledgerd_view_job(struct ledgerd *l, const struct sp_job *job, int full,
 	if (code == SP_OK && full)
 		code = sp_table_extras(sp_ledger_db(l->ledger), job->id, &extras, err);
 	if (code == SP_OK && full) {
-		put_artifacts(view, &extras);
-		put_attestations(view, &extras);
+		view->artifacts = ledgerd_task_artifacts(&extras, &view->n_artifacts);
+		view->attestations = ledgerd_task_attestations(&extras, &view->n_attestations);
 		put_details(view, &extras);
-		view->candidate = copy_bytes(job->candidate, job->candidate_len);
+		view->candidate = ledgerd_task_bytes(job->candidate, job->candidate_len);
 		/* what the trust document asks may be more than the profile's number */
 		if (job->candidate == NULL || ledgerd_trust(l, &trust, NULL) != SP_OK)
 			trust = NULL;

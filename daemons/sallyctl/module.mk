@@ -5,11 +5,11 @@ $(eval $(call program,sallyctl,daemons/sallyctl,main $(SALLYCTL),release ledger 
 	libprotobuf-c libsodium gnutls jansson libconfig))
 $(eval $(call unit,sallyctl,$(addprefix daemons/sallyctl/,args out client view entry trust_new scan ctl) \
 	lib/bus/wire lib/ledger/jobs lib/store/tree lib/release/key lib/release/dsse lib/release/trust \
-	lib/base/conf lib/base/conf_keys proto/operator proto/audit $(BASE),libzmq libprotobuf-c \
+	lib/base/conf lib/base/conf_keys proto/operator proto/bus proto/audit $(BASE),libzmq libprotobuf-c \
 	libsodium gnutls jansson libconfig))
 $(eval $(call unit,sallyctl_commands,$(addprefix daemons/sallyctl/,$(SALLYCTL)) tests/unit/release_rig \
 	$(addprefix lib/release/,key dsse trust statement candidate bom chain proof release snapshot) \
 	lib/ledger/merkle lib/ledger/note lib/ledger/jobs lib/ledger/entry lib/ledger/replay \
 	lib/ledger/log lib/ledger/tiles lib/store/store lib/store/tree lib/store/tree_io lib/bus/wire \
-	lib/bus/paths lib/base/conf lib/base/conf_keys proto/operator proto/audit $(BASE),libzmq \
+	lib/bus/paths lib/base/conf lib/base/conf_keys proto/operator proto/bus proto/audit $(BASE),libzmq \
 	libprotobuf-c libsodium gnutls jansson libconfig))

@@ -12,14 +12,14 @@
 /* --- for machines --------------------------------------------------------------------------- */
 
 static json_t *
-artifact_json(const Sallyport__OperatorArtifact *a)
+artifact_json(const Sallyport__Artifact *a)
 {
 	return json_pack("{s:s, s:s, s:s, s:b, s:I}", "role", a->role, "digest", a->digest, "store",
 	    a->store, "tree", a->tree, "bytes", (json_int_t)a->bytes);
 }
 
 static json_t *
-attested_json(const Sallyport__OperatorAttested *a)
+attested_json(const Sallyport__Attested *a)
 {
 	struct sp_hex digest = sp_sha256_hex(a->envelope.data, a->envelope.len);
 	json_t *envelope = NULL;
@@ -84,7 +84,7 @@ static void
 print_artifacts(const Sallyport__OperatorJobView *view, FILE *to)
 {
 	struct ctl_out_table table = {.right = 1u << 1};
-	const Sallyport__OperatorArtifact *a;
+	const Sallyport__Artifact *a;
 	size_t i;
 
 	for (i = 0; i < view->n_artifacts; i++) {

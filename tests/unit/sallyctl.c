@@ -396,18 +396,18 @@ static void
 view_json(void **state)
 {
 	Sallyport__OperatorJobView view = view_in("AWAITING_APPROVAL");
-	Sallyport__OperatorArtifact artifact, *artifacts[] = {&artifact};
+	Sallyport__Artifact artifact, *artifacts[] = {&artifact};
 	Sallyport__OperatorDetail detail, *details[] = {&detail};
-	Sallyport__OperatorAttested attested, *attestations[] = {&attested};
+	Sallyport__Attested attested, *attestations[] = {&attested};
 	uint8_t envelope[] = "{\"payload\":\"\"}", candidate[] = "{\"name\":\"x\"}";
 	const char *digest, *value, *name, *sha256;
 	json_t *obj;
 	int tree;
 
 	(void)state;
-	sallyport__operator_artifact__init(&artifact);
+	sallyport__artifact__init(&artifact);
 	sallyport__operator_detail__init(&detail);
-	sallyport__operator_attested__init(&attested);
+	sallyport__attested__init(&attested);
 	artifact.digest = text_of("d");
 	artifact.tree = 1;
 	detail.value = text_of("v");

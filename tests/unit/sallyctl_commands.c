@@ -107,15 +107,15 @@ give_job(zmq_msg_t *id, uint64_t seq, const char *job)
 	Sallyport__OperatorReply reply;
 	Sallyport__OperatorJobList list;
 	Sallyport__OperatorJobView view, *views[] = {&view};
-	Sallyport__OperatorArtifact artifact, *artifacts[] = {&artifact};
-	Sallyport__OperatorAttested attested[3], *attestations[3];
+	Sallyport__Artifact artifact, *artifacts[] = {&artifact};
+	Sallyport__Attested attested[3], *attestations[3];
 	char *candidate;
 	size_t i, len;
 
 	sallyport__operator_reply__init(&reply);
 	sallyport__operator_job_list__init(&list);
 	sallyport__operator_job_view__init(&view);
-	sallyport__operator_artifact__init(&artifact);
+	sallyport__artifact__init(&artifact);
 	candidate = sp_candidate_format(&site.shown->c, &len);
 	view.job = strcmp(job, site.submitted) == 0 ? site.submitted : text_of(site.job);
 	view.kind = text_of("model");
@@ -125,7 +125,7 @@ give_job(zmq_msg_t *id, uint64_t seq, const char *job)
 	view.candidate.data = (uint8_t *)candidate;
 	view.candidate.len = len;
 	for (i = 0; i < 3; i++) {
-		sallyport__operator_attested__init(&attested[i]);
+		sallyport__attested__init(&attested[i]);
 		attested[i].step = text_of("x");
 		attested[i].envelope.data = (uint8_t *)site.shown->text[i];
 		attested[i].envelope.len = strlen(site.shown->text[i]);
