@@ -139,6 +139,12 @@ check: deps-present ## format, static analysis, headers that compile alone, size
 demo: all ## both sides on this machine: a model goes the whole way
 	$(Q)$(RUN_ENV) tests/e2e/demo.sh
 
+bench: all ## speeds and sizes, as ratios; `make bench-NAME` runs one (tests/bench/NAME.sh)
+	$(Q)$(RUN_ENV) tests/bench/run.py
+
+bench-%: all
+	$(Q)$(RUN_ENV) tests/bench/run.py $*
+
 peers: all ## against the real peers: Python and the network are needed
 	$(Q)$(RUN_ENV) tests/peers/run.sh
 
@@ -159,7 +165,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 	@echo; echo "V=1 shows commands, SAN=1 builds with sanitizers, B=DIR builds in DIR, -jN limits"
 
-.PHONY: all programs units deps deps-present test test-unit san fuzz check demo peers install clean help \
+.PHONY: all programs units deps deps-present test test-unit san fuzz check demo bench peers install clean help \
 	check-format check-budgets check-headers check-cppcheck FORCE
 
 # --- checks --------------------------------------------------------------------------------------
