@@ -41,13 +41,34 @@ add_live(struct ledgerd_core *core, const struct sp_attempt *attempt, int64_t no
 	live->deadline_ms = now_ms + core->settings.lease_ms;
 }
 
+static void
+drop_files(struct ledgerd_live *live)
+{
+	size_t i;
+
+	for (i = 0; i < live->file_count; i++)
+		sallyport__file_progress__free_unpacked(live->files[i], NULL);
+	free(live->files);
+	live->files = NULL;
+	live->file_count = 0;
+}
+
+static void
+drop_live(struct ledgerd_core *core)
+{
+	size_t i;
+
+	for (i = 0; i < core->live_count; i++)
+		drop_files(&core->live[i]);
+	free(core->live);
+}
+
 void
 ledgerd_core_load(
     struct ledgerd_core *core, const struct sp_attempt *alive, size_t count, int64_t now_ms)
 {
 	struct ledgerd_core fresh = {.settings = core->settings};
-	const struct ledgerd_live *known;
-	struct ledgerd_live *live;
+	struct ledgerd_live *known, *live;
 	size_t i;
 
 	for (i = 0; i < count; i++) {
@@ -58,8 +79,10 @@ ledgerd_core_load(
 			continue;
 		*live = *known;
 		live->a = alive[i];
+		known->files = NULL;
+		known->file_count = 0;
 	}
-	free(core->live);
+	drop_live(core);
 	core->live = fresh.live;
 	core->live_count = fresh.live_count;
 }
@@ -67,7 +90,7 @@ ledgerd_core_load(
 void
 ledgerd_core_free(struct ledgerd_core *core)
 {
-	free(core->live);
+	drop_live(core);
 	memset(core, 0, sizeof(*core));
 }
 
@@ -113,6 +136,7 @@ ledgerd_core_note(struct ledgerd_core *core, const struct sp_changed *changed, i
 	if (changed->had_attempt)
 		live = ledgerd_core_lease(core, changed->attempt.lease);
 	if (live != NULL && !sp_jobs_is_alive(changed->attempt.state)) {
+		drop_files(live);
 		*live = core->live[--core->live_count];
 	} else if (live != NULL) {
 		/* its next heartbeat tells how many slots are left; until then count ourselves */
@@ -161,12 +185,52 @@ peer_of(struct ledgerd_core *core, const char *name)
 	return peer;
 }
 
+static int
+same_files(const struct ledgerd_live *live, const Sallyport__Progress *p)
+{
+	size_t i;
+
+	if (live->file_count != p->n_files)
+		return 0;
+	for (i = 0; i < p->n_files; i++)
+		if (live->files[i]->done != p->files[i]->done ||
+		    live->files[i]->total != p->files[i]->total ||
+		    strcmp(live->files[i]->path, p->files[i]->path) != 0)
+			return 0;
+	return 1;
+}
+
+Sallyport__FileProgress **
+ledgerd_core_files(Sallyport__FileProgress *const *files, size_t count)
+{
+	Sallyport__FileProgress **out = NULL;
+	size_t i;
+
+	if (count > 0)
+		out = sp_xcalloc(count, sizeof(*out));
+	for (i = 0; i < count; i++) {
+		out[i] = sp_xcalloc(1, sizeof(*out[i]));
+		sallyport__file_progress__init(out[i]);
+		out[i]->path = sp_xstrdup(files[i]->path);
+		out[i]->done = files[i]->done;
+		out[i]->total = files[i]->total;
+	}
+	return out;
+}
+
 static void
 note_progress(struct ledgerd_live *live, const Sallyport__Progress *p)
 {
-	if (live->done == p->done && live->total == p->total &&
+	int files_differ = !same_files(live, p);
+
+	if (!files_differ && live->done == p->done && live->total == p->total &&
 	    strcmp(live->phase, p->phase) == 0 && strcmp(live->unit, p->unit) == 0)
 		return;
+	if (files_differ) {
+		drop_files(live);
+		live->files = ledgerd_core_files(p->files, p->n_files);
+		live->file_count = p->n_files;
+	}
 	live->done = p->done;
 	live->total = p->total;
 	snprintf(live->phase, sizeof(live->phase), "%s", p->phase);

@@ -46,6 +46,8 @@ struct ledgerd_live {
 	int64_t offered_ms;
 	char phase[65], unit[65];
 	uint64_t done, total;
+	Sallyport__FileProgress **files; /* in hand, as protobuf-c frees them */
+	size_t file_count;
 	uint32_t news; /* progress reports that said something new */
 };
 
@@ -107,6 +109,8 @@ void ledgerd_core_gone(struct ledgerd_core *core, const char *worker);
 /* NULL when none is alive. */
 struct ledgerd_live *ledgerd_core_lease(struct ledgerd_core *core, const char *lease);
 struct ledgerd_live *ledgerd_core_job(struct ledgerd_core *core, const char *job);
+/* A copy, as protobuf-c frees it with the message that it becomes part of; NULL when count is 0. */
+Sallyport__FileProgress **ledgerd_core_files(Sallyport__FileProgress *const *files, size_t count);
 
 /* Renews the leases named, notes progress; RUNNING for those that began, REFUSE for those that are
  * not the worker's. */

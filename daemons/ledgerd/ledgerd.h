@@ -113,7 +113,7 @@ void ledgerd_expire(struct ledgerd *l);
 
 /* Grows with every transition and every progress report. */
 uint64_t ledgerd_view_change(struct ledgerd *l, const struct sp_job *job);
-/* full: with artifacts, attestations, candidate and details. Free with _free. */
+/* full: with artifacts, attestations, candidate, details and files. Free with _free. */
 enum sp_code ledgerd_view_job(struct ledgerd *l, const struct sp_job *job, int full,
     Sallyport__OperatorJobView **out, struct sp_err *err) SP_MUST_USE;
 void ledgerd_view_free(Sallyport__OperatorJobView **view);

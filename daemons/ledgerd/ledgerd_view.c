@@ -53,7 +53,7 @@ put_job(Sallyport__OperatorJobView *view, const struct sp_job *job)
 
 /* The step in hand, or the last one there was. */
 static enum sp_code
-put_step(struct ledgerd *l, Sallyport__OperatorJobView *view, const struct sp_job *job,
+put_step(struct ledgerd *l, Sallyport__OperatorJobView *view, const struct sp_job *job, int full,
     struct sp_err *err)
 {
 	const struct ledgerd_live *live = ledgerd_core_job(&l->core, job->id);
@@ -72,6 +72,10 @@ put_step(struct ledgerd *l, Sallyport__OperatorJobView *view, const struct sp_jo
 	view->unit = sp_xstrdup(live != NULL ? live->unit : "");
 	view->done = live != NULL ? live->done : 0;
 	view->total = live != NULL ? live->total : 0;
+	if (live != NULL && full) {
+		view->files = ledgerd_core_files(live->files, live->file_count);
+		view->n_files = live->file_count;
+	}
 	return SP_OK;
 }
 
@@ -88,7 +92,7 @@ ledgerd_view_job(struct ledgerd *l, const struct sp_job *job, int full,
 	sallyport__operator_job_view__init(view);
 	put_job(view, job);
 	view->change = ledgerd_view_change(l, job);
-	code = put_step(l, view, job, err);
+	code = put_step(l, view, job, full, err);
 	if (code == SP_OK && full)
 		code = sp_table_extras(sp_ledger_db(l->ledger), job->id, &extras, err);
 	if (code == SP_OK && full) {

@@ -92,6 +92,7 @@ static enum sp_code
 check_progress(const Sallyport__Progress *p, int in_child, struct sp_err *err)
 {
 	enum sp_code code = SP_OK;
+	size_t i;
 
 	if (!in_child)
 		code = check_id("progress.lease", p->lease, err);
@@ -101,6 +102,11 @@ check_progress(const Sallyport__Progress *p, int in_child, struct sp_err *err)
 		code = check_line("progress.phase", p->phase, SP_BUS_LINE_MAX, err);
 	if (code == SP_OK)
 		code = check_line("progress.unit", p->unit, SP_BUS_LINE_MAX, err);
+	if (code == SP_OK)
+		code = check_count("progress.files", p->n_files, SP_BUS_FILES_MAX, err);
+	for (i = 0; code == SP_OK && i < p->n_files; i++)
+		if (sp_path_check(text_of(p->files[i]->path), err) != SP_OK)
+			code = sp_err_prefix(err, "progress.files");
 	return code;
 }
 

@@ -3,8 +3,8 @@
  *
  * Rules: version 1; one known body, of the direction that it travels in; lease and job ids 32,
  * digests 64 lower-case hex digits; service, step, kind, store, topic: 1 to 31 of [a-z0-9-];
- * failure codes from SP_CODES; one-line texts without control characters; counts and lengths as
- * below.
+ * failure codes from SP_CODES; one-line texts without control characters; paths as in a tree
+ * (sp_path_check); counts and lengths as below.
  */
 #ifndef SP_ENVELOPE_H
 #define SP_ENVELOPE_H
@@ -24,6 +24,7 @@
 #define SP_BUS_STEPS_MAX 32
 #define SP_BUS_ATTESTED_MAX 64
 #define SP_BUS_PROOFS_MAX 4096
+#define SP_BUS_FILES_MAX 16 /* of one progress report */
 
 enum sp_envelope_from { SP_FROM_WORKER, SP_FROM_LEDGERD };
 

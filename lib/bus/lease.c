@@ -2,6 +2,7 @@
 #include "bus/lease.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/path.h"
 #include "base/time.h"
 #include "bus/result.h"
 #include "bus/spawn.h"
@@ -10,7 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SAY_EVERY_MS 100 /* of a child's progress, unless the phase changes */
+#define SAY_EVERY_MS 100     /* of a child's progress, unless the phase changes */
+#define FILES_BYTES_MAX 4096 /* of a report's paths: a heartbeat has room for 64 leases' */
+
+/* In one piece: shared by none, copied whole. */
+struct sp_lease_files {
+	Sallyport__FileProgress files[SP_BUS_FILES_MAX], *list[SP_BUS_FILES_MAX];
+	size_t count, used;
+	char paths[FILES_BYTES_MAX];
+};
 
 void
 sp_lease_init(struct sp_lease *lease, const char *id, const char *state_dir, int fd)
@@ -27,6 +36,7 @@ void
 sp_lease_destroy(struct sp_lease *lease)
 {
 	pthread_mutex_destroy(&lease->lock);
+	free(lease->files);
 	free(lease->state_dir);
 }
 
@@ -54,6 +64,56 @@ copy_line(char out[SP_BUS_LINE_MAX + 1], const char *text)
 	free(clean);
 }
 
+/* --- files ------------------------------------------------------------------------------------ */
+
+static void
+add_file(struct sp_lease_files *files, const char *path, uint64_t done, uint64_t total)
+{
+	size_t size = strlen(path) + 1;
+	Sallyport__FileProgress *file;
+
+	if (files->count == SP_BUS_FILES_MAX || size > FILES_BYTES_MAX - files->used)
+		return;
+	file = &files->files[files->count];
+	sallyport__file_progress__init(file);
+	file->path = files->paths + files->used;
+	memcpy(file->path, path, size);
+	files->used += size;
+	file->done = done;
+	file->total = total;
+	files->list[files->count++] = file;
+}
+
+static void
+point_to_files(Sallyport__Progress *progress, struct sp_lease_files *files)
+{
+	progress->n_files = files != NULL ? files->count : 0;
+	progress->files = files != NULL ? files->list : NULL;
+}
+
+void
+sp_lease_progress_files(struct sp_lease *lease, const struct sp_lease_file *files, size_t count)
+{
+	struct sp_lease_files *fresh = NULL;
+	struct sp_err err;
+	size_t i;
+
+	if (count > 0)
+		fresh = sp_xcalloc(1, sizeof(*fresh));
+	for (i = 0; i < count; i++)
+		if (sp_path_check(files[i].path, &err) == SP_OK)
+			add_file(fresh, files[i].path, files[i].done, files[i].total);
+		else
+			sp_log_debug(NULL, "progress of a file: %s", err.msg);
+	pthread_mutex_lock(&lease->lock);
+	free(lease->files);
+	lease->files = fresh;
+	lease->files_are_new = 1;
+	pthread_mutex_unlock(&lease->lock);
+}
+
+/* --- reports ---------------------------------------------------------------------------------- */
+
 /* Under the lock, so that two threads' reports do not go out in the wrong order. */
 static void
 say(struct sp_lease *lease)
@@ -68,6 +128,7 @@ say(struct sp_lease *lease)
 	progress.unit = lease->unit;
 	progress.done = lease->done;
 	progress.total = lease->total;
+	point_to_files(&progress, lease->files);
 	event.event_case = SALLYPORT__CHILD_EVENT__EVENT_PROGRESS;
 	event.progress = &progress;
 	if (sp_child_write(lease->fd, &event, &err) != SP_OK)
@@ -83,8 +144,14 @@ sp_lease_progress(
 
 	pthread_mutex_lock(&lease->lock);
 	new_phase = strcmp(lease->phase, phase) != 0;
-	if (new_phase)
+	if (new_phase) {
 		copy_line(lease->phase, phase);
+		if (!lease->files_are_new) {
+			free(lease->files);
+			lease->files = NULL;
+		}
+	}
+	lease->files_are_new = 0;
 	if (strcmp(lease->unit, unit) != 0)
 		copy_line(lease->unit, unit);
 	lease->done = done;
@@ -98,19 +165,35 @@ sp_lease_progress(
 }
 
 void
-sp_lease_read(struct sp_lease *lease, Sallyport__Progress *out, char phase[SP_BUS_LINE_MAX + 1],
-    char unit[SP_BUS_LINE_MAX + 1])
+sp_lease_read(struct sp_lease *lease, struct sp_lease_report *out)
 {
-	sallyport__progress__init(out);
+	Sallyport__Progress *progress = &out->progress;
+	size_t i;
+
+	sallyport__progress__init(progress);
+	out->files = NULL;
 	pthread_mutex_lock(&lease->lock);
-	strcpy(phase, lease->phase);
-	strcpy(unit, lease->unit);
-	out->done = lease->done;
-	out->total = lease->total;
+	strcpy(out->phase, lease->phase);
+	strcpy(out->unit, lease->unit);
+	progress->done = lease->done;
+	progress->total = lease->total;
+	if (lease->files != NULL)
+		out->files = sp_xcalloc(1, sizeof(*out->files));
+	for (i = 0; lease->files != NULL && i < lease->files->count; i++)
+		add_file(out->files, lease->files->files[i].path, lease->files->files[i].done,
+		    lease->files->files[i].total);
 	pthread_mutex_unlock(&lease->lock);
-	out->lease = lease->id;
-	out->phase = phase;
-	out->unit = unit;
+	progress->lease = lease->id;
+	progress->phase = out->phase;
+	progress->unit = out->unit;
+	point_to_files(progress, out->files);
+}
+
+void
+sp_lease_report_clear(struct sp_lease_report *report)
+{
+	free(report->files);
+	report->files = NULL;
 }
 
 char *

@@ -16,15 +16,24 @@ struct sp_lease {
 	pthread_mutex_t lock; /* of what follows */
 	char phase[SP_BUS_LINE_MAX + 1], unit[SP_BUS_LINE_MAX + 1];
 	uint64_t done, total;
+	struct sp_lease_files *files; /* NULL: none */
+	int files_are_new;	      /* no report has named them yet */
 	int64_t said_ms;
+};
+
+/* A progress report and all that it points to. */
+struct sp_lease_report {
+	Sallyport__Progress progress;
+	char phase[SP_BUS_LINE_MAX + 1], unit[SP_BUS_LINE_MAX + 1];
+	struct sp_lease_files *files;
 };
 
 /* state_dir: copied. */
 void sp_lease_init(struct sp_lease *lease, const char *id, const char *state_dir, int fd);
 void sp_lease_destroy(struct sp_lease *lease);
 void sp_lease_cancel(struct sp_lease *lease);
-/* The newest progress; phase and unit point to the buffers. */
-void sp_lease_read(struct sp_lease *lease, Sallyport__Progress *out,
-    char phase[SP_BUS_LINE_MAX + 1], char unit[SP_BUS_LINE_MAX + 1]);
+/* The newest progress. *out points into itself and to the lease's id; clear it. */
+void sp_lease_read(struct sp_lease *lease, struct sp_lease_report *out);
+void sp_lease_report_clear(struct sp_lease_report *report);
 
 #endif

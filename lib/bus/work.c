@@ -150,10 +150,16 @@ on_event(void *ctx, const Sallyport__ChildEvent *event)
 {
 	struct sp_work *w = ctx;
 	const Sallyport__Progress *p;
+	struct sp_lease_file files[SP_BUS_FILES_MAX];
+	size_t i;
 
 	switch (event->event_case) {
 	case SALLYPORT__CHILD_EVENT__EVENT_PROGRESS:
 		p = event->progress;
+		for (i = 0; i < p->n_files; i++)
+			files[i] = (struct sp_lease_file){
+			    p->files[i]->path, p->files[i]->done, p->files[i]->total};
+		sp_lease_progress_files(&w->lease, files, p->n_files);
 		sp_lease_progress(&w->lease, p->phase, p->done, p->total, p->unit);
 		return;
 	case SALLYPORT__CHILD_EVENT__EVENT_DONE:

@@ -88,13 +88,8 @@ send_quietly(struct sp_worker *worker, Sallyport__Envelope *envelope, uint64_t s
 		sp_log_error(NULL, "%s", err.msg);
 }
 
-struct named {
-	Sallyport__Progress progress;
-	char phase[SP_BUS_LINE_MAX + 1], unit[SP_BUS_LINE_MAX + 1];
-};
-
 static size_t
-name_leases(struct sp_worker *worker, struct named *named, Sallyport__Progress **list)
+name_leases(struct sp_worker *worker, struct sp_lease_report *reports, Sallyport__Progress **list)
 {
 	const struct sp_worker_lease *lease;
 	struct sp_work *w;
@@ -105,9 +100,9 @@ name_leases(struct sp_worker *worker, struct named *named, Sallyport__Progress *
 		w = sp_work_find(worker, lease->id);
 		if (w == NULL || !sp_worker_step_named(lease))
 			continue;
-		sp_lease_read(&w->lease, &named[n].progress, named[n].phase, named[n].unit);
-		named[n].progress.running = 1;
-		list[n] = &named[n].progress;
+		sp_lease_read(&w->lease, &reports[n]);
+		reports[n].progress.running = 1;
+		list[n] = &reports[n].progress;
 		n++;
 	}
 	return n;
@@ -117,7 +112,7 @@ static void
 send_heartbeat(struct sp_worker *worker)
 {
 	const struct sp_worker_spec *spec = worker->spec;
-	struct named named[SP_WORKER_SLOTS_MAX];
+	struct sp_lease_report reports[SP_WORKER_SLOTS_MAX];
 	Sallyport__Progress *list[SP_WORKER_SLOTS_MAX];
 	char *steps[SP_BUS_STEPS_MAX], *service = sp_xstrdup(spec->service);
 	char version[] = SP_VERSION;
@@ -134,11 +129,13 @@ send_heartbeat(struct sp_worker *worker)
 	body.n_steps = spec->step_count;
 	body.steps = steps;
 	body.free = sp_worker_step_free(&worker->state);
-	body.n_leases = name_leases(worker, named, list);
+	body.n_leases = name_leases(worker, reports, list);
 	body.leases = list;
 	envelope.body_case = SALLYPORT__ENVELOPE__BODY_HEARTBEAT;
 	envelope.heartbeat = &body;
 	send_quietly(worker, &envelope, ++worker->state.seq);
+	for (i = 0; i < body.n_leases; i++)
+		sp_lease_report_clear(&reports[i]);
 	for (i = 0; i < spec->step_count; i++)
 		free(steps[i]);
 	free(service);

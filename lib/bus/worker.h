@@ -24,6 +24,16 @@ struct sp_lease;
 /* Thread-safe and cheap (rate-limited inside): call as often as is natural. unit: "bytes", … */
 void sp_lease_progress(
     struct sp_lease *lease, const char *phase, uint64_t done, uint64_t total, const char *unit);
+/* The files in hand, for who watches: replaces those named before. They go with the reports of
+ * sp_lease_progress from the next one on (so call this first; it sends nothing itself) and are
+ * forgotten with the phase that they were reported in. Copied. Left out: what is no path of a tree,
+ * and what is too much for a report (16 files, 4 KiB of paths). count 0: none. */
+struct sp_lease_file {
+	const char *path;
+	uint64_t done, total; /* bytes; total 0: not known */
+};
+void
+sp_lease_progress_files(struct sp_lease *lease, const struct sp_lease_file *files, size_t count);
 /* 1 when the lease was lost or cancelled: return SP_E_CANCELLED soon. (A child is simply killed.)
  */
 int sp_lease_cancelled(const struct sp_lease *lease);

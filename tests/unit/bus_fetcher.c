@@ -122,6 +122,7 @@ static enum sp_code
 work_wait(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_lease *lease,
     struct sp_outcome *outcome, struct sp_err *err)
 {
+	const struct sp_lease_file files[] = {{"config.json", 1, 2}, {"model/1.safetensors", 3, 0}};
 	pid_t grandchild = fork();
 
 	(void)conf;
@@ -129,6 +130,8 @@ work_wait(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_lea
 	(void)outcome;
 	if (grandchild < 0)
 		return sp_err_errno(err, "fork");
+	if (grandchild > 0)
+		sp_lease_progress_files(lease, files, 2);
 	if (grandchild > 0)
 		sp_lease_progress(lease, "waits", (uint64_t)getpid(), (uint64_t)grandchild, "pids");
 	for (;;)

@@ -194,6 +194,11 @@ wait_for_pids(const char *lease, pid_t *child, pid_t *grandchild)
 		if (h->n_leases == 1 && strcmp(h->leases[0]->phase, "waits") == 0) {
 			assert_string_equal(h->leases[0]->lease, lease);
 			assert_true(h->leases[0]->running);
+			assert_int_equal(h->leases[0]->n_files, 2);
+			assert_string_equal(h->leases[0]->files[0]->path, "config.json");
+			assert_int_equal(h->leases[0]->files[0]->total, 2);
+			assert_string_equal(h->leases[0]->files[1]->path, "model/1.safetensors");
+			assert_int_equal(h->leases[0]->files[1]->done, 3);
 			assert_int_equal(h->free, 1);
 			*child = (pid_t)h->leases[0]->done;
 			*grandchild = (pid_t)h->leases[0]->total;
