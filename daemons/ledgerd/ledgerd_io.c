@@ -544,6 +544,7 @@ open_ledger(struct ledgerd *l, struct sp_err *err)
 	path = sp_xasprintf("%s/ledger.db", dir);
 	spec.path = path;
 	code = sp_file_mkdirs(dir, 0750, err);
+	sp_file_sweep(dir, SP_FILE_SWEEP_DEPTH);
 	if (code == SP_OK)
 		code = sp_ledger_open(&spec, &l->ledger, err);
 	free(path);

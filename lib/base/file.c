@@ -8,12 +8,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 /* Levels that sp_file_remove_all descends; what lies deeper is moved up first. */
 #define REMOVE_DEPTH_MAX 32
+/* how often a sweeper may take a temporary file from its maker */
+#define MAKE_TRIES 16
+#define TMP_MARK ".tmp-"
+#define TMP_RANDOM 6 /* characters that mkostemp draws */
 
 enum sp_code
 sp_file_read(const char *path, size_t max, uint8_t **data, size_t *len, struct sp_err *err)
@@ -135,6 +140,83 @@ dir_of(const char *path)
 	return sp_xasprintf("%.*s", slash == path ? 1 : (int)(slash - path), path);
 }
 
+/* --- leftovers of killed writers -------------------------------------------------------------- */
+
+static int
+lock_file(int fd, int how)
+{
+	int rc;
+
+	do
+		rc = flock(fd, how);
+	while (rc != 0 && errno == EINTR);
+	return rc;
+}
+
+/* of: the name of the file that it was to become; NULL: any. */
+static int
+is_tmp_name(const char *name, const char *of)
+{
+	size_t len = strlen(name), mark = sizeof(TMP_MARK) - 1, stem = len - mark - TMP_RANDOM;
+
+	return len > mark + TMP_RANDOM && strncmp(name + stem, TMP_MARK, mark) == 0 &&
+	       (of == NULL || (strlen(of) == stem && strncmp(name, of, stem) == 0)) &&
+	       strspn(name + len - TMP_RANDOM,
+		   "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+		   "0123456789") == TMP_RANDOM;
+}
+
+/* 1 when it was removed. The lock is held over the unlink, and a writer that got its lock looks
+ * whether its file still has a name, so that one just made is safe. */
+static unsigned
+sweep_one(int dir_fd, const char *name)
+{
+	int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	unsigned removed = 0;
+	struct stat st;
+
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
+	    lock_file(fd, LOCK_EX | LOCK_NB) == 0 && unlinkat(dir_fd, name, 0) == 0)
+		removed = 1;
+	close(fd);
+	return removed;
+}
+
+static unsigned
+sweep_dir(int parent_fd, const char *name, const char *of, unsigned depth)
+{
+	int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	unsigned removed = 0;
+	struct dirent *entry;
+
+	if (dir == NULL) {
+		if (fd >= 0)
+			close(fd);
+		return 0;
+	}
+	while ((entry = readdir(dir)) != NULL) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		if (is_tmp_name(entry->d_name, of))
+			removed += sweep_one(dirfd(dir), entry->d_name);
+		else if (depth > 0 && (entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN))
+			removed += sweep_dir(dirfd(dir), entry->d_name, of, depth - 1);
+	}
+	closedir(dir);
+	return removed;
+}
+
+unsigned
+sp_file_sweep(const char *dir, unsigned depth)
+{
+	return sweep_dir(AT_FDCWD, dir, NULL, depth);
+}
+
+/* --- writing ---------------------------------------------------------------------------------- */
+
 /* Gives the temporary file its name; create: only when no file has that name yet. */
 static int
 publish(const char *tmp, const char *path, int create)
@@ -149,20 +231,42 @@ publish(const char *tmp, const char *path, int create)
 	return link(tmp, path) == 0 ? unlink(tmp) : -1;
 }
 
+/* A temporary file beside path that is ours: locked, so that no sweeper takes it for a leftover,
+ * and not swept between its making and the lock. A filesystem without locks has no sweepers either.
+ */
+static enum sp_code
+make_tmp(const char *path, char **tmp, int *fd, struct sp_err *err)
+{
+	struct stat st;
+	int tries;
+
+	*fd = -1;
+	for (tries = 0; tries < MAKE_TRIES; tries++) {
+		*tmp = sp_xasprintf("%s" TMP_MARK "XXXXXX", path);
+		*fd = mkostemp(*tmp, O_CLOEXEC);
+		if (*fd < 0)
+			return sp_err_errno(err, "cannot create %s", *tmp);
+		if (lock_file(*fd, LOCK_EX) != 0 || fstat(*fd, &st) != 0 || st.st_nlink > 0)
+			return SP_OK;
+		close(*fd);
+		*fd = -1;
+		free(*tmp);
+		*tmp = NULL;
+	}
+	return sp_err_set(err, SP_E_IO, "temporary files of %s vanish as they are made", path);
+}
+
 static enum sp_code
 write_new(
     const char *path, mode_t mode, const void *data, size_t len, int create, struct sp_err *err)
 {
-	enum sp_code code = SP_OK;
-	char *dir = dir_of(path), *tmp;
+	char *dir = dir_of(path), *tmp = NULL;
+	enum sp_code code;
 	int fd, made = 0;
 
-	tmp = sp_xasprintf("%s.tmp-XXXXXX", path);
-	fd = mkostemp(tmp, O_CLOEXEC);
-	if (fd < 0) {
-		code = sp_err_errno(err, "cannot create %s", tmp);
+	code = make_tmp(path, &tmp, &fd, err);
+	if (code != SP_OK)
 		goto out;
-	}
 	made = 1;
 	/* umask does not apply: the caller names the mode that the file shall have */
 	if (fchmod(fd, mode) != 0) {
@@ -185,10 +289,11 @@ write_new(
 	made = 0;
 	code = sp_file_sync_dir(dir, err);
 out:
-	if (fd >= 0)
-		close(fd);
+	/* before the lock goes with the descriptor: a file of ours is never there without it */
 	if (made)
 		unlink(tmp);
+	if (fd >= 0)
+		close(fd);
 	free(tmp);
 	free(dir);
 	return code;
@@ -203,8 +308,15 @@ sp_file_write(const char *path, mode_t mode, const void *data, size_t len, struc
 enum sp_code
 sp_file_create(const char *path, mode_t mode, const void *data, size_t len, struct sp_err *err)
 {
+	const char *slash = strrchr(path, '/');
+	char *dir = dir_of(path);
+
+	sweep_dir(AT_FDCWD, dir, slash != NULL ? slash + 1 : path, 0);
+	free(dir);
 	return write_new(path, mode, data, len, 1, err);
 }
+
+/* --- directories ------------------------------------------------------------------------------ */
 
 /* One level: creates it and makes its name durable; a directory that is there is fine. */
 static enum sp_code

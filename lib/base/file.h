@@ -15,9 +15,17 @@ enum sp_code sp_file_read(
 enum sp_code sp_file_write(
     const char *path, mode_t mode, const void *data, size_t len, struct sp_err *err) SP_MUST_USE;
 
-/* As sp_file_write, but SP_E_EXISTS when path is there already. */
+/* As sp_file_write, but SP_E_EXISTS when path is there already. What killed creators of this very
+ * path left beside it is removed first: it may be half a secret key. */
 enum sp_code sp_file_create(
     const char *path, mode_t mode, const void *data, size_t len, struct sp_err *err) SP_MUST_USE;
+
+/* Removes what killed writers left below dir, which nobody else puts files into: those of ours
+ * whose names end in ".tmp-" and six characters, and which nobody has locked: a writer that is
+ * alive has. Goes `depth` levels down, following no symlinks. Returns how many it removed; what
+ * cannot be read or removed stays, as litter does. */
+#define SP_FILE_SWEEP_DEPTH 4 /* of what a daemon has below its state directory */
+unsigned sp_file_sweep(const char *dir, unsigned depth);
 
 /* write(2) until all is out. */
 enum sp_code

@@ -1,4 +1,5 @@
 /* worker.c -- the worker's loop: events to the state machine, actions from it, start and end. */
+#include "base/file.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/time.h"
@@ -409,6 +410,7 @@ sp_worker_run(
 	worker->conf = conf;
 	worker->standalone = spec->standalone != NULL && spec->standalone(conf);
 	worker->state_dir = sp_paths_state(conf, spec->service);
+	sp_file_sweep(worker->state_dir, SP_FILE_SWEEP_DEPTH);
 	worker->loop_thread = uv_thread_self();
 	SP_ASSERT(pthread_mutex_init(&worker->lock, NULL) == 0);
 	sp_worker_step_init(&worker->state, spec->slots, sp_time_monotonic_ms());

@@ -670,6 +670,7 @@ put_version(
 	char *numbered = version_path(dir, version), *current = sp_path_join(dir, "/trust.json");
 	enum sp_code code;
 
+	sp_file_sweep(dir, 0);
 	code = sp_file_write(numbered, 0644, envelope, len, err);
 	if (code == SP_OK)
 		code = sp_file_write(current, 0644, envelope, len, err);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -540,6 +541,86 @@ test_remove_locked(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* What a killed writer leaves goes; what a living one has locked, and what is no such file, stays.
+ */
+static void
+test_sweep(void **state)
+{
+	static const char *const stay[] = {"sweep/a.tmp-12345", "sweep/a.tmp-12345.",
+	    "sweep/a.tmpabcdef", "sweep/.tmp-abcdef", "sweep/deep/er/deepest/a.tmp-abcdef",
+	    "sweep/target"};
+	static const char *const go[] = {"sweep/a.tmp-abcdef", "sweep/deep/er/.b.tmp-A1b2C3"};
+	struct sp_err err;
+	size_t i;
+	int fd;
+
+	(void)state;
+	assert_int_equal(sp_file_mkdirs(at("sweep/deep/er/deepest"), 0755, &err), SP_OK);
+	assert_int_equal(mkdir(at("sweep/dir.tmp-abcdef"), 0755), 0);
+	for (i = 0; i < sizeof(stay) / sizeof(*stay); i++)
+		put(at(stay[i]), "x");
+	for (i = 0; i < sizeof(go) / sizeof(*go); i++) {
+		put(at(go[i]), "x");
+		assert_int_equal(chmod(at(go[i]), 0400), 0);
+	}
+	put(at("sweep/alive.tmp-abcdef"), "x");
+	assert_int_equal(symlink("target", at("sweep/link.tmp-abcdef")), 0);
+	fd = open(at("sweep/alive.tmp-abcdef"), O_RDONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	assert_int_equal(sp_file_sweep(at("sweep"), 2), 2);
+	for (i = 0; i < sizeof(stay) / sizeof(*stay); i++)
+		assert_int_equal(access(at(stay[i]), F_OK), 0);
+	for (i = 0; i < sizeof(go) / sizeof(*go); i++)
+		assert_int_equal(access(at(go[i]), F_OK), -1);
+	assert_int_equal(access(at("sweep/link.tmp-abcdef"), F_OK), 0);
+	assert_int_equal(access(at("sweep/alive.tmp-abcdef"), F_OK), 0);
+	/* its writer has died */
+	close(fd);
+	assert_int_equal(sp_file_sweep(at("sweep"), 2), 1);
+	assert_int_equal(sp_file_sweep(at("no such directory"), 2), 0);
+}
+
+/* Creating a file removes what killed creators of that file left, and of no other. */
+static void
+test_create_sweeps(void **state)
+{
+	struct sp_err err;
+
+	(void)state;
+	assert_int_equal(mkdir(at("keys"), 0700), 0);
+	put(at("keys/root.key.tmp-abcdef"), "half a key");
+	put(at("keys/other.tmp-abcdef"), "x");
+	assert_int_equal(sp_file_create(at("keys/root.key"), 0400, "k", 1, &err), SP_OK);
+	assert_int_equal(access(at("keys/root.key.tmp-abcdef"), F_OK), -1);
+	assert_int_equal(access(at("keys/other.tmp-abcdef"), F_OK), 0);
+}
+
+/* A sweeper at work beside writers never takes a file from one that is alive. */
+static void
+test_sweep_beside_writers(void **state)
+{
+	struct sp_err err;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(mkdir(at("busy"), 0755), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		for (int i = 0; i < 300; i++)
+			if (sp_file_write(at("busy/file"), 0644, "text", 4, &err) != SP_OK)
+				_exit(1);
+		_exit(0);
+	}
+	while (waitpid(pid, &status, WNOHANG) == 0)
+		sp_file_sweep(at("busy"), 0);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_int_equal(sp_file_sweep(at("busy"), 0), 0);
+}
+
 int
 main(void)
 {
@@ -553,6 +634,9 @@ main(void)
 	    cmocka_unit_test(test_create),
 	    cmocka_unit_test(test_write_here),
 	    cmocka_unit_test(test_killed_writer),
+	    cmocka_unit_test(test_sweep),
+	    cmocka_unit_test(test_create_sweeps),
+	    cmocka_unit_test(test_sweep_beside_writers),
 	    cmocka_unit_test(test_mkdirs),
 	    cmocka_unit_test(test_remove_all),
 	    cmocka_unit_test(test_remove_deep),
