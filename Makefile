@@ -97,7 +97,7 @@ $(B)/unit/$(1): $(B)/tests/unit/$(1).o $(call objs,$(2)) $(B)/flags
 endef
 
 BASE := lib/base/err lib/base/hash lib/base/buf lib/base/file lib/base/path lib/base/time \
-	lib/base/log lib/base/json lib/base/notify
+	lib/base/log lib/base/json lib/base/notify lib/base/source
 
 # what scripts learn of the build
 RUN_ENV = B=$(B) BIN=$(abspath $(B))/bin

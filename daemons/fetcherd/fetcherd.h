@@ -3,9 +3,9 @@
 #define FETCHERD_H
 
 #include "base/json.h"
+#include "base/source.h"
 #include "bus/worker.h"
 #include "hub/client.h"
-#include "hub/source.h"
 #include "release/statement.h"
 #include "store/tree.h"
 
@@ -23,8 +23,12 @@ fetcherd_check_files(const struct sp_answer_tree *listing, struct sp_err *err) S
 /* The same of a tree that the child has made; nothing in it is executable either. */
 enum sp_code fetcherd_check_tree(const struct sp_tree *tree, struct sp_err *err) SP_MUST_USE;
 
+/* sp_source_parse, and of a scheme that is fetched here: hf or hf-dataset. */
+enum sp_code
+fetcherd_source(const char *text, struct sp_source *out, struct sp_err *err) SP_MUST_USE;
+
 /* Names the work directory of a fetch. */
-struct sp_hex fetcherd_work_key(const char *repo, const char *commit);
+struct sp_hex fetcherd_work_key(const struct sp_source *source, const char *commit);
 
 /* The journal of a fetch: a line "GITOID SHA256\n" for each small file that lies in the store.
  * A last line that a crash cut is passed over; so is one that is malformed. */
@@ -43,7 +47,9 @@ void fetcherd_journal_clear(struct fetcherd_journal *journal);
 
 /* What the parent attests; all borrowed. */
 struct fetcherd_facts {
-	const char *source, *repo, *commit, *tree;
+	const char *text; /* the source as submitted */
+	const struct sp_source *source;
+	const char *commit, *tree;
 	const char *endpoint, *licence, *gated, *profile;
 	const char *job, *builder, *started, *finished;
 };

@@ -134,29 +134,32 @@ ask_hub(const struct sp_client_options *hub, const struct sp_source *source,
 	if (code == SP_OK)
 		code = sp_client_model(client, source->repo, source->revision, model, err);
 	if (code == SP_OK && model->disabled)
-		code = sp_err_set(
-		    err, SP_E_DENIED, "hf:%s is disabled at %s", source->repo, hub->endpoint);
+		code = sp_err_set(err, SP_E_DENIED, "%s:%s is disabled at %s",
+		    sp_source_word(source->scheme), source->repo, hub->endpoint);
 	if (code == SP_OK && sp_source_is_commit(source->revision) &&
 	    strcmp(source->revision, model->commit.s) != 0)
 		code =
-		    sp_err_set(err, SP_E_CORRUPT, "hf:%s: asked for commit %s, %s answers with %s",
-			source->repo, source->revision, hub->endpoint, model->commit.s);
+		    sp_err_set(err, SP_E_CORRUPT, "%s:%s: asked for commit %s, %s answers with %s",
+			sp_source_word(source->scheme), source->repo, source->revision,
+			hub->endpoint, model->commit.s);
 	if (code == SP_OK)
 		code = sp_client_tree(client, source->repo, model->commit.s, listing, err);
 	if (code == SP_OK) {
 		code = fetcherd_check_files(listing, err);
 		if (code != SP_OK && err != NULL)
-			sp_err_prefix(err, "hf:%s@%.12s", source->repo, model->commit.s);
+			sp_err_prefix(err, "%s:%s@%.12s", sp_source_word(source->scheme),
+			    source->repo, model->commit.s);
 	}
 	sp_client_free(&client);
 	return code;
 }
 
 static enum sp_code
-take_files(const struct sp_conf *conf, struct fetcherd_download *download, struct sp_lease *lease,
-    struct sp_hex *digest, struct sp_err *err)
+take_files(const struct sp_conf *conf, const struct sp_source *source,
+    struct fetcherd_download *download, struct sp_lease *lease, struct sp_hex *digest,
+    struct sp_err *err)
 {
-	struct sp_hex key = fetcherd_work_key(download->repo, download->commit);
+	struct sp_hex key = fetcherd_work_key(source, download->commit);
 	char *store_dir = sp_paths_store(conf, FETCHERD_SERVICE), *work_dir;
 	struct sp_store *store = NULL;
 	struct sp_tree tree = {0};
@@ -206,19 +209,20 @@ fetcherd_work(const struct sp_conf *conf, const Sallyport__Task *task, struct sp
 	char *token = NULL;
 	enum sp_code code;
 
-	code = sp_source_parse(task->source, &source, err);
+	code = fetcherd_source(task->source, &source, err);
 	if (code == SP_OK)
 		code = read_token(conf, &token, err);
 	if (code != SP_OK)
 		goto out;
 	hub.token = token;
+	hub.dataset = source.scheme == SP_SOURCE_HF_DATASET;
 	sp_lease_progress(lease, "list", 0, 0, "files");
 	code = ask_hub(&hub, &source, &model, &listing, err);
 	if (code != SP_OK)
 		goto out;
 	download.repo = source.repo;
 	download.commit = model.commit.s;
-	code = take_files(conf, &download, lease, &digest, err);
+	code = take_files(conf, &source, &download, lease, &digest, err);
 	if (code != SP_OK)
 		goto out;
 	sp_outcome_artifact(outcome, "source", digest.s, FETCHERD_SERVICE, 1, listing.bytes);
@@ -270,7 +274,7 @@ read_claim(const Sallyport__Task *task, const struct sp_outcome *outcome, struct
 	const struct sp_artifact *artifact = sp_outcome_find(outcome, "source");
 	enum sp_code code;
 
-	code = sp_source_parse(task->source, &claim->source, err);
+	code = fetcherd_source(task->source, &claim->source, err);
 	if (code != SP_OK)
 		return code;
 	if (artifact == NULL || !artifact->tree || !sp_hex_is_digest(artifact->digest.s) ||
@@ -334,8 +338,8 @@ attest(const struct fetcherd *fetcherd, const struct sp_conf *conf, const Sallyp
     const struct claim *claim, struct sp_outcome *outcome, struct sp_err *err)
 {
 	struct sp_rfc3339 finished = sp_time_rfc3339(sp_time_unix_ms());
-	struct fetcherd_facts facts = {.source = task->source,
-	    .repo = claim->source.repo,
+	struct fetcherd_facts facts = {.text = task->source,
+	    .source = &claim->source,
 	    .commit = claim->commit,
 	    .tree = claim->tree.s,
 	    .endpoint = sp_conf_string(conf, "fetcherd.endpoint"),
@@ -396,7 +400,7 @@ fetcherd_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
 	code = attest(fetcherd, conf, task, &claim, outcome, err);
 	if (code != SP_OK)
 		goto out;
-	key = fetcherd_work_key(claim.source.repo, claim.commit);
+	key = fetcherd_work_key(&claim.source, claim.commit);
 	work_dir = sp_lease_workdir(lease, key.s, &ignored);
 	/* a journal that stays behind costs some disk, not the result */
 	if (work_dir == NULL || sp_file_remove_all(work_dir, &ignored) != SP_OK)

@@ -90,13 +90,24 @@ fetcherd_check_tree(const struct sp_tree *tree, struct sp_err *err)
 	return code;
 }
 
+enum sp_code
+fetcherd_source(const char *text, struct sp_source *out, struct sp_err *err)
+{
+	enum sp_code code = sp_source_parse(text, out, err);
+
+	if (code == SP_OK && out->scheme != SP_SOURCE_HF && out->scheme != SP_SOURCE_HF_DATASET)
+		code = sp_err_set(err, SP_E_UNSUPPORTED,
+		    "source \"%.200s\": only hf: and hf-dataset: are fetched so far", text);
+	return code;
+}
+
 struct sp_hex
-fetcherd_work_key(const char *repo, const char *commit)
+fetcherd_work_key(const struct sp_source *source, const char *commit)
 {
 	struct sp_buf buf = {0};
 	struct sp_hex key;
 
-	sp_buf_printf(&buf, "fetch hf:%s@%s", repo, commit);
+	sp_buf_printf(&buf, "fetch %s:%s@%s", sp_source_word(source->scheme), source->repo, commit);
 	key = sp_sha256_hex(buf.data, buf.len);
 	sp_buf_free(&buf);
 	return key;
@@ -169,10 +180,12 @@ fetcherd_journal_clear(struct fetcherd_journal *journal)
 char *
 fetcherd_statement(const struct fetcherd_facts *facts, size_t *len)
 {
-	char *uri = sp_xasprintf("hf:%s", facts->repo), *text = NULL;
+	const char *repo = facts->source->repo;
+	char *uri = sp_xasprintf("%s:%s", sp_source_word(facts->source->scheme), repo);
+	char *text = NULL;
 	struct sp_material material = {
-	    .uri = uri, .name = facts->repo, .sha256 = "", .git_commit = facts->commit};
-	struct sp_provenance provenance = {.subject_name = facts->repo,
+	    .uri = uri, .name = repo, .sha256 = "", .git_commit = facts->commit};
+	struct sp_provenance provenance = {.subject_name = repo,
 	    .subject_tree = facts->tree,
 	    .build_type = SP_BUILD_FETCH,
 	    .materials = &material,
@@ -184,7 +197,7 @@ fetcherd_statement(const struct fetcherd_facts *facts, size_t *len)
 	    .finished = facts->finished};
 
 	provenance.external =
-	    json_pack("{s:s, s:s}", "source", facts->source, "profile", facts->profile);
+	    json_pack("{s:s, s:s}", "source", facts->text, "profile", facts->profile);
 	provenance.internal = json_pack("{s:s, s:s, s:s}", "endpoint", facts->endpoint, "licence",
 	    facts->licence, "gated", facts->gated);
 	if (provenance.external != NULL && provenance.internal != NULL)

@@ -2,12 +2,12 @@
  */
 #include "base/log.h"
 #include "base/path.h"
+#include "base/source.h"
 #include "base/time.h"
 #include "bus/paths.h"
 #include "bus/wire.h"
 #include "ledgerd.h"
 #include "profile.h"
-#include "source.h"
 
 #include <pwd.h>
 #include <stdlib.h>
@@ -94,12 +94,23 @@ change_and_reply(const struct asked *a, struct sp_change *change, int done, cons
 
 /* --- submit ----------------------------------------------------------------------------------- */
 
+static enum sp_recipe
+recipe_of(const struct sp_source *source)
+{
+	static const enum sp_recipe recipes[] = {[SP_SOURCE_HF] = SP_RECIPE_MODEL,
+	    [SP_SOURCE_HF_DATASET] = SP_RECIPE_DATASET,
+	    [SP_SOURCE_GITHUB] = SP_RECIPE_FILE,
+	    [SP_SOURCE_IMAGE] = SP_RECIPE_IMAGE};
+
+	return recipes[source->scheme];
+}
+
 static enum sp_code
-candidate_name(const struct ledgerd_source *source, const struct ledgerd_profile *profile,
+candidate_name(const struct sp_source *source, const struct ledgerd_profile *profile,
     char name[SP_NAME_MAX + 1], struct sp_err *err)
 {
 	int n = snprintf(name, SP_NAME_MAX + 1, "%s%s", source->repo,
-	    source->recipe == SP_RECIPE_MODEL ? profile->name_suffix : "");
+	    recipe_of(source) == SP_RECIPE_MODEL ? profile->name_suffix : "");
 
 	if (n > SP_NAME_MAX)
 		return sp_err_set(err, SP_E_LIMIT, "the candidate's name would be too long");
@@ -124,9 +135,8 @@ submitted_before(
 }
 
 static enum sp_code
-prepare(const struct asked *a, const Sallyport__OperatorSubmit *submit,
-    struct ledgerd_source *source, struct ledgerd_profile *profile, char name[SP_NAME_MAX + 1],
-    struct sp_err *err)
+prepare(const struct asked *a, const Sallyport__OperatorSubmit *submit, struct sp_source *source,
+    struct ledgerd_profile *profile, char name[SP_NAME_MAX + 1], struct sp_err *err)
 {
 	const char *dir = sp_conf_string(a->l->conf, "profiles.dir");
 	enum sp_code code;
@@ -134,11 +144,11 @@ prepare(const struct asked *a, const Sallyport__OperatorSubmit *submit,
 	if (!a->l->core.settings.bastion)
 		return sp_err_set(
 		    err, SP_E_STATE, "this is the enclave: jobs are submitted on the bastion");
-	code = ledgerd_source_parse(submit->source, source, err);
+	code = sp_source_parse(submit->source, source, err);
 	if (code == SP_OK)
 		code = ledgerd_profile_load(dir, submit->profile, profile, err);
 	if (code == SP_OK)
-		code = ledgerd_profile_fits(profile, submit->profile, source->recipe, err);
+		code = ledgerd_profile_fits(profile, submit->profile, recipe_of(source), err);
 	if (code == SP_OK)
 		code = candidate_name(source, profile, name, err);
 	return code;
@@ -150,7 +160,7 @@ on_submit(const struct asked *a, const Sallyport__OperatorSubmit *submit)
 	struct sp_change change = {.event = SP_EV_SUBMIT, .actor = actor_of(a, "")};
 	struct sp_job job, fresh = {.submitter = a->from->uid};
 	struct ledgerd_profile profile = {0};
-	struct ledgerd_source source;
+	struct sp_source source;
 	char name[SP_NAME_MAX + 1];
 	uint8_t raw[SP_JOB_ID_LEN / 2];
 	struct sp_err err;
@@ -170,7 +180,7 @@ on_submit(const struct asked *a, const Sallyport__OperatorSubmit *submit)
 	if (code == SP_E_NOT_FOUND)
 		code = prepare(a, submit, &source, &profile, name, &err);
 	if (code == SP_OK) {
-		fresh.recipe = source.recipe;
+		fresh.recipe = recipe_of(&source);
 		fresh.source = submit->source;
 		fresh.profile = submit->profile;
 		fresh.name = name;

@@ -3,8 +3,8 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/path.h"
+#include "base/source.h"
 #include "base/time.h"
-#include "hub/source.h"
 #include "registryd.h"
 
 #include <inttypes.h>

@@ -2,8 +2,8 @@
 #include "hub/answer.h"
 #include "base/json.h"
 #include "base/path.h"
+#include "base/source.h"
 #include "http/url.h"
-#include "hub/source.h"
 
 #include <stdio.h>
 #include <stdlib.h>

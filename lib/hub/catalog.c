@@ -1,7 +1,7 @@
 /* catalog.c -- models, their revisions, files and directories. */
 #include "hub/catalog.h"
 #include "base/buf.h"
-#include "hub/source.h"
+#include "base/source.h"
 
 #include <inttypes.h>
 #include <stdio.h>

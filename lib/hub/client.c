@@ -23,6 +23,7 @@
 struct sp_client {
 	CURL *curl;
 	char *endpoint, *token, *ca_file;
+	const char *api, *files, *scheme; /* where its kind of repositories is, and their name */
 	int (*cancelled)(void *ctx);
 	void *ctx;
 	int is_inside; /* the endpoint, or the proxy before it, has an address inside */
@@ -80,6 +81,9 @@ sp_client_new(const struct sp_client_options *options, struct sp_client **out, s
 	pthread_once(&once, init_curl);
 	client = sp_xcalloc(1, sizeof(*client));
 	client->endpoint = sp_xstrdup(options->endpoint);
+	client->api = options->dataset ? "api/datasets" : "api/models";
+	client->files = options->dataset ? "datasets/" : "";
+	client->scheme = options->dataset ? "hf-dataset" : "hf";
 	client->token = options->token != NULL ? sp_xstrdup(options->token) : NULL;
 	client->ca_file = options->ca_file != NULL ? sp_xstrdup(options->ca_file) : NULL;
 	client->cancelled = options->cancelled;
@@ -394,8 +398,8 @@ sp_client_model(struct sp_client *client, const char *repo, const char *revision
 	struct exchange ex = {.client = client, .sink = collect, .ctx = &body};
 	enum sp_code code;
 
-	url = sp_xasprintf("%s/api/models/%s/revision/%s", client->endpoint, repo, rev);
-	what = sp_xasprintf("hf:%s@%s", repo, revision);
+	url = sp_xasprintf("%s/%s/%s/revision/%s", client->endpoint, client->api, repo, rev);
+	what = sp_xasprintf("%s:%s@%s", client->scheme, repo, revision);
 	code = get(&ex, url, what, NULL, err);
 	if (code == SP_OK) {
 		code = sp_answer_model_parse(body.data, body.len, out, err);
@@ -427,14 +431,14 @@ enum sp_code
 sp_client_tree(struct sp_client *client, const char *repo, const char *commit,
     struct sp_answer_tree *out, struct sp_err *err)
 {
-	char *url, *what = sp_xasprintf("hf:%s@%s", repo, commit), *next;
+	char *url, *what = sp_xasprintf("%s:%s@%s", client->scheme, repo, commit), *next;
 	struct sp_buf body = {0};
 	struct exchange ex = {.client = client, .sink = collect, .ctx = &body};
 	enum sp_code code = SP_OK;
 	int pages;
 
-	url = sp_xasprintf(
-	    "%s/api/models/%s/tree/%s?recursive=true&expand=false", client->endpoint, repo, commit);
+	url = sp_xasprintf("%s/%s/%s/tree/%s?recursive=true&expand=false", client->endpoint,
+	    client->api, repo, commit);
 	for (pages = 0; url != NULL && code == SP_OK; pages++) {
 		next = NULL;
 		sp_buf_free(&body);
@@ -512,8 +516,9 @@ sp_client_file(struct sp_client *client, const char *repo, const char *commit,
 	char *path = sp_url_encode(file->path, 1), *url, *what;
 	enum sp_code code;
 
-	url = sp_xasprintf("%s/%s/resolve/%s/%s", client->endpoint, repo, commit, path);
-	what = sp_xasprintf("hf:%s@%.12s: %s", repo, commit, file->path);
+	url = sp_xasprintf(
+	    "%s/%s%s/resolve/%s/%s", client->endpoint, client->files, repo, commit, path);
+	what = sp_xasprintf("%s:%s@%.12s: %s", client->scheme, repo, commit, file->path);
 	d.hash = file->lfs ? sp_hash_new(SP_SHA256) : sp_git_blob_new(file->size);
 	code = get(&ex, url, what, commit, err);
 	/* where a redirect led, signed for some minutes, may be refused: the hub signs it anew */

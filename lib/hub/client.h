@@ -14,6 +14,7 @@ struct sp_client;
 
 struct sp_client_options {
 	const char *endpoint; /* "https://huggingface.co", without a '/' at its end */
+	int dataset;	      /* repositories are of data sets: /api/datasets/…, /datasets/… */
 	const char *token;    /* may be NULL */
 	const char *ca_file;  /* may be NULL: the system's */
 	/* Asked now and then; 1 ends what runs with SP_E_CANCELLED. May be NULL. */

@@ -1,11 +1,11 @@
 /* hub.c -- a hub's answers: paths that are taken are safe, and no link leads to another host;
  * and fetcherd's journal of what it has from there. */
 #include "base/path.h"
+#include "base/source.h"
 #include "fetcherd/fetcherd.h"
 #include "fuzz.h"
 #include "http/url.h"
 #include "hub/answer.h"
-#include "hub/source.h"
 
 #define BASE "https://hub.example:8443"
 

@@ -42,7 +42,7 @@ $(eval $(call fuzz,url,http base,gnutls))
 $(eval $(call fuzz,conf,base,gnutls libconfig))
 $(eval $(call fuzz,json,base,gnutls jansson))
 $(eval $(call fuzz,profile,hub eval model ledger release bus store base proto,$(FUZZ_RELEASE) libconfig zlib,\
-	$(addprefix daemons/,ledgerd/profile ledgerd/source quantd/quantd_step)))
+	$(addprefix daemons/,ledgerd/profile quantd/quantd_step)))
 $(eval $(call fuzz,state,eval model hub release store bus base proto,$(FUZZ_RELEASE) zlib,daemons/registryd/registryd_step))
 
 # not fuzzed: writes seeds

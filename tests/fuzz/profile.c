@@ -2,10 +2,10 @@
  * quantizer read it, and sources. */
 #include "ledgerd/profile.h"
 #include "base/file.h"
+#include "base/path.h"
+#include "base/source.h"
 #include "eval/policy.h"
 #include "fuzz.h"
-#include "hub/source.h"
-#include "ledgerd/source.h"
 #include "quantd/quantd.h"
 
 #include <unistd.h>
@@ -63,14 +63,13 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	char *text = fuzz_text(data, len);
-	struct ledgerd_source source;
-	struct sp_source hub;
+	struct sp_source source;
 	struct sp_err err;
-	enum sp_code code;
 
-	code = ledgerd_source_parse(text, &source, &err);
-	if (code == SP_OK && strncmp(text, "hf:", 3) == 0)
-		SP_ASSERT(sp_source_parse(text, &hub, &err) == SP_OK);
+	if (sp_source_parse(text, &source, &err) == SP_OK)
+		SP_ASSERT(sp_path_check_repo(source.repo, &err) == SP_OK);
+	else
+		SP_ASSERT(err.msg[0] != '\0');
 	free(text);
 	check_policy(data, len);
 	check_profile(data, len);

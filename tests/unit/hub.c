@@ -4,7 +4,6 @@
 #include "hub/address.h"
 #include "hub/answer.h"
 #include "hub/plan.h"
-#include "hub/source.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,42 +25,6 @@ check(enum sp_code code, const struct sp_err *err)
 {
 	if (code != SP_OK)
 		fail_msg("%s: %s", sp_err_word(code), err->msg);
-}
-
-/* --- sources ------------------------------------------------------------------------------------
- */
-
-static void
-test_source(void **state)
-{
-	static const char *const bad[] = {"hf:", "hf:a/b/c", "hf:/a", "hf:a/", "hf:a b", "hf:../x",
-	    "hf:a/b@", "hf:a/b@x y", "hf:a/b@x..y", "hf:a/b@/x", "hf:a/b@x~1", "hf:a/b@-x",
-	    "hf:a/b@x\ny", "hf:a/b@x\\y", "hf:-a/b", "hf:a/b@\xc3\xa9"};
-	struct sp_source source;
-	struct sp_err err;
-	char text[800];
-
-	(void)state;
-	check(sp_source_parse("hf:org/Model-1.5_b", &source, &err), &err);
-	assert_string_equal(source.repo, "org/Model-1.5_b");
-	assert_string_equal(source.revision, "main");
-	check(sp_source_parse("hf:gpt2@refs/pr/1", &source, &err), &err);
-	assert_string_equal(source.repo, "gpt2");
-	assert_string_equal(source.revision, "refs/pr/1");
-	assert_int_equal(sp_source_parse("image:nginx", &source, &err), SP_E_UNSUPPORTED);
-	assert_int_equal(sp_source_parse("", &source, &err), SP_E_UNSUPPORTED);
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		if (sp_source_parse(bad[i], &source, &err) != SP_E_INVALID)
-			fail_msg("taken: %s", bad[i]);
-	memset(text, 'a', sizeof(text));
-	memcpy(text, "hf:", 3);
-	text[sizeof(text) - 1] = '\0';
-	assert_int_equal(sp_source_parse(text, &source, &err), SP_E_LIMIT);
-	text[10] = '@';
-	assert_int_equal(sp_source_parse(text, &source, &err), SP_E_LIMIT);
-	assert_true(sp_source_is_commit(C40));
-	assert_false(sp_source_is_commit(C40 "0"));
-	assert_false(sp_source_is_commit("0123456789ABCDEF0123456789abcdef01234567"));
 }
 
 /* --- answers ------------------------------------------------------------------------------------
@@ -705,7 +668,6 @@ main(void)
 {
 #define P(f) cmocka_unit_test_setup_teardown(f, plan_setup, plan_teardown)
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_source),
 	    cmocka_unit_test(test_model),
 	    cmocka_unit_test(test_tree),
 	    cmocka_unit_test(test_link),

@@ -629,6 +629,43 @@ test_listings(void **state)
 	}
 }
 
+/* Data sets have paths of their own; a revision's '/' is no separator of the path. */
+static void
+test_dataset(void **state)
+{
+	static const struct rule rules[] = {
+	    {"/api/datasets/o/d/revision/refs%2Fpr%2F1", 200, "{\"sha\":\"" C40 "\"}", NULL, NULL,
+		0, 0},
+	    {"/api/datasets/o/d/tree/" C40, 200, ENTRY("f"), NULL, NULL, 0, 0},
+	    {"/datasets/o/d/resolve/" C40 "/f", 200, "good", NULL, NULL, 0, 0},
+	};
+	struct sp_client_options options = {.dataset = 1};
+	struct sp_answer_tree tree = {0};
+	struct sp_answer_file file = good(1);
+	struct sp_answer_model model;
+	struct sp_client *client;
+	struct bytes got = {.len = 0};
+	char *endpoint;
+	struct hub hub;
+
+	(void)state;
+	hub_open(&hub, rules, 3);
+	endpoint = sp_xasprintf("http://127.0.0.1:%u", sp_http_port(hub.http));
+	options.endpoint = endpoint;
+	ok(sp_client_new(&options, &client, &err));
+	ok(sp_client_model(client, "o/d", "refs/pr/1", &model, &err));
+	ok(sp_client_tree(client, "o/d", model.commit.s, &tree, &err));
+	assert_int_equal(tree.count, 1);
+	ok(sp_client_file(client, "o/d", model.commit.s, &file, take, &got, &err));
+	assert_memory_equal(got.data, "good", 4);
+	assert_int_equal(sp_client_model(client, "o/none", "v1", &model, &err), SP_E_NOT_FOUND);
+	assert_non_null(strstr(err.msg, "hf-dataset:o/none@v1"));
+	sp_answer_tree_clear(&tree);
+	sp_client_free(&client);
+	hub_close(&hub);
+	free(endpoint);
+}
+
 static int
 yes(void *ctx)
 {
@@ -685,6 +722,7 @@ main(void)
 	    cmocka_unit_test(test_inside),
 	    cmocka_unit_test(test_expired),
 	    cmocka_unit_test(test_listings),
+	    cmocka_unit_test(test_dataset),
 	    cmocka_unit_test(test_client),
 	};
 

@@ -1,4 +1,4 @@
-/* ledgerd_conf.c -- sources as operators write them, profiles and the policies they become. */
+/* ledgerd_conf.c -- profiles and the policies they become. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,52 +12,10 @@
 
 #include "base/file.h"
 #include "ledgerd/profile.h"
-#include "ledgerd/source.h"
 
 #define DIGEST "2222222222222222222222222222222222222222222222222222222222222222"
 
 static struct sp_err err;
-
-/* --- sources ---------------------------------------------------------------------------------- */
-
-static void
-test_sources(void **state)
-{
-	static const struct {
-		const char *source;
-		enum sp_recipe recipe;
-		const char *repo;
-	} good[] = {
-	    {"hf:org/name", SP_RECIPE_MODEL, "org/name"},
-	    {"hf:org/name@main", SP_RECIPE_MODEL, "org/name"},
-	    {"hf:gpt2@refs/pr/1", SP_RECIPE_MODEL, "gpt2"},
-	    {"hf-dataset:cais/mmlu@abc123", SP_RECIPE_DATASET, "cais/mmlu"},
-	    {"github:owner/repo@v1.2.3", SP_RECIPE_FILE, "owner/repo"},
-	    {"image:nginx", SP_RECIPE_IMAGE, "nginx"},
-	    {"image:vllm/vllm-openai:v0.32.0", SP_RECIPE_IMAGE, "vllm/vllm-openai"},
-	    {"image:registry.k8s.io/pause:3.9", SP_RECIPE_IMAGE, "pause"},
-	    {"image:localhost:5000/a/b@sha256:" DIGEST, SP_RECIPE_IMAGE, "a/b"},
-	    {"image:ghcr.io/org/name:tag@sha256:" DIGEST, SP_RECIPE_IMAGE, "org/name"},
-	};
-	static const char *const bad[] = {"", "nonsense", "hf:", "hf:a/b/c", "hf:../x",
-	    "hf:org/name@", "hf:org/name@-f", "hf:org/name@a..b", "hf:org/name@a//b",
-	    "hf:org/name@a b", "hf:org/na me", "HF:org/name", "github:owner/repo",
-	    "image:", "image:a/b/c", "image:a:", "image:a@sha256:00", "image:a@sha1:" DIGEST,
-	    "image:a$b", "hf:org/name@a\nb", "file:///etc/passwd"};
-	struct ledgerd_source source;
-	size_t i;
-
-	(void)state;
-	for (i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
-		if (ledgerd_source_parse(good[i].source, &source, &err) != SP_OK)
-			fail_msg("%s: %s", good[i].source, err.msg);
-		assert_int_equal(source.recipe, good[i].recipe);
-		assert_string_equal(source.repo, good[i].repo);
-	}
-	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		if (ledgerd_source_parse(bad[i], &source, &err) == SP_OK)
-			fail_msg("\"%s\" was accepted", bad[i]);
-}
 
 /* --- profiles --------------------------------------------------------------------------------- */
 
@@ -166,7 +124,6 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_sources),
 	    cmocka_unit_test(test_profile_policy),
 	    cmocka_unit_test(test_profile_refuses),
 	};
