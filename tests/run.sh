@@ -16,6 +16,9 @@ export B ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}" UBSAN_OPTIONS="${UBSAN_O
 logs=$B/test
 mkdir -p "$logs"
 
+# skips NAME: how many of its cases were skipped
+skips() { sed -n 's/^\[  SKIPPED \] \([0-9]\+\) test(s), listed below:$/\1/p' "$logs/$1.log" | awk '{n += $1} END {print n + 0}'; }
+
 # run_one TEST NAME LIMIT_S: a line when it is over, the status in NAME.status
 run_one() {
 	local test=$1 name=$2 limit_s=$3 status=0 start=$EPOCHREALTIME took
@@ -24,7 +27,10 @@ run_one() {
 	took=$(((${EPOCHREALTIME/[.,]/} - ${start/[.,]/}) / 1000))
 	echo "$status" >"$logs/$name.status"
 	if [ "$status" -eq 0 ]; then
-		printf '  ok      %-32s %6d ms\n' "$name" "$took"
+		local skipped
+		skipped=$(skips "$name")
+		[ "$skipped" -eq 0 ] && skipped= || skipped="  ($skipped skipped: see $logs/$name.log)"
+		printf '  ok      %-32s %6d ms%s\n' "$name" "$took" "$skipped"
 	else
 		local why="status $status"
 		case $status in
@@ -73,12 +79,14 @@ for name in "${names[@]}"; do
 	fi
 done
 cases=0
+skipped=0
 for name in "${names[@]}"; do
+	skipped=$((skipped + $(skips "$name")))
 	n=$(sed -n 's/^\[  PASSED  \] \([0-9]\+\) test(s)\.$/\1/p' "$logs/$name.log" 2>/dev/null |
 		awk '{n += $1} END {print n + 0}')
 	cases=$((cases + n))
 done
-echo "tests: $passed passed, ${#failed[@]} failed ($cases cases of unit tests passed)"
+echo "tests: $passed passed, ${#failed[@]} failed ($cases cases of unit tests passed, $skipped skipped)"
 if [ "${#failed[@]}" -gt 0 ]; then
 	echo "tests: failed: ${failed[*]}"
 	exit 1

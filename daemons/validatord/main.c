@@ -16,6 +16,7 @@ main(int argc, char **argv)
 	    .steps = steps,
 	    .step_count = sizeof(steps) / sizeof(steps[0]),
 	    .slots = 1, /* one model already takes every processor */
+	    .check = validatord_check,
 	    .open = validatord_open,
 	    .close = sp_step_close,
 	};

@@ -28,6 +28,29 @@ validatord_open(struct sp_worker *worker, void **ctx, struct sp_err *err)
 	return code;
 }
 
+/* Which sandbox is the operator's choice alone: none takes another's place when it cannot be made.
+ */
+static enum sp_code
+sandbox_limits(const struct sp_conf *conf, struct sp_sandbox_limits *out, struct sp_err *err)
+{
+	const char *word = sp_conf_string(conf, "validatord.sandbox");
+
+	*out = sp_sandbox_defaults;
+	if (!sp_sandbox_find(word, &out->kind))
+		return sp_err_set(err, SP_E_CONFIG,
+		    "validatord.sandbox is \"%s\": it must be \"bubblewrap\" or \"landlock\"",
+		    word);
+	return SP_OK;
+}
+
+enum sp_code
+validatord_check(const struct sp_conf *conf, struct sp_err *err)
+{
+	struct sp_sandbox_limits limits;
+
+	return sandbox_limits(conf, &limits, err);
+}
+
 /* --- what both halves read ----------------------------------------------------------------------
  */
 
@@ -39,9 +62,10 @@ struct inputs {
 	struct sp_humaneval humaneval;
 	char
 	    *engine; /* the program that computes the answers: daemon and child are the same file */
-	char *judge; /* that program, and the interpreter that runs the generated ones */
-	char *work;  /* this task's directory */
-	char *kept;  /* of baselines' answers, for later tasks */
+	char *judge; /* that program, the interpreter of the generated ones, and their sandbox */
+	struct sp_sandbox_limits limits;
+	char *work; /* this task's directory */
+	char *kept; /* of baselines' answers, for later tasks */
 };
 
 struct answers {
@@ -111,7 +135,7 @@ load_datasets(const struct sp_conf *conf, struct inputs *in, struct sp_err *err)
 }
 
 static enum sp_code
-name_programs(struct inputs *in, struct sp_err *err)
+name_programs(const struct sp_conf *conf, struct inputs *in, struct sp_err *err)
 {
 	enum sp_code code = sp_program_name(&in->engine, err);
 	struct sp_hex python;
@@ -120,7 +144,10 @@ name_programs(struct inputs *in, struct sp_err *err)
 		return code;
 	if ((code = sp_program_digest(SP_SANDBOX_PYTHON, &python, err)))
 		return sp_err_prefix(err, "humaneval runs programs with Python");
-	in->judge = sp_xasprintf("%s python+%.16s", in->engine, python.s);
+	if ((code = sandbox_limits(conf, &in->limits, err)))
+		return code;
+	in->judge = sp_xasprintf(
+	    "%s python+%.16s %s", in->engine, python.s, sp_sandbox_word(in->limits.kind));
 	return SP_OK;
 }
 
@@ -142,7 +169,7 @@ inputs_read(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_l
 			    err, SP_E_INVALID, "the %s of job %s is no tree", roles[i], task->job);
 	}
 	if (code != SP_OK || (code = load_datasets(conf, out, err)) ||
-	    (code = name_programs(out, err)))
+	    (code = name_programs(conf, out, err)))
 		goto out;
 	out->work = sp_lease_workdir(lease,
 	    validatord_work_key(
@@ -319,10 +346,10 @@ judge(const struct inputs *in, enum validatord_side side, const struct answers *
 
 	/* once for a data set: whose baseline is known was vetted with it */
 	if (side == VALIDATORD_BASELINE)
-		code = sp_humaneval_vet(&in->humaneval, &sp_sandbox_defaults, say, &tests, err);
+		code = sp_humaneval_vet(&in->humaneval, &in->limits, say, &tests, err);
 	if (code == SP_OK)
-		code = sp_humaneval_judge(&in->humaneval, &answers->programs, known,
-		    &sp_sandbox_defaults, say, &programs, err);
+		code = sp_humaneval_judge(
+		    &in->humaneval, &answers->programs, known, &in->limits, say, &programs, err);
 	if (code != SP_OK)
 		return code;
 	text = sp_answer_programs_format(&answers->programs, &len);
@@ -502,7 +529,7 @@ validatord_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task
 	    .engine = in.engine,
 	    .mmlu = in.policy.mmlu.asked ? &in.mmlu : NULL,
 	    .humaneval = in.policy.humaneval.asked ? &in.humaneval : NULL,
-	    .limits = &sp_sandbox_defaults,
+	    .limits = &in.limits,
 	    .baseline = {in.trees[VALIDATORD_BASELINE].digest.s, &answers[VALIDATORD_BASELINE].mmlu,
 		&answers[VALIDATORD_BASELINE].programs},
 	    .candidate = {in.trees[VALIDATORD_CANDIDATE].digest.s,

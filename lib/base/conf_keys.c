@@ -30,6 +30,7 @@ const struct sp_conf_key sp_conf_keys[] = {
 
     {"quantd.threads", I, "0", 0, 1024, "0: one per processor"},
     {"validatord.threads", I, "0", 0, 1024, "0: one per processor"},
+    {"validatord.sandbox", S, "bubblewrap", 0, 0, "\"bubblewrap\" or \"landlock\""},
 
     {"diode-txd.destination", S, NULL, 0, 0, "host:port of the receiver"},
     {"diode-txd.rate_mbit_s", I, "1000", 1, 100000, "of datagrams"},

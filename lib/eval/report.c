@@ -189,6 +189,7 @@ humaneval_json(const struct sp_report *report, const struct sp_report_verdict *v
 	put(obj, "candidate_stderr_pp", decimal("%.4f", 100 * sp_gate_stderr(candidate)));
 	put_count(obj, "baseline_truncated", report->baseline.programs->truncated);
 	put_count(obj, "candidate_truncated", report->candidate.programs->truncated);
+	put(obj, "sandbox", json_string(sp_sandbox_word(report->limits->kind)));
 	put_count(obj, "cpu_s", report->limits->cpu_s);
 	put_count(obj, "wall_ms", report->limits->wall_ms);
 	put_count(obj, "memory_mib", report->limits->memory_mib);

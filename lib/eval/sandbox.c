@@ -1,11 +1,13 @@
-/* sandbox.c -- generated programs under bubblewrap. */
+/* sandbox.c -- generated programs: two sandboxes each, many at a time, and their verdicts. */
 #include "eval/sandbox.h"
 
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/landlock.h"
 #include "base/time.h"
+#include "eval/sandbox_enter.h"
 #include "eval/sandbox_filter.h"
 #include "eval/sandbox_py.h"
 
@@ -17,23 +19,23 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define PARALLEL_MAX 256
-#define FD_FILTER 6	      /* 0 to 5 are sandbox_py.h's */
-#define FD_SPARE 64	      /* above all that a sandbox is given */
-#define OUTPUT_MAX (1u << 20) /* bytes of any file it writes, stdout and stderr together too */
-#define TMP_BYTES "16777216"  /* bytes of its /tmp */
-#define NOFILE_MAX 64
+/* Users of Landlock's sandboxes when we are root, two a run: above those that systems give to
+ * people and services, below those that subuid(5) gives away. */
+#define FIRST_UID 90000
 
-const struct sp_sandbox_limits sp_sandbox_defaults = {
-    .cpu_s = 3, .wall_ms = 20000, .start_ms = 30000, .memory_mib = 1024};
+const struct sp_sandbox_limits sp_sandbox_defaults = {.kind = SP_SANDBOX_BUBBLEWRAP,
+    .cpu_s = 3,
+    .wall_ms = 20000,
+    .start_ms = 30000,
+    .memory_mib = 1024};
 
 /* One of the two sandboxes of a program. */
 struct side {
-	pid_t pid;  /* of bwrap, 0 when there is none */
+	pid_t pid;  /* of bwrap or of the interpreter, 0 when there is none */
 	int output; /* memory file behind its stdout and stderr, -1 when there is none */
 };
 
@@ -49,69 +51,10 @@ struct run {
 struct pool {
 	const struct sp_sandbox_limits *limits;
 	struct sp_buf filter;
+	int rules; /* Landlock's, -1 with bubblewrap */
 	struct run *runs;
 	size_t count;
 };
-
-static const char *const bwrap_args[] = {SP_SANDBOX_BWRAP, "--unshare-all", "--unshare-user",
-    "--disable-userns", "--cap-drop", "ALL", "--uid", "65534", "--gid", "65534", "--hostname",
-    "sandbox", "--die-with-parent", "--new-session", "--clearenv", "--setenv", "PYTHONHASHSEED",
-    "0", "--setenv", "LC_ALL", "C.UTF-8", "--ro-bind", "/usr", "/usr", "--symlink", "usr/lib",
-    "/lib", "--symlink", "usr/lib64", "/lib64", "--symlink", "usr/bin", "/bin", "--size", TMP_BYTES,
-    "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp", "--seccomp", "6", "--",
-    SP_SANDBOX_PYTHON, "-s", "-S", "-B", "-c"};
-#define BWRAP_ARGS (sizeof(bwrap_args) / sizeof(bwrap_args[0]))
-_Static_assert(FD_FILTER == 6, "as in bwrap_args");
-
-static void
-limit(int resource, rlim_t value)
-{
-	struct rlimit both = {.rlim_cur = value, .rlim_max = value};
-
-	if (setrlimit((__rlimit_resource_t)resource, &both) != 0)
-		_exit(126);
-}
-
-/* Child, after fork in a process that may have threads: async-signal-safe calls only. fds[i]
- * becomes descriptor i; all others are closed. */
-static _Noreturn void
-become(const int fds[FD_FILTER + 1], const char *script, unsigned cpu_s, unsigned memory_mib)
-{
-	char *argv[BWRAP_ARGS + 2];
-	char *envp[] = {NULL};
-	sigset_t none;
-	size_t i;
-	int high[FD_FILTER + 1];
-
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	for (i = 0; i <= FD_FILTER; i++) {
-		high[i] = fds[i] < 0 ? -1 : fcntl(fds[i], F_DUPFD, FD_SPARE);
-		if (fds[i] >= 0 && high[i] < 0)
-			_exit(126);
-	}
-	for (i = 0; i <= FD_FILTER; i++) {
-		if (high[i] < 0)
-			close((int)i);
-		else if (dup2(high[i], (int)i) < 0)
-			_exit(126);
-	}
-	if (close_range(FD_FILTER + 1, ~0U, 0) != 0)
-		_exit(126);
-	limit(RLIMIT_CORE, 0);
-	limit(RLIMIT_CPU, cpu_s);
-	limit(RLIMIT_AS, (rlim_t)memory_mib << 20);
-	limit(RLIMIT_FSIZE, OUTPUT_MAX);
-	limit(RLIMIT_NOFILE, NOFILE_MAX);
-	for (i = 0; i < BWRAP_ARGS; i++)
-		argv[i] = (char *)(uintptr_t)bwrap_args[i];
-	argv[BWRAP_ARGS] = (char *)(uintptr_t)script;
-	argv[BWRAP_ARGS + 1] = NULL;
-	execve(SP_SANDBOX_BWRAP, argv, envp);
-	(void)!write(
-	    2, "cannot start " SP_SANDBOX_BWRAP, sizeof("cannot start " SP_SANDBOX_BWRAP) - 1);
-	_exit(127);
-}
 
 /* Memory file with these bytes, at its start; -1 with errno. */
 static int
@@ -128,36 +71,43 @@ memory_file(const char *name, const void *data, size_t len)
 	return fd;
 }
 
-/* Starts bwrap with input, its ends of the pipes and (tests only) the verdict's. */
+/* Starts a sandbox with input, its ends of the pipes and (tests only) the verdict's. */
 static enum sp_code
-start_side(struct pool *pool, struct side *side, const void *input, size_t input_len, int in,
-    int out, int verdict, struct sp_err *err)
+start_side(struct pool *pool, struct side *side, uid_t uid, const void *input, size_t input_len,
+    int in, int out, int verdict, struct sp_err *err)
 {
-	int fds[FD_FILTER + 1] = {-1, -1, -1, in, out, verdict, -1};
-	int tests = verdict >= 0;
+	int tests = verdict >= 0, landlock = pool->limits->kind == SP_SANDBOX_LANDLOCK;
+	struct sp_sandbox_enter how = {.kind = pool->limits->kind,
+	    .script = tests ? sp_sandbox_py_tests : sp_sandbox_py_program,
+	    .cpu_s = pool->limits->cpu_s * (tests ? 3 : 1),
+	    .memory_mib = pool->limits->memory_mib,
+	    .filter = &pool->filter,
+	    .uid = uid,
+	    .parent = getpid()};
+	int stdin_fd = memory_file("input", input, input_len);
+	int rules = landlock ? fcntl(pool->rules, F_DUPFD_CLOEXEC, 0)
+			     : memory_file("filter", pool->filter.data, pool->filter.len);
 	enum sp_code code = SP_OK;
 
 	side->output = memory_file("output", "", 0);
-	fds[0] = memory_file("input", input, input_len);
-	fds[1] = fds[2] = side->output;
-	fds[FD_FILTER] = memory_file("filter", pool->filter.data, pool->filter.len);
-	if (fds[0] < 0 || side->output < 0 || fds[FD_FILTER] < 0) {
+	if (stdin_fd < 0 || side->output < 0 || rules < 0) {
 		code = sp_err_errno(err, "sandbox: memory file");
 		goto out;
 	}
+	memcpy(how.fds, (int[]){stdin_fd, side->output, side->output, in, out, verdict, rules},
+	    sizeof(how.fds));
 	side->pid = fork();
 	if (side->pid == 0)
-		become(fds, tests ? sp_sandbox_py_tests : sp_sandbox_py_program,
-		    pool->limits->cpu_s * (tests ? 3 : 1), pool->limits->memory_mib);
+		sp_sandbox_enter(&how);
 	if (side->pid < 0) {
 		side->pid = 0;
 		code = sp_err_errno(err, "sandbox: cannot start a process");
 	}
 out:
-	if (fds[0] >= 0)
-		close(fds[0]);
-	if (fds[FD_FILTER] >= 0)
-		close(fds[FD_FILTER]);
+	if (stdin_fd >= 0)
+		close(stdin_fd);
+	if (rules >= 0)
+		close(rules);
 	return code;
 }
 
@@ -178,7 +128,9 @@ static void
 stop_side(struct side *side)
 {
 	if (side->pid > 0) {
-		kill(side->pid, SIGKILL); /* --die-with-parent takes the rest along */
+		/* bwrap takes the rest along; without it there is no rest: the filter allows no
+		 * fork */
+		kill(side->pid, SIGKILL);
 		while (waitpid(side->pid, NULL, 0) < 0 && errno == EINTR)
 			;
 	}
@@ -208,6 +160,7 @@ start_run(
 	char nonce[SP_VERDICT_NONCE_LEN + 1];
 	struct sp_buf text = {0};
 	char *task = NULL;
+	uid_t uid = FIRST_UID + 2 * (uid_t)(run - pool->runs);
 	size_t task_len;
 	enum sp_code code;
 	int i;
@@ -225,11 +178,11 @@ start_run(
 	sp_buf_puts(&text, program->prompt);
 	sp_buf_add(&text, program->completion, program->completion_len);
 	sp_buf_puts(&text, "\n");
-	code =
-	    start_side(pool, &run->generated, text.data, text.len, calls[0], replies[1], -1, err);
+	code = start_side(
+	    pool, &run->generated, uid, text.data, text.len, calls[0], replies[1], -1, err);
 	if (code == SP_OK)
-		code = start_side(
-		    pool, &run->tests, task, task_len, replies[0], calls[1], verdict[1], err);
+		code = start_side(pool, &run->tests, uid + 1, task, task_len, replies[0], calls[1],
+		    verdict[1], err);
 	run->verdict_fd = verdict[0];
 	verdict[0] = -1;
 	run->deadline_ms = sp_time_monotonic_ms() + pool->limits->start_ms;
@@ -264,24 +217,26 @@ add_output(struct sp_buf *out, const char *which, const struct side *side)
 }
 
 static enum sp_code
-not_up(const struct run *run, const char *what, struct sp_err *err)
+not_up(const struct run *run, enum sp_sandbox_kind kind, const char *what, struct sp_err *err)
 {
 	struct sp_buf output = {0};
 	enum sp_code code;
 
 	add_output(&output, "tests' side", &run->tests);
 	add_output(&output, "program's side", &run->generated);
-	code = sp_err_set(err, SP_E_IO,
-	    "the sandbox %s (%s)%s. Needs bubblewrap, python3 and user namespaces; no program was "
-	    "judged",
-	    what, run->program->id, output.len ? (char *)output.data : "");
+	code = sp_err_set(err, SP_E_IO, "the sandbox %s (%s)%s. %s; no program was judged", what,
+	    run->program->id, output.len ? (char *)output.data : "",
+	    kind == SP_SANDBOX_LANDLOCK
+		? "It needs python3 and a kernel with Landlock and seccomp"
+		: "It needs bubblewrap, python3 and user namespaces; where there are none, as in "
+		  "many containers, set validatord.sandbox = \"landlock\"");
 	sp_buf_free(&output);
 	return code;
 }
 
 /* Ends a run whose verdict is decided, or whose time is up. */
 static enum sp_code
-finish(struct run *run, int timeout, struct sp_err *err)
+finish(const struct pool *pool, struct run *run, int timeout, struct sp_err *err)
 {
 	struct sp_sandbox_program *program = run->program;
 	struct sp_verdict *verdict = &run->verdict;
@@ -291,7 +246,8 @@ finish(struct run *run, int timeout, struct sp_err *err)
 		code = sp_err_set(
 		    err, SP_E_INVALID, "data set, task %s: %s", program->id, verdict->detail);
 	else if (!verdict->ready)
-		code = not_up(run, timeout ? "took too long to start" : "did not start", err);
+		code = not_up(run, pool->limits->kind,
+		    timeout ? "took too long to start" : "did not start", err);
 	program->outcome = timeout ? SP_VERDICT_TIMEOUT : verdict->outcome;
 	snprintf(program->detail, sizeof(program->detail), "%.63s",
 	    timeout ? "wall clock" : verdict->detail);
@@ -345,10 +301,32 @@ wait_runs(struct pool *pool, size_t *ended, struct sp_err *err)
 		timeout = !run->verdict.decided && now >= run->deadline_ms;
 		if (!timeout && !run->verdict.decided)
 			continue;
-		code = finish(run, timeout, err);
+		code = finish(pool, run, timeout, err);
 		(*ended)++;
 	}
 	return code;
+}
+
+/* The filter, and with Landlock the rules: nothing but /usr can be read. No place to write, since
+ * Landlock knows no quota. */
+static enum sp_code
+prepare(struct pool *pool, struct sp_err *err)
+{
+	enum sp_code code = sp_sandbox_filter(pool->limits->kind, &pool->filter, err);
+
+	if (code != SP_OK || pool->limits->kind != SP_SANDBOX_LANDLOCK)
+		return code;
+	code = sp_landlock_open(0, &pool->rules, err);
+	if (code == SP_OK)
+		code = sp_landlock_allow(
+		    pool->rules, "/usr", SP_LANDLOCK_READ | SP_LANDLOCK_EXECUTE, err);
+	if (code == SP_OK)
+		return SP_OK;
+	/* as a sandbox that does not start: not the candidate's fault, and here perhaps for ever */
+	if (err != NULL)
+		err->code = SP_E_IO;
+	return sp_err_prefix(err,
+	    "the sandbox that validatord.sandbox names cannot be made, and no program was judged");
 }
 
 enum sp_code
@@ -356,7 +334,7 @@ sp_sandbox_run(struct sp_sandbox_program *programs, size_t count, unsigned paral
     const struct sp_sandbox_limits *limits, sp_sandbox_progress_fn *progress, void *ctx,
     struct sp_err *err)
 {
-	struct pool pool = {.limits = limits};
+	struct pool pool = {.limits = limits, .rules = -1};
 	size_t next = 0, ended = 0, i;
 	enum sp_code code;
 
@@ -367,7 +345,7 @@ sp_sandbox_run(struct sp_sandbox_program *programs, size_t count, unsigned paral
 	for (i = 0; i < pool.count; i++)
 		pool.runs[i].verdict_fd = pool.runs[i].tests.output =
 		    pool.runs[i].generated.output = -1;
-	code = sp_sandbox_filter(&pool.filter, err);
+	code = prepare(&pool, err);
 	while (code == SP_OK && ended < count) {
 		for (i = 0; i < pool.count && next < count && code == SP_OK; i++)
 			if (!pool.runs[i].program)
@@ -379,12 +357,14 @@ sp_sandbox_run(struct sp_sandbox_program *programs, size_t count, unsigned paral
 	}
 	for (i = 0; i < pool.count; i++)
 		stop_run(&pool.runs[i]);
+	if (pool.rules >= 0)
+		close(pool.rules);
 	free(pool.runs);
 	sp_buf_free(&pool.filter);
 	return code;
 }
 
-/* Each line of the probe tries what must not work and notes the error it gets. */
+/* The probe tries what must not work and notes the errors that it gets. */
 static const char probe_prompt[] = "def probe():\n    \"\"\" What is refused here. \"\"\"\n";
 static const char probe_body[] =
     "    import os, socket, _thread\n"
@@ -396,36 +376,50 @@ static const char probe_body[] =
     "        try: os.fstat(fd)\n"
     "        except OSError: return False\n"
     "        return True\n"
+    "    def names(d):\n"
+    "        try: return sorted(os.listdir(d))\n"
+    "        except Exception as e: return type(e).__name__\n"
     "    return [refused(socket.socket), refused(os.fork),\n"
     "        refused(_thread.start_new_thread, print, ()), refused(open, '/etc/passwd'),\n"
     "        refused(open, '/proc/self/mem'), refused(open, '/usr/x', 'w'),\n"
-    "        refused(open, '/x', 'w'), refused(os.kill, -1, 9),\n"
-    "        sorted(os.listdir('/')), sorted(os.environ), os.getuid(),\n"
-    "        [fd for fd in range(64) if is_open(fd)]]\n";
-static const char probe_test[] =
+    "        refused(open, '/x', 'w'), refused(os.kill, -1, 9), refused(os.kill, 1, 0),\n"
+    "        names('/'), sorted(os.environ), [fd for fd in range(64) if is_open(fd)],\n"
+    "        os.getuid()]\n";
+/* bubblewrap: what is outside is not there. */
+static const char probe_test_bwrap[] =
     "def check(probe):\n"
     "    assert probe() == ['PermissionError', 'PermissionError', 'RuntimeError',\n"
     "        'FileNotFoundError', 'FileNotFoundError', 'OSError', 'OSError', 'PermissionError',\n"
-    "        ['bin', 'lib', 'lib64', 'tmp', 'usr'], ['LC_ALL', 'PWD', 'PYTHONHASHSEED'],\n"
-    "        65534, [1, 2, 3, 4]], probe()\n";
+    "        'PermissionError', ['bin', 'lib', 'lib64', 'tmp', 'usr'],\n"
+    "        ['LC_ALL', 'PWD', 'PYTHONHASHSEED'], [1, 2, 3, 4], 65534], probe()\n";
+/* Landlock: it is there, and cannot be opened. */
+static const char probe_test_landlock[] =
+    "def check(probe):\n"
+    "    *found, uid = probe()\n"
+    "    assert uid != 0 and found == ['PermissionError', 'PermissionError', 'RuntimeError',\n"
+    "        'PermissionError', 'PermissionError', 'PermissionError', 'PermissionError',\n"
+    "        'PermissionError', 'PermissionError', 'PermissionError',\n"
+    "        ['LC_ALL', 'PYTHONHASHSEED'], [1, 2, 3, 4]], found\n";
 
 enum sp_code
 sp_sandbox_check(const struct sp_sandbox_limits *limits, struct sp_err *err)
 {
 	static const char early[] = "    import os\n    os._exit(0)\n";
+	const char *test =
+	    limits->kind == SP_SANDBOX_LANDLOCK ? probe_test_landlock : probe_test_bwrap;
 	struct sp_sandbox_program programs[] = {
 	    {.id = "sandbox check",
 		.prompt = probe_prompt,
 		.completion = probe_body,
 		.completion_len = sizeof(probe_body) - 1,
 		.entry = "probe",
-		.test = probe_test},
+		.test = test},
 	    {.id = "sandbox check",
 		.prompt = probe_prompt,
 		.completion = early,
 		.completion_len = sizeof(early) - 1,
 		.entry = "probe",
-		.test = probe_test},
+		.test = test},
 	};
 	enum sp_code code = sp_sandbox_run(programs, 2, 0, limits, NULL, NULL, err);
 

@@ -4,6 +4,7 @@
 #include "base/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <seccomp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +20,6 @@ static const int allowed[] = {
     SCMP_SYS(write),
     SCMP_SYS(writev),
     SCMP_SYS(pwrite64),
-    SCMP_SYS(open),
-    SCMP_SYS(openat),
     SCMP_SYS(close),
     SCMP_SYS(close_range),
     SCMP_SYS(stat),
@@ -35,7 +34,6 @@ static const int allowed[] = {
     SCMP_SYS(dup),
     SCMP_SYS(dup2),
     SCMP_SYS(dup3),
-    SCMP_SYS(fcntl),
     SCMP_SYS(getcwd),
     SCMP_SYS(chdir),
     SCMP_SYS(readlink),
@@ -68,7 +66,6 @@ static const int allowed[] = {
     SCMP_SYS(rt_sigprocmask),
     SCMP_SYS(rt_sigreturn),
     SCMP_SYS(sigaltstack),
-    SCMP_SYS(tgkill),
     SCMP_SYS(getpid),
     SCMP_SYS(gettid),
     SCMP_SYS(getppid),
@@ -79,7 +76,6 @@ static const int allowed[] = {
     SCMP_SYS(getgroups),
     SCMP_SYS(getrlimit),
     SCMP_SYS(setrlimit),
-    SCMP_SYS(prlimit64),
     SCMP_SYS(getrusage),
     SCMP_SYS(times),
     SCMP_SYS(uname),
@@ -104,15 +100,51 @@ static const int allowed[] = {
     SCMP_SYS(ppoll),
     SCMP_SYS(select),
     SCMP_SYS(pselect6),
-    /* bwrap's reaper, process 1 of the sandbox, runs under the filter too */
-    SCMP_SYS(wait4),
 };
+
+/* bubblewrap's reaper, process 1 of the sandbox, runs under the filter too. */
+static const int among_namespaces[] = {SCMP_SYS(tgkill), SCMP_SYS(wait4)};
 
 /* Of ioctl, what Python asks of any file it opens; TIOCSTI and the like are not among them. */
 static const unsigned long ioctls[] = {FIOCLEX, FIONCLEX, FIONREAD, TCGETS, TIOCGWINSZ};
+/* Of fcntl, not F_SETOWN and F_SETSIG, which send a signal to anybody. */
+static const int fcntls[] = {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL};
+/* Of open: not to empty a file while reading it, which Landlock sees from ABI 3 on only. */
+static const unsigned long opens[][2] = {{O_TRUNC, 0}, {O_TRUNC | O_ACCMODE, O_TRUNC | O_WRONLY},
+    {O_TRUNC | O_ACCMODE, O_TRUNC | O_RDWR}};
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define LOW 0xffffffff /* of an argument that is an int */
+
+/* Those whose arguments say whether they are harmless. */
+static int
+add_conditions(scmp_filter_ctx filter)
+{
+	int rc = 0;
+	size_t i;
+
+	for (i = 0; rc == 0 && i < COUNT(ioctls); i++)
+		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+		    SCMP_A1(SCMP_CMP_MASKED_EQ, LOW, ioctls[i]));
+	for (i = 0; rc == 0 && i < COUNT(fcntls); i++)
+		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
+		    SCMP_A1(SCMP_CMP_MASKED_EQ, LOW, (scmp_datum_t)fcntls[i]));
+	for (i = 0; rc == 0 && i < COUNT(opens); i++) {
+		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(open), 1,
+		    SCMP_A1(SCMP_CMP_MASKED_EQ, opens[i][0], opens[i][1]));
+		if (rc == 0)
+			rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
+			    SCMP_A2(SCMP_CMP_MASKED_EQ, opens[i][0], opens[i][1]));
+	}
+	/* of limits, one's own alone */
+	if (rc == 0)
+		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1,
+		    SCMP_A0(SCMP_CMP_MASKED_EQ, LOW, 0));
+	return rc;
+}
 
 enum sp_code
-sp_sandbox_filter(struct sp_buf *out, struct sp_err *err)
+sp_sandbox_filter(enum sp_sandbox_kind kind, struct sp_buf *out, struct sp_err *err)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	enum sp_code code = SP_OK;
@@ -121,11 +153,13 @@ sp_sandbox_filter(struct sp_buf *out, struct sp_err *err)
 	int fd = -1, rc = filter ? 0 : -ENOMEM;
 	size_t i;
 
-	for (i = 0; rc == 0 && i < sizeof(allowed) / sizeof(allowed[0]); i++)
+	for (i = 0; rc == 0 && i < COUNT(allowed); i++)
 		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
-	for (i = 0; rc == 0 && i < sizeof(ioctls) / sizeof(ioctls[0]); i++)
-		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-		    SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, ioctls[i]));
+	if (rc == 0)
+		rc = add_conditions(filter);
+	/* where there is no other process to be found */
+	for (i = 0; rc == 0 && kind == SP_SANDBOX_BUBBLEWRAP && i < COUNT(among_namespaces); i++)
+		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, among_namespaces[i], 0);
 	fd = memfd_create("seccomp", MFD_CLOEXEC);
 	if (rc == 0 && fd < 0)
 		rc = -errno;

@@ -1,3 +1,3 @@
-$(eval $(call program,sp-e2e,tests/e2e,tool,diode release ledger store base proto,gnutls libsodium libisal jansson libprotobuf-c libconfig))
+$(eval $(call program,sp-e2e,tests/e2e,tool,eval diode release ledger store base proto,gnutls libsodium libisal libseccomp jansson libprotobuf-c libconfig))
 $(eval $(call program,quantd-sabotaged,daemons/quantd,main quantd_step quantd_io ../../tests/e2e/sabotage,awq engine model bus release ledger store base proto,libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig libpcre2-8 libutf8proc))
 $(B)/bin/quantd-sabotaged: private LDFLAGS_ALL += -Wl,--wrap=sp_pack_gemm

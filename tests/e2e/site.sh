@@ -119,11 +119,18 @@ site_new() {
 	local fingerprint
 	fingerprint=$(sha256sum "$RUN/offline/trust.payload" | cut -d' ' -f1)
 
+	# what a daemon never does by itself: another sandbox, where the first cannot be made
+	local sandbox
+	sandbox=$(sp-e2e sandbox 2>"$RUN/log/sandbox.why") || die "no sandbox for generated programs works here"
+	[ "$sandbox" = bubblewrap ] ||
+		echo "NOTE: no user namespaces here: validatord.sandbox = \"$sandbox\" ($RUN/log/sandbox.why says why)"
+
 	site_conf bastion <<-CONF
 	side = "bastion";
 	host = "gate";
 	ledgerd: { heartbeat_ms = 250; lease_ms = 3000; backoff_ms = 250; };
 	fetcherd: { endpoint = "http://127.0.0.1:$P_HUB"; };
+	validatord: { sandbox = "$sandbox"; };
 	diode-txd: { destination = "127.0.0.1:$P_WIRE"; rate_mbit_s = 200; };
 	CONF
 	site_conf enclave <<-CONF

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "diode/send.h"
+#include "eval/sandbox.h"
 #include "release/key.h"
 
 #include <arpa/inet.h>
@@ -263,17 +264,37 @@ forge(
 	return waiter.code == SP_OK ? 0 : fail(&waiter.err);
 }
 
+/* Which sandbox for generated programs works here: bubblewrap before Landlock. On stderr, why not
+ * the first. */
+static int
+sandbox(void)
+{
+	struct sp_sandbox_limits limits = sp_sandbox_defaults;
+	struct sp_err err;
+
+	if (sp_sandbox_check(&limits, &err) != SP_OK) {
+		fprintf(stderr, "%s\n", err.msg);
+		limits.kind = SP_SANDBOX_LANDLOCK;
+		if (sp_sandbox_check(&limits, &err) != SP_OK)
+			return fail(&err);
+	}
+	printf("%s\n", sp_sandbox_word(limits.kind));
+	return 0;
+}
+
 int
 main(int argc, char **argv)
 {
 	sp_log_init("sp-e2e", 0);
+	if (argc == 2 && strcmp(argv[1], "sandbox") == 0)
+		return sandbox();
 	if (argc == 3 && strcmp(argv[1], "ports") == 0)
 		return ports(atoi(argv[2]));
 	if (argc == 7 && strcmp(argv[1], "relay") == 0)
 		return relay(argv[2], argv[3], atof(argv[4]), strtoull(argv[5], NULL, 10), argv[6]);
 	if (argc >= 7 && strcmp(argv[1], "forge") == 0)
 		return forge(argv[2], argv[3], argv[4], atol(argv[5]), argc - 6, argv + 6);
-	fprintf(stderr, "usage: sp-e2e ports N | relay FROM TO LOSS SEED STATS |\n"
+	fprintf(stderr, "usage: sp-e2e ports N | sandbox | relay FROM TO LOSS SEED STATS |\n"
 			"       forge LINKKEY TO JOB OFFSET FILE...\n");
 	return 2;
 }

@@ -393,7 +393,8 @@ struct made {
 static void
 make(struct made *m, size_t mmlu_lost, size_t programs_lost)
 {
-	static const struct sp_sandbox_limits limits = {3, 20000, 30000, 1024};
+	static const struct sp_sandbox_limits limits = {
+	    SP_SANDBOX_BUBBLEWRAP, 3, 20000, 30000, 1024};
 	struct sp_err err;
 	size_t side, i, k, at;
 

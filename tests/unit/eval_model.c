@@ -4,6 +4,7 @@
 #include "eval/mmlu_run.h"
 #include "eval/report.h"
 #include "model/safetensors.h"
+#include "sandbox_here.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -44,6 +45,8 @@
  * closest best-two gap of any question (0.0937 nat), so every choice is decided.
  */
 #define LL_TOLERANCE 5e-4
+
+static struct sp_sandbox_limits limits; /* of a sandbox that works here */
 
 struct fixture {
 	struct sp_pool *pool;
@@ -95,6 +98,7 @@ set_up(void **state)
 	size_t len;
 
 	(void)state;
+	limits = sandbox_here();
 	if (sp_pool_open(0, &fx.pool, &err) != SP_OK ||
 	    sp_file_read(MODEL_DIR "/tokenizer.json", 1 << 26, &data, &len, &err) != SP_OK ||
 	    sp_tokenizer_parse(data, len, &fx.tokenizer, &err) != SP_OK ||
@@ -232,8 +236,8 @@ humaneval_completions_are_the_harness(void **state)
 		fail_msg("%s", err.msg);
 	assert_int_equal(last_done, PROGRAMS);
 	last_done = 0;
-	if (sp_humaneval_judge(&fx.humaneval, &fx.programs, NULL, &sp_sandbox_defaults, count,
-		&last_done, &err) != SP_OK)
+	if (sp_humaneval_judge(
+		&fx.humaneval, &fx.programs, NULL, &limits, count, &last_done, &err) != SP_OK)
 		fail_msg("%s", err.msg);
 	assert_int_equal(last_done, PROGRAMS);
 	for (; at < PROGRAMS && (line = next_line(file, path)) != NULL; at++) {
@@ -274,7 +278,7 @@ canonical_solutions_pass(void **state)
 		    .entry = task->entry,
 		    .test = task->test};
 	}
-	if (sp_sandbox_run(runs, total, 0, &sp_sandbox_defaults, NULL, NULL, &err) != SP_OK)
+	if (sp_sandbox_run(runs, total, 0, &limits, NULL, NULL, &err) != SP_OK)
 		fail_msg("%s", err.msg);
 	for (i = 0; i < total; i++)
 		assert_int_equal(
@@ -291,11 +295,10 @@ tests_must_be_able_to_fail(void **state)
 	struct sp_err err;
 
 	(void)state;
-	if (sp_humaneval_vet(&set, &sp_sandbox_defaults, NULL, NULL, &err) != SP_OK)
+	if (sp_humaneval_vet(&set, &limits, NULL, NULL, &err) != SP_OK)
 		fail_msg("%s", err.msg);
 	tasks[1].test = sp_xstrdup("def check(candidate):\n    candidate\n");
-	assert_int_equal(
-	    sp_humaneval_vet(&set, &sp_sandbox_defaults, NULL, NULL, &err), SP_E_INVALID);
+	assert_int_equal(sp_humaneval_vet(&set, &limits, NULL, NULL, &err), SP_E_INVALID);
 	assert_non_null(strstr(err.msg, tasks[1].id));
 	free(tasks[1].test);
 }
@@ -320,8 +323,7 @@ known_programs_are_not_run_again(void **state)
 		known.programs[i].digest = mine.programs[0].digest;
 		known.programs[i].outcome = SP_VERDICT_WRONG;
 	}
-	assert_int_equal(
-	    sp_humaneval_judge(&two, &mine, &known, &sp_sandbox_defaults, NULL, NULL, &err), SP_OK);
+	assert_int_equal(sp_humaneval_judge(&two, &mine, &known, &limits, NULL, NULL, &err), SP_OK);
 	assert_int_equal(mine.programs[0].outcome, SP_VERDICT_WRONG);
 	assert_int_equal(mine.programs[1].outcome, SP_VERDICT_PASSED);
 	sp_answer_programs_clear(&known);
@@ -498,14 +500,14 @@ gates(const char *dir)
 	if (sp_mmlu_run(model, fx.tokenizer, &fx.mmlu, 5, NULL, NULL, &answers, &err) != SP_OK ||
 	    sp_humaneval_generate(model, fx.tokenizer, &fx.humaneval, MAX_NEW, NULL, NULL,
 		&programs, &err) != SP_OK ||
-	    sp_humaneval_judge(&fx.humaneval, &programs, &fx.programs, &sp_sandbox_defaults, NULL,
-		NULL, &err) != SP_OK)
+	    sp_humaneval_judge(&fx.humaneval, &programs, &fx.programs, &limits, NULL, NULL, &err) !=
+		SP_OK)
 		fail_msg("%s", err.msg);
 	report = (struct sp_report){.policy = &policy,
 	    .engine = "test",
 	    .mmlu = &fx.mmlu,
 	    .humaneval = &fx.humaneval,
-	    .limits = &sp_sandbox_defaults,
+	    .limits = &limits,
 	    .baseline = {"b", &fx.answers, &fx.programs},
 	    .candidate = {"c", &answers, &programs}};
 	sp_report_decide(&report, &verdict);

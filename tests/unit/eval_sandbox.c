@@ -1,5 +1,11 @@
-/* eval_sandbox.c -- generated programs under bubblewrap: right ones pass, nothing else does. */
+/*
+ * eval_sandbox.c -- generated programs in either sandbox: right ones pass, nothing else does.
+ *
+ * Every test runs once for each kind; where the kernel lets nobody make namespaces, bubblewrap's
+ * are skipped, and said to be.
+ */
 #include "eval/sandbox.h"
+#include "sandbox_here.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,8 +21,23 @@
 #include <unistd.h>
 
 /* little CPU time, so that the tests for limits are short; a clock that no busy machine reaches */
-static const struct sp_sandbox_limits limits = {
+static struct sp_sandbox_limits limits = {
     .cpu_s = 1, .wall_ms = 60000, .start_ms = 60000, .memory_mib = 512};
+
+/* Where each test begins: *state says which kind it is for. */
+static void
+use(void **state)
+{
+	limits.kind = *(const enum sp_sandbox_kind *)*state;
+	if (limits.kind == SP_SANDBOX_BUBBLEWRAP && !sandbox_works(limits.kind))
+		skip();
+}
+
+static int
+landlock(void)
+{
+	return limits.kind == SP_SANDBOX_LANDLOCK;
+}
 
 #define PROMPT "def f(x):\n    \"\"\" Return x plus one. \"\"\"\n"
 #define CHECK \
@@ -58,7 +79,7 @@ the_sandbox_holds(void **state)
 {
 	struct sp_err err;
 
-	(void)state;
+	use(state);
 	if (sp_sandbox_check(&limits, &err) != SP_OK)
 		fail_msg("%s", err.msg);
 }
@@ -66,7 +87,7 @@ the_sandbox_holds(void **state)
 static void
 right_and_wrong(void **state)
 {
-	(void)state;
+	use(state);
 	expect("    return x + 1\n", CHECK, SP_VERDICT_PASSED, "");
 	expect("    return x + 2\n", CHECK, SP_VERDICT_WRONG, "AssertionError");
 	expect("    return y\n", CHECK, SP_VERDICT_WRONG, "NameError");
@@ -115,7 +136,7 @@ forgeries(void **state)
 	struct sp_sandbox_program p[sizeof(tries) / sizeof(tries[0])];
 	size_t i;
 
-	(void)state;
+	use(state);
 	for (i = 0; i < sizeof(p) / sizeof(p[0]); i++)
 		p[i] = program(tries[i], CHECK);
 	run(p, i);
@@ -133,7 +154,7 @@ tests_are_not_led_past(void **state)
 	    "        assert got == want\n";
 	static const char twice[] = "def check(f):\n    assert f(f(1)) == 3\n";
 
-	(void)state;
+	use(state);
 	expect("    return x + 1\n", loop, SP_VERDICT_PASSED, "");
 	/* out of a function that map calls it would end the loop, as if all had been compared */
 	expect("    raise StopIteration\n", loop, SP_VERDICT_WRONG, "RuntimeError");
@@ -150,51 +171,68 @@ tests_are_not_led_past(void **state)
 	"    return 'allowed'\n"
 #define REFUSED(name, number) \
 	"def check(f):\n    r = f(1)\n    assert r == ['" name "', " number "], r\n"
+#define EPERM_IT REFUSED("PermissionError", "1")
+#define EACCES_IT REFUSED("PermissionError", "13")
+#define EROFS_IT REFUSED("OSError", "30")
+#define ENOENT_IT REFUSED("FileNotFoundError", "2")
+/* By number, through the C library: what comes back as -1 raises. */
+#define CALL(call)                                                                        \
+	TRY("ctypes.CDLL(None, use_errno=True)." call " == -1 and (_ for _ in ()).throw(" \
+	    "OSError(ctypes.get_errno(), ''))")
+
+struct refusal {
+	const char *body, *bwrap, *landlock; /* NULL: as with bubblewrap */
+};
 
 static void
 refusals(void **state)
 {
-	static const char *const cases[][2] = {
-	    {TRY("socket.socket()"), REFUSED("PermissionError", "1")},
-	    {TRY("socket.create_connection(('127.0.0.1', 80))"), REFUSED("PermissionError", "1")},
-	    {TRY("socket.socketpair()"), REFUSED("PermissionError", "1")},
-	    {TRY("open('/usr/lib/x', 'w')"), REFUSED("OSError", "30")},
-	    {TRY("open('/x', 'w')"), REFUSED("OSError", "30")},
-	    {TRY("os.mkdir('/home')"), REFUSED("OSError", "30")},
-	    {TRY("open('/etc/passwd')"), REFUSED("FileNotFoundError", "2")},
-	    {TRY("open('/proc/self/maps')"), REFUSED("FileNotFoundError", "2")},
-	    {TRY("os.listdir('/dev')"), REFUSED("FileNotFoundError", "2")},
-	    {TRY("os.fork()"), REFUSED("PermissionError", "1")},
-	    {TRY("os.posix_spawn('/bin/true', ['true'], {})"), REFUSED("PermissionError", "1")},
-	    {TRY("os.chroot('/tmp')"), REFUSED("PermissionError", "1")},
-	    {TRY("os.setuid(0)"), REFUSED("PermissionError", "1")},
-	    {TRY("os.link('/usr/bin/python3', '/tmp/x')"), REFUSED("PermissionError", "1")},
-	    {TRY("os.mkfifo('/tmp/x')"), REFUSED("PermissionError", "1")},
-	    {TRY("open('/tmp/x', 'wb').write(bytes(9 << 20))"), REFUSED("OSError", "27")},
-	    {TRY("ctypes.CDLL(None, use_errno=True).unshare(0x10000000) == -1 and "
-		 "(_ for _ in ()).throw(OSError(ctypes.get_errno(), ''))"),
-		REFUSED("PermissionError", "1")},
-	    {TRY("ctypes.CDLL(None, use_errno=True).ptrace(16, 1, 0, 0) == -1 and "
-		 "(_ for _ in ()).throw(OSError(ctypes.get_errno(), ''))"),
-		REFUSED("PermissionError", "1")},
+	static const struct refusal cases[] = {
+	    {TRY("socket.socket()"), EPERM_IT, NULL},
+	    {TRY("socket.create_connection(('127.0.0.1', 80))"), EPERM_IT, NULL},
+	    {TRY("socket.socketpair()"), EPERM_IT, NULL},
+	    {TRY("open('/usr/lib/x', 'w')"), EROFS_IT, EACCES_IT},
+	    {TRY("open('/x', 'w')"), EROFS_IT, EACCES_IT},
+	    {TRY("os.mkdir('/home/x')"), ENOENT_IT, EACCES_IT},
+	    {TRY("open('/etc/passwd')"), ENOENT_IT, EACCES_IT},
+	    {TRY("open('/proc/self/maps')"), ENOENT_IT, EACCES_IT},
+	    {TRY("os.listdir('/dev')"), ENOENT_IT, EACCES_IT},
+	    {TRY("os.open('/usr/bin/python3', os.O_RDONLY | os.O_TRUNC)"), EPERM_IT, NULL},
+	    {TRY("os.fork()"), EPERM_IT, NULL},
+	    {TRY("os.posix_spawn('/bin/true', ['true'], {})"), EPERM_IT, NULL},
+	    {TRY("os.chroot('/tmp')"), EPERM_IT, NULL},
+	    {TRY("os.setuid(0)"), EPERM_IT, NULL},
+	    {TRY("os.kill(os.getppid(), 0)"), EPERM_IT, NULL},
+	    {TRY("import fcntl; fcntl.fcntl(3, fcntl.F_SETOWN, os.getppid())"), EPERM_IT, NULL},
+	    {TRY("import resource; resource.prlimit(os.getppid() or 1, resource.RLIMIT_CORE)"),
+		EPERM_IT, NULL},
+	    {TRY("os.link('/usr/bin/python3', '/tmp/sallyport-x')"), EPERM_IT, NULL},
+	    {TRY("os.mkfifo('/tmp/sallyport-x')"), EPERM_IT, NULL},
+	    {TRY("open('/tmp/sallyport-x', 'wb').write(bytes(9 << 20))"), REFUSED("OSError", "27"),
+		EACCES_IT},
+	    {CALL("unshare(0x10000000)"), EPERM_IT, NULL},
+	    {CALL("ptrace(16, 1, 0, 0)"), EPERM_IT, NULL},
+	    {CALL("memfd_create(b'x', 0)"), EPERM_IT, NULL},
 	    {TRY("import threading; threading.Thread(target=print).start()"),
-		REFUSED("RuntimeError", "None")},
+		REFUSED("RuntimeError", "None"), NULL},
 	    /* what a program may do */
-	    {TRY("open('/tmp/x', 'w').write('1'); return open('/tmp/x').read()"),
-		"def check(f):\n    assert f(1) == '1'\n"},
+	    {TRY("open('/tmp/sallyport-x', 'w').write('1'); return "
+		 "open('/tmp/sallyport-x').read()"),
+		"def check(f):\n    assert f(1) == '1'\n", EACCES_IT},
 	    {TRY("import math, re, collections, datetime, hashlib, random; return math.floor(2.5)"),
-		"def check(f):\n    assert f(1) == 2\n"},
+		"def check(f):\n    assert f(1) == 2\n", NULL},
 	};
 	struct sp_sandbox_program p[sizeof(cases) / sizeof(cases[0])];
 	size_t i;
 
-	(void)state;
+	use(state);
 	for (i = 0; i < sizeof(p) / sizeof(p[0]); i++)
-		p[i] = program(cases[i][0], cases[i][1]);
+		p[i] = program(cases[i].body,
+		    landlock() && cases[i].landlock ? cases[i].landlock : cases[i].bwrap);
 	run(p, i);
 	for (i = 0; i < sizeof(p) / sizeof(p[0]); i++)
 		if (p[i].outcome != SP_VERDICT_PASSED)
-			fail_msg("%s\n-> %s (%s)", cases[i][0], sp_verdict_word(p[i].outcome),
+			fail_msg("%s\n-> %s (%s)", cases[i].body, sp_verdict_word(p[i].outcome),
 			    p[i].detail);
 }
 
@@ -236,7 +274,7 @@ bombs(void **state)
 	};
 	size_t i, count = sizeof(p) / sizeof(p[0]), before = processes(), after;
 
-	(void)state;
+	use(state);
 	run(p, count);
 	for (i = 0; i + 1 < count; i++)
 		if (p[i].outcome == SP_VERDICT_PASSED || p[i].outcome == SP_VERDICT_UNKNOWN)
@@ -262,7 +300,7 @@ wall_clock(void **state)
 	struct sp_err err;
 	size_t i;
 
-	(void)state;
+	use(state);
 	brief.wall_ms = 1000;
 	for (i = 0; i < 3; i++)
 		p[i] = program(waits[i], CHECK);
@@ -294,7 +332,7 @@ values_cross(void **state)
 	    "    assert list(f(iter([1, 2]))) == [1, 2]\n"
 	    "    assert f([1]) != (1,) and f(1) is not True\n";
 
-	(void)state;
+	use(state);
 	expect(body, test, SP_VERDICT_PASSED, "");
 	expect("    yield 1\n    yield 2\n", "def check(f):\n    assert list(f(0)) == [1, 2]\n",
 	    SP_VERDICT_PASSED, "");
@@ -317,7 +355,7 @@ runs_repeat(void **state)
 	static const char body[] = "    return hash('sallyport')\n";
 	struct sp_sandbox_program p = program(body, "def check(f):\n    assert f(0) == 7\n");
 
-	(void)state;
+	use(state);
 	run(&p, 1);
 	assert_int_equal(p.outcome, SP_VERDICT_WRONG);
 	expect(
@@ -338,7 +376,7 @@ broken_tasks_are_errors(void **state)
 	};
 	size_t i;
 
-	(void)state;
+	use(state);
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct sp_sandbox_program p = program("    return x + 1\n", cases[i].test);
 		struct sp_err err;
@@ -359,7 +397,7 @@ set_up_fails_closed(void **state)
 	struct sp_sandbox_program p = program("    return x + 1\n", CHECK);
 	struct sp_err err;
 
-	(void)state;
+	use(state);
 	tight.memory_mib = 1;
 	assert_int_equal(sp_sandbox_run(&p, 1, 1, &tight, NULL, NULL, &err), SP_E_IO);
 	assert_non_null(strstr(err.msg, "no program was judged"));
@@ -391,7 +429,7 @@ many_in_parallel(void **state)
 	unsigned parallel;
 	size_t i;
 
-	(void)state;
+	use(state);
 	for (parallel = 1; parallel <= 8; parallel += 3) {
 		for (i = 0; i < 7; i++)
 			p[i] = program(i % 2 ? "    return x\n" : "    return x + 1\n", CHECK);
@@ -407,22 +445,30 @@ many_in_parallel(void **state)
 		fail_msg("%s", err.msg);
 }
 
+/* Each test for either kind. */
+#define FOR_BOTH(test)                                                            \
+	{"bubblewrap: " #test, test, NULL, NULL, &kinds[SP_SANDBOX_BUBBLEWRAP]},  \
+	{                                                                         \
+		"landlock: " #test, test, NULL, NULL, &kinds[SP_SANDBOX_LANDLOCK] \
+	}
+
 int
 main(void)
 {
+	static enum sp_sandbox_kind kinds[] = {SP_SANDBOX_BUBBLEWRAP, SP_SANDBOX_LANDLOCK};
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(the_sandbox_holds),
-	    cmocka_unit_test(right_and_wrong),
-	    cmocka_unit_test(forgeries),
-	    cmocka_unit_test(tests_are_not_led_past),
-	    cmocka_unit_test(refusals),
-	    cmocka_unit_test(bombs),
-	    cmocka_unit_test(wall_clock),
-	    cmocka_unit_test(values_cross),
-	    cmocka_unit_test(runs_repeat),
-	    cmocka_unit_test(broken_tasks_are_errors),
-	    cmocka_unit_test(set_up_fails_closed),
-	    cmocka_unit_test(many_in_parallel),
+	    FOR_BOTH(the_sandbox_holds),
+	    FOR_BOTH(right_and_wrong),
+	    FOR_BOTH(forgeries),
+	    FOR_BOTH(tests_are_not_led_past),
+	    FOR_BOTH(refusals),
+	    FOR_BOTH(bombs),
+	    FOR_BOTH(wall_clock),
+	    FOR_BOTH(values_cross),
+	    FOR_BOTH(runs_repeat),
+	    FOR_BOTH(broken_tasks_are_errors),
+	    FOR_BOTH(set_up_fails_closed),
+	    FOR_BOTH(many_in_parallel),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

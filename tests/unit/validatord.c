@@ -9,6 +9,7 @@
 #include "bus/worker.h"
 #include "model/safetensors.h"
 #include "release/statement.h"
+#include "sandbox_here.h"
 #include "store/tree.h"
 
 #include <setjmp.h>
@@ -385,9 +386,10 @@ write_datasets(void)
 static int
 setup(void **state)
 {
-	static const char conf[] =
+	char *conf = sp_xasprintf(
 	    "side = \"bastion\"; store: { dir = \"/store\"; }; keys: { dir = \"/keys\"; };\n"
-	    "state: { dir = \"/state\"; }; validatord: { threads = 2; };\n";
+	    "state: { dir = \"/state\"; }; validatord: { threads = 2; sandbox = \"%s\"; };\n",
+	    sp_sandbox_word(sandbox_here().kind));
 	static const char *const dirs[] = {"store", "share", "state/validatord", "keys/validatord"};
 	char *path;
 	size_t i;
@@ -403,7 +405,9 @@ setup(void **state)
 	save_key(SP_ROLE_GATE, "validatord@bastion", "keys/validatord/gate.key");
 	path = at("sallyport.conf");
 	ok(sp_file_write(path, 0644, conf, strlen(conf), &err));
+	free(conf);
 	ok(sp_conf_load(path, top, sp_conf_keys, &worker.conf, &err));
+	ok(validatord_check(worker.conf, &err));
 	free(path);
 	ok(sp_key_new(SP_ROLE_ROOT, "root@offline", &worker.root, &err));
 	ok(sp_key_new(SP_ROLE_FETCH, "fetcherd@bastion", &worker.fetch, &err));
@@ -707,7 +711,8 @@ answers_file(const struct task *t, int side, const char *gate, const char *diges
 
 	ok(sp_program_name(&program, &err));
 	ok(sp_program_digest("/usr/bin/python3", &python, &err));
-	engine = sp_xasprintf("%s python+%.16s", program, python.s);
+	engine = sp_xasprintf(
+	    "%s python+%.16s %s", program, python.s, sp_sandbox_word(sandbox_here().kind));
 	key = validatord_answers_key(t->trees[side].s, gate, digest, amount, engine);
 	free(program);
 	file = sp_xasprintf("%s/state/validatord/work/%s/%s.json", top, dir.s, key.s);
@@ -834,6 +839,23 @@ work_refuses(void **state)
 	free(dir);
 }
 
+/* A sandbox that is none is found before any job is. */
+static void
+check_refuses(void **state)
+{
+	static const char text[] = "side = \"bastion\"; validatord: { sandbox = \"chroot\"; };\n";
+	char *path = at("other.conf");
+	struct sp_conf *conf;
+
+	(void)state;
+	ok(sp_file_write(path, 0644, text, sizeof(text) - 1, &err));
+	ok(sp_conf_load(path, top, sp_conf_keys, &conf, &err));
+	assert_int_equal(validatord_check(conf, &err), SP_E_CONFIG);
+	assert_non_null(strstr(err.msg, "\"chroot\": it must be \"bubblewrap\" or \"landlock\""));
+	sp_conf_free(&conf);
+	free(path);
+}
+
 int
 main(void)
 {
@@ -846,6 +868,7 @@ main(void)
 	    cmocka_unit_test(restarts_go_on),
 	    cmocka_unit_test(seal_refuses),
 	    cmocka_unit_test(work_refuses),
+	    cmocka_unit_test(check_refuses),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
