@@ -36,6 +36,7 @@ static enum sp_code
 check_local(const struct sp_conf *conf, const char *group, struct sp_err *err)
 {
 	const char *name = local_value(conf, group, "name");
+	enum sp_catalog_kind kind;
 
 	if (name == NULL || local_value(conf, group, "dir") == NULL)
 		return sp_err_set(
@@ -43,6 +44,10 @@ check_local(const struct sp_conf *conf, const char *group, struct sp_err *err)
 	if (sp_path_check_repo(name, err) != SP_OK)
 		return sp_err_set(err, SP_E_CONFIG,
 		    "registryd.local.%s.name is \"%s\": org/name or name is expected", group, name);
+	if (!sp_catalog_kind(local_value(conf, group, "kind"), &kind))
+		return sp_err_set(err, SP_E_CONFIG,
+		    "registryd.local.%s.kind is \"%s\": \"model\" or \"dataset\" is expected",
+		    group, local_value(conf, group, "kind"));
 	return SP_OK;
 }
 
@@ -63,7 +68,7 @@ registryd_check(const struct sp_conf *conf, struct sp_err *err)
 	free(host);
 	if (count > LOCAL_MAX)
 		return sp_err_set(
-		    err, SP_E_CONFIG, "registryd.local has more than %d models", LOCAL_MAX);
+		    err, SP_E_CONFIG, "registryd.local has more than %d groups", LOCAL_MAX);
 	/* what no release vouches for is never served beside what one does */
 	if (count > 0 && !registryd_standalone(conf))
 		return sp_err_set(err, SP_E_CONFIG,
@@ -77,11 +82,12 @@ registryd_check(const struct sp_conf *conf, struct sp_err *err)
 static enum sp_code
 import_local(struct registryd *r, const char *group, struct sp_err *err)
 {
-	struct registryd_entry entry = {.kind = "model", .version = 1};
+	struct registryd_entry entry = {.version = 1};
 	const char *dir = local_value(r->conf, group, "dir");
 	struct sp_tree tree = {0};
 	enum sp_code code;
 
+	snprintf(entry.kind, sizeof(entry.kind), "%s", local_value(r->conf, group, "kind"));
 	snprintf(entry.name, sizeof(entry.name), "%s", local_value(r->conf, group, "name"));
 	snprintf(entry.time, sizeof(entry.time), "%s", sp_time_rfc3339(sp_time_unix_ms()).s);
 	code = sp_tree_import(r->store, dir, &tree, &entry.tree, err);

@@ -8,8 +8,9 @@
 #include <unistd.h>
 
 /* Query parameters that a plan asks for. */
-enum { Q_RECURSIVE, Q_EXPAND, Q_BLOBS, Q_LIMIT, Q_CURSOR, Q_COUNT };
-static const char *const query_names[Q_COUNT] = {"recursive", "expand", "blobs", "limit", "cursor"};
+enum { Q_RECURSIVE, Q_EXPAND, Q_BLOBS, Q_FULL, Q_SEARCH, Q_AUTHOR, Q_LIMIT, Q_CURSOR, Q_COUNT };
+static const char *const query_names[Q_COUNT] = {
+    "recursive", "expand", "blobs", "full", "search", "author", "limit", "cursor"};
 
 static void
 send_blob(struct registryd *r, const struct sp_plan_blob *blob, struct sp_http_reply *reply)
@@ -39,6 +40,8 @@ registryd_handle(void *ctx, const struct sp_http_request *request, struct sp_htt
 	struct sp_plan_request plan = {.method = request->method,
 	    .path = request->path,
 	    .host = sp_http_header(request, "Host"),
+	    .forwarded_proto = sp_http_header(request, "X-Forwarded-Proto"),
+	    .content_type = sp_http_header(request, "Content-Type"),
 	    .range = sp_http_header(request, "Range"),
 	    .if_range = sp_http_header(request, "If-Range"),
 	    .if_none_match = sp_http_header(request, "If-None-Match"),
@@ -52,6 +55,9 @@ registryd_handle(void *ctx, const struct sp_http_request *request, struct sp_htt
 	plan.recursive = query[Q_RECURSIVE];
 	plan.expand = query[Q_EXPAND];
 	plan.blobs = query[Q_BLOBS];
+	plan.full = query[Q_FULL];
+	plan.search = query[Q_SEARCH];
+	plan.author = query[Q_AUTHOR];
 	plan.limit = query[Q_LIMIT];
 	plan.cursor = query[Q_CURSOR];
 	pthread_rwlock_rdlock(&r->lock);

@@ -82,6 +82,16 @@ take_oids(const struct registryd *r, const char *digest, const struct sp_tree *t
 /* --- serving ------------------------------------------------------------------------------------
  */
 
+static enum sp_catalog_kind
+kind_of(const struct registryd_entry *entry)
+{
+	enum sp_catalog_kind kind;
+
+	/* no entry is made of another kind */
+	SP_ASSERT(sp_catalog_kind(entry->kind, &kind));
+	return kind;
+}
+
 enum sp_code
 registryd_serve_tree(struct registryd *r, const struct registryd_entry *entry, struct sp_err *err)
 {
@@ -96,8 +106,8 @@ registryd_serve_tree(struct registryd *r, const struct registryd_entry *entry, s
 	code = take_oids(r, entry->tree.s, &tree, oids, err);
 	if (code == SP_OK) {
 		pthread_rwlock_wrlock(&r->lock);
-		code = sp_catalog_add(&r->catalog, entry->name, entry->version, entry->tree.s,
-		    entry->time, &tree, oids, err);
+		code = sp_catalog_add(&r->catalog, kind_of(entry), entry->name, entry->version,
+		    entry->tree.s, entry->time, &tree, oids, err);
 		pthread_rwlock_unlock(&r->lock);
 	}
 	free(oids);
@@ -188,7 +198,7 @@ static const struct sp_catalog_revision *
 find_served(const struct registryd *r, const struct registryd_entry *entry,
     const struct sp_catalog_repo **repo)
 {
-	*repo = sp_catalog_find(&r->catalog, entry->name);
+	*repo = sp_catalog_find(&r->catalog, kind_of(entry), entry->name);
 	for (size_t i = 0; *repo != NULL && i < (*repo)->count; i++)
 		if ((*repo)->revisions[i].version == entry->version)
 			return &(*repo)->revisions[i];

@@ -52,7 +52,8 @@ const struct sp_conf_key sp_conf_keys[] = {
     {"registryd.listen", S, "127.0.0.1:8780", 0, 0, "host:port of the Hub protocol"},
     {"registryd.standalone", B, "false", 0, 0, "serve the local models alone, without a bus"},
     {"registryd.local.*.name", S, NULL, 0, 0, "\"org/name\" under which dir is served"},
-    {"registryd.local.*.dir", S, NULL, 0, 0, "path: a model's directory"},
+    {"registryd.local.*.dir", S, NULL, 0, 0, "path: a model's or data set's directory"},
+    {"registryd.local.*.kind", S, "model", 0, 0, "\"model\" or \"dataset\""},
 
     {"admissiond.listen", S, "127.0.0.1:8443", 0, 0, "host:port of the webhook"},
     {"admissiond.tls_cert", S, "/etc/sallyport/tls/tls.crt", 0, 0, "path: PEM chain"},

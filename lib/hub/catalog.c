@@ -1,4 +1,4 @@
-/* catalog.c -- models, their revisions, files and directories. */
+/* catalog.c -- repositories, their revisions, files and directories. */
 #include "hub/catalog.h"
 #include "base/buf.h"
 #include "base/source.h"
@@ -15,6 +15,13 @@ sp_catalog_is_lfs(const char *path, uint64_t size)
 	size_t len = strlen(path), n = sizeof(suffix) - 1;
 
 	return size > SP_CATALOG_LFS_BYTES || (len > n && strcmp(path + len - n, suffix) == 0);
+}
+
+int
+sp_catalog_kind(const char *word, enum sp_catalog_kind *kind)
+{
+	*kind = strcmp(word, "dataset") == 0 ? SP_CATALOG_DATASET : SP_CATALOG_MODEL;
+	return *kind == SP_CATALOG_DATASET || strcmp(word, "model") == 0;
 }
 
 static struct sp_git_oid
@@ -35,18 +42,25 @@ blob_oid(const void *data, size_t len)
  *	oid sha256:HEX\n
  *	size N\n
  */
+void
+sp_catalog_pointer(const struct sp_catalog_file *file, char text[SP_CATALOG_POINTER_MAX])
+{
+	int len;
+
+	len = snprintf(text, SP_CATALOG_POINTER_MAX,
+	    "version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %" PRIu64 "\n",
+	    file->sha256.s, file->size);
+	SP_ASSERT(len > 0 && len < SP_CATALOG_POINTER_MAX);
+}
+
 static void
 make_pointer(struct sp_catalog_file *file)
 {
-	char text[192];
-	int len;
+	char text[SP_CATALOG_POINTER_MAX];
 
-	len = snprintf(text, sizeof(text),
-	    "version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %" PRIu64 "\n",
-	    file->sha256.s, file->size);
-	SP_ASSERT(len > 0 && (size_t)len < sizeof(text));
-	file->pointer_size = (unsigned)len;
-	file->oid = blob_oid(text, (size_t)len);
+	sp_catalog_pointer(file, text);
+	file->pointer_size = (unsigned)strlen(text);
+	file->oid = blob_oid(text, strlen(text));
 }
 
 /* --- directories --------------------------------------------------------------------------------
@@ -153,22 +167,43 @@ sp_catalog_clear(struct sp_catalog *catalog)
 	memset(catalog, 0, sizeof(*catalog));
 }
 
-/* The repository of that name, made when there is none. */
-static struct sp_catalog_repo *
-take_repo(struct sp_catalog *catalog, const char *name)
+static int
+order(const struct sp_catalog_repo *repo, enum sp_catalog_kind kind, const char *name)
 {
-	struct sp_catalog_repo *repo;
-	size_t i = 0;
+	return repo->kind != kind ? (int)repo->kind - (int)kind : strcmp(repo->name, name);
+}
 
-	while (i < catalog->count && strcmp(catalog->repos[i].name, name) < 0)
-		i++;
-	if (i < catalog->count && strcmp(catalog->repos[i].name, name) == 0)
+/* Where the repository is, or would have to be. */
+static size_t
+place_of(const struct sp_catalog *catalog, enum sp_catalog_kind kind, const char *name)
+{
+	size_t low = 0, high = catalog->count, middle;
+
+	while (low < high) {
+		middle = low + (high - low) / 2;
+		if (order(&catalog->repos[middle], kind, name) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* The repository of that kind and name, made when there is none. */
+static struct sp_catalog_repo *
+take_repo(struct sp_catalog *catalog, enum sp_catalog_kind kind, const char *name)
+{
+	size_t i = place_of(catalog, kind, name);
+	struct sp_catalog_repo *repo;
+
+	if (i < catalog->count && order(&catalog->repos[i], kind, name) == 0)
 		return &catalog->repos[i];
 	catalog->repos = sp_xrealloc(catalog->repos, catalog->count + 1, sizeof(*catalog->repos));
 	repo = &catalog->repos[i];
 	memmove(repo + 1, repo, (catalog->count - i) * sizeof(*repo));
 	catalog->count++;
 	memset(repo, 0, sizeof(*repo));
+	repo->kind = kind;
 	repo->name = sp_xstrdup(name);
 	return repo;
 }
@@ -196,8 +231,9 @@ fill_files(
 }
 
 enum sp_code
-sp_catalog_add(struct sp_catalog *catalog, const char *name, int64_t version, const char *digest,
-    const char *time, const struct sp_tree *tree, const struct sp_git_oid *oids, struct sp_err *err)
+sp_catalog_add(struct sp_catalog *catalog, enum sp_catalog_kind kind, const char *name,
+    int64_t version, const char *digest, const char *time, const struct sp_tree *tree,
+    const struct sp_git_oid *oids, struct sp_err *err)
 {
 	struct sp_catalog_repo *repo;
 	struct sp_catalog_revision *rev;
@@ -209,7 +245,7 @@ sp_catalog_add(struct sp_catalog *catalog, const char *name, int64_t version, co
 		    !sp_source_is_commit(oids[k].s))
 			return sp_err_set(
 			    err, SP_E_INVALID, "%s: no git id is known", tree->files[k].path);
-	repo = take_repo(catalog, name);
+	repo = take_repo(catalog, kind, name);
 	while (i < repo->count && repo->revisions[i].version < version)
 		i++;
 	if (i < repo->count && repo->revisions[i].version == version)
@@ -235,12 +271,12 @@ sp_catalog_add(struct sp_catalog *catalog, const char *name, int64_t version, co
  */
 
 const struct sp_catalog_repo *
-sp_catalog_find(const struct sp_catalog *catalog, const char *name)
+sp_catalog_find(const struct sp_catalog *catalog, enum sp_catalog_kind kind, const char *name)
 {
-	for (size_t i = 0; i < catalog->count; i++)
-		if (strcmp(catalog->repos[i].name, name) == 0)
-			return &catalog->repos[i];
-	return NULL;
+	size_t i = place_of(catalog, kind, name);
+
+	return i < catalog->count && order(&catalog->repos[i], kind, name) == 0 ? &catalog->repos[i]
+										: NULL;
 }
 
 const struct sp_catalog_revision *

@@ -1,4 +1,4 @@
-/* listing.c -- JSON of models, refs, files and directories. */
+/* listing.c -- JSON of models and data sets, refs, files and directories. */
 #include "hub/listing.h"
 #include "base/err.h"
 
@@ -182,23 +182,24 @@ siblings(const struct sp_catalog_revision *rev, enum sp_listing_detail detail)
 }
 
 json_t *
-sp_listing_model(const struct sp_catalog_repo *repo, const struct sp_catalog_revision *rev,
+sp_listing_repo(const struct sp_catalog_repo *repo, const struct sp_catalog_revision *rev,
     enum sp_listing_detail detail)
 {
 	const char *slash = strchr(repo->name, '/');
-	json_t *model =
-	    checked(json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:i, s:i, s:I, s:[]}",
-		"_id", rev->commit.s, "id", repo->name, "modelId", repo->name, "sha", rev->commit.s,
-		"lastModified", rev->time, "createdAt", repo->revisions[0].time, "private", 0,
-		"gated", 0, "disabled", 0, "downloads", 0, "likes", 0, "usedStorage",
-		(json_int_t)rev->bytes, "tags"));
+	json_t *info = checked(
+	    json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:i, s:i, s:I, s:[]}", "_id",
+		rev->commit.s, "id", repo->name, "sha", rev->commit.s, "lastModified", rev->time,
+		"createdAt", repo->revisions[0].time, "private", 0, "gated", 0, "disabled", 0,
+		"downloads", 0, "likes", 0, "usedStorage", (json_int_t)rev->bytes, "tags"));
 
+	if (repo->kind == SP_CATALOG_MODEL)
+		json_object_set_new(info, "modelId", json_string(repo->name));
 	if (slash != NULL)
 		json_object_set_new(
-		    model, "author", json_stringn(repo->name, (size_t)(slash - repo->name)));
+		    info, "author", json_stringn(repo->name, (size_t)(slash - repo->name)));
 	if (detail != SP_LISTING_NO_FILES)
-		json_object_set_new(model, "siblings", siblings(rev, detail));
-	return model;
+		json_object_set_new(info, "siblings", siblings(rev, detail));
+	return info;
 }
 
 static json_t *
@@ -226,4 +227,20 @@ sp_listing_refs(const struct sp_catalog_repo *repo)
 		    branches, ref("main", "heads", repo->revisions[repo->count - 1].commit.s));
 	return checked(
 	    json_pack("{s:o, s:o, s:[]}", "branches", branches, "tags", tags, "converts"));
+}
+
+json_t *
+sp_listing_commits(const struct sp_catalog_repo *repo, const struct sp_catalog_revision *rev)
+{
+	json_t *list = checked(json_array()), *commit;
+
+	for (size_t i = repo->count; i-- > 0;) {
+		if (repo->revisions[i].version > rev->version)
+			continue;
+		commit = last_commit(&repo->revisions[i]);
+		json_object_set_new(commit, "message", json_string(""));
+		json_object_set_new(commit, "authors", json_array());
+		json_array_append_new(list, commit);
+	}
+	return list;
 }

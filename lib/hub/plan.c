@@ -1,13 +1,17 @@
 /* plan.c -- routes of the hub: which file, which revision, which error. */
 #include "hub/plan.h"
+#include "base/buf.h"
 #include "base/json.h"
 #include "base/path.h"
+#include "http/range.h"
 #include "http/url.h"
 #include "hub/listing.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define SEGMENTS_MAX                                                                \
 	8 /* that say where a request leads; what follows them is a path in a model \
@@ -24,6 +28,7 @@ struct route {
 struct target {
 	const struct sp_plan_request *request;
 	const struct sp_catalog *catalog;
+	enum sp_catalog_kind kind;
 	const struct sp_catalog_repo *repo;
 	const struct sp_catalog_revision *revision;
 	char *path; /* decoded, "" for the top */
@@ -61,6 +66,12 @@ no_entry(struct target *t)
 }
 
 static void
+no_interface(struct target *t)
+{
+	sp_plan_error(t->reply, 404, NULL, "No such interface here");
+}
+
+static void
 send_json(struct sp_http_reply *reply, json_t *value)
 {
 	size_t len;
@@ -82,13 +93,16 @@ route_clear(struct route *route)
 	route->count = 0;
 }
 
-/* 0 when path is badly encoded. */
+/* 0 when path is badly encoded: it goes into links, so what would end one has no place in it. */
 static int
 route_split(const char *path, struct route *route)
 {
 	size_t len;
 
 	route->count = 0;
+	for (const char *p = path; *p != '\0'; p++)
+		if ((*p > 0 && *p <= ' ') || strchr("\"<>\\^`{|}\x7f", *p) != NULL)
+			return 0;
 	while (*path == '/' && route->count < SEGMENTS_MAX) {
 		path++;
 		len = strcspn(path, "/");
@@ -111,7 +125,7 @@ is(const struct route *route, size_t i, const char *word)
 /* The repository that the segments from `at` name, in two segments or in one; how many go to *used,
  * 0 when there is none. */
 static const struct sp_catalog_repo *
-find_repo(const struct sp_catalog *catalog, const struct route *route, size_t at, size_t *used)
+find_repo(const struct target *t, const struct route *route, size_t at, size_t *used)
 {
 	const struct sp_catalog_repo *repo;
 	char *two;
@@ -119,16 +133,31 @@ find_repo(const struct sp_catalog *catalog, const struct route *route, size_t at
 	*used = 0;
 	if (at + 1 < route->count) {
 		two = sp_xasprintf("%s/%s", route->segments[at], route->segments[at + 1]);
-		repo = sp_catalog_find(catalog, two);
+		repo = sp_catalog_find(t->catalog, t->kind, two);
 		free(two);
 		if (repo != NULL) {
 			*used = 2;
 			return repo;
 		}
 	}
-	repo = at < route->count ? sp_catalog_find(catalog, route->segments[at]) : NULL;
+	repo = at < route->count ? sp_catalog_find(t->catalog, t->kind, route->segments[at]) : NULL;
 	*used = repo != NULL;
 	return repo;
+}
+
+/* 1 when the method is one that goes here: POST, or else GET and HEAD. */
+static int
+allow(struct target *t, int post)
+{
+	const char *method = t->request->method;
+
+	if (post ? strcmp(method, "POST") == 0
+		 : strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
+		return 1;
+	sp_http_reply_field(t->reply, "Allow", "%s", post ? "POST" : "GET, HEAD");
+	sp_plan_error(t->reply, 405, NULL,
+	    post ? "Only POST goes here" : "This registry is read-only: only GET and HEAD go here");
+	return 0;
 }
 
 /* Segment i is the revision, all after it a path. 0: the reply says why not. */
@@ -154,60 +183,6 @@ take_revision(struct target *t, const struct route *route, size_t i)
 /* --- files --------------------------------------------------------------------------------------
  */
 
-enum range { RANGE_NONE, RANGE_PART, RANGE_BAD };
-
-static const char *
-parse_number(const char *p, uint64_t *out)
-{
-	const char *start = p;
-	uint64_t n = 0;
-
-	for (; *p >= '0' && *p <= '9'; p++) {
-		if (n > (UINT64_MAX - 9) / 10)
-			return NULL;
-		n = n * 10 + (uint64_t)(*p - '0');
-	}
-	*out = n;
-	return p == start ? NULL : p;
-}
-
-/* RFC 9110 section 14: "bytes=A-B", "bytes=A-" or "bytes=-N". Anything else, also several ranges,
- * is passed over, as the RFC allows. */
-static enum range
-parse_range(const char *text, uint64_t size, uint64_t *offset, uint64_t *length)
-{
-	uint64_t first, last;
-	const char *p;
-
-	if (text == NULL || strncmp(text, "bytes=", 6) != 0)
-		return RANGE_NONE;
-	p = text + 6;
-	if (*p == '-') {
-		p = parse_number(p + 1, &last);
-		if (p == NULL || *p != '\0')
-			return RANGE_NONE;
-		if (last == 0 || size == 0)
-			return RANGE_BAD;
-		*length = last < size ? last : size;
-		*offset = size - *length;
-		return RANGE_PART;
-	}
-	p = parse_number(p, &first);
-	if (p == NULL || *p++ != '-')
-		return RANGE_NONE;
-	last = UINT64_MAX;
-	if (*p != '\0') {
-		p = parse_number(p, &last);
-		if (p == NULL || *p != '\0' || last < first)
-			return RANGE_NONE;
-	}
-	if (first >= size)
-		return RANGE_BAD;
-	*offset = first;
-	*length = (last < size ? last + 1 : size) - first;
-	return RANGE_PART;
-}
-
 /* 1 when a list of entity tags has etag (quoted), or is "*". */
 static int
 has_etag(const char *list, const char *etag)
@@ -215,50 +190,69 @@ has_etag(const char *list, const char *etag)
 	return list != NULL && (strcmp(list, "*") == 0 || strstr(list, etag) != NULL);
 }
 
+/* Fields that every answer about the content `id` has; 1 when the client has that already. */
+static int
+tag(struct target *t, const char *id, char etag[SP_HEX_LEN + 3])
+{
+	snprintf(etag, SP_HEX_LEN + 3, "\"%s\"", id);
+	sp_http_reply_field(t->reply, "X-Repo-Commit", "%s", t->revision->commit.s);
+	sp_http_reply_field(t->reply, "ETag", "%s", etag);
+	sp_http_reply_field(t->reply, "X-Content-Type-Options", "nosniff");
+	if (!has_etag(t->request->if_none_match, etag))
+		return 0;
+	t->reply->status = 304;
+	return 1;
+}
+
+/* What git has of an LFS file. */
+static void
+plan_pointer(struct target *t, const struct sp_catalog_file *file)
+{
+	char text[SP_CATALOG_POINTER_MAX], etag[SP_HEX_LEN + 3];
+
+	if (tag(t, file->oid.s, etag))
+		return;
+	sp_catalog_pointer(file, text);
+	sp_http_reply_body(t->reply, 200, "text/plain; charset=utf-8", text, strlen(text));
+}
+
 static void
 plan_file(struct target *t, const struct sp_catalog_file *file, struct sp_plan_blob *blob)
 {
 	const struct sp_plan_request *r = t->request;
-	const char *id = file->lfs ? file->sha256.s : file->oid.s;
-	enum range range = RANGE_NONE;
+	enum sp_range range = SP_RANGE_NONE;
 	char etag[SP_HEX_LEN + 3];
+	int has;
 
-	memcpy(blob->digest, file->sha256.s, sizeof(blob->digest));
-	blob->size = blob->length = file->size;
-	blob->offset = 0;
-	etag[0] = '"';
-	memcpy(etag + 1, id, strlen(id));
-	memcpy(etag + 1 + strlen(id), "\"", 2);
-	sp_http_reply_field(t->reply, "X-Repo-Commit", "%s", t->revision->commit.s);
-	sp_http_reply_field(t->reply, "ETag", "%s", etag);
+	has = tag(t, file->lfs ? file->sha256.s : file->oid.s, etag);
 	if (file->lfs) {
 		sp_http_reply_field(t->reply, "X-Linked-Etag", "%s", etag);
 		sp_http_reply_field(t->reply, "X-Linked-Size", "%" PRIu64, file->size);
 	}
 	sp_http_reply_field(t->reply, "Accept-Ranges", "bytes");
-	sp_http_reply_field(t->reply, "X-Content-Type-Options", "nosniff");
-	if (has_etag(r->if_none_match, etag)) {
-		t->reply->status = 304;
-		blob->digest[0] = '\0';
+	if (has)
 		return;
-	}
-	if (r->if_range == NULL || strcmp(r->if_range, etag) == 0)
-		range = parse_range(r->range, file->size, &blob->offset, &blob->length);
-	if (range == RANGE_BAD) {
-		blob->digest[0] = '\0';
+	blob->size = blob->length = file->size;
+	blob->offset = 0;
+	/* ranges are for GET alone (RFC 9110 section 14.2) */
+	if (strcmp(r->method, "GET") == 0 &&
+	    (r->if_range == NULL || strcmp(r->if_range, etag) == 0))
+		range = sp_range_parse(r->range, file->size, &blob->offset, &blob->length);
+	if (range == SP_RANGE_BAD) {
 		sp_http_reply_field(t->reply, "Content-Range", "bytes */%" PRIu64, file->size);
 		sp_plan_error(t->reply, 416, NULL, "Range not satisfiable");
 		return;
 	}
-	if (range == RANGE_PART)
+	if (range == SP_RANGE_PART)
 		sp_http_reply_field(t->reply, "Content-Range",
 		    "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, blob->offset,
 		    blob->offset + blob->length - 1, file->size);
 	sp_http_reply_field(t->reply, "Content-Type", "application/octet-stream");
-	t->reply->status = range == RANGE_PART ? 206 : 200;
+	memcpy(blob->digest, file->sha256.s, sizeof(blob->digest));
+	t->reply->status = range == SP_RANGE_PART ? 206 : 200;
 }
 
-/* /{id}/resolve/{rev}/{path}; `at`: of "resolve". */
+/* /{id}/resolve/{rev}/{path}, or raw; `at`: of that word. */
 static void
 plan_resolve(struct target *t, const struct route *route, size_t at, struct sp_plan_blob *blob)
 {
@@ -269,6 +263,8 @@ plan_resolve(struct target *t, const struct route *route, size_t at, struct sp_p
 	file = sp_catalog_file(t->revision, t->path);
 	if (file == NULL)
 		no_entry(t);
+	else if (file->lfs && is(route, at, "raw"))
+		plan_pointer(t, file);
 	else
 		plan_file(t, file, blob);
 }
@@ -283,37 +279,109 @@ is_true(const char *value)
 				    strcmp(value, "1") == 0);
 }
 
-static void
-plan_models(struct target *t)
-{
-	json_t *list = json_array();
-
-	for (size_t i = 0; i < t->catalog->count; i++) {
-		const struct sp_catalog_repo *repo = &t->catalog->repos[i];
-
-		if (repo->count > 0)
-			json_array_append_new(
-			    list, sp_listing_model(repo, &repo->revisions[repo->count - 1],
-				      SP_LISTING_NO_FILES));
-	}
-	send_json(t->reply, list);
-}
-
-/* Where the next page is: this same request with another cursor. */
-static void
-link_next(struct target *t, size_t cursor, int recursive, int expand, size_t limit)
+/* Of a list: skip the first `cursor`, give at most `limit`, which is `max` when the request says
+ * nothing or more. 0: the reply says what is wrong. */
+static int
+take_page(struct target *t, size_t max, size_t *cursor, size_t *limit)
 {
 	const struct sp_plan_request *r = t->request;
+	uint64_t from = 0, count = max;
+	const char *end = "";
+
+	if (r->cursor != NULL)
+		end = sp_range_number(r->cursor, &from);
+	if (end != NULL && *end == '\0' && r->limit != NULL)
+		end = sp_range_number(r->limit, &count);
+	if (end == NULL || *end != '\0' || count == 0) {
+		sp_plan_error(t->reply, 400, NULL, "cursor or limit is no number");
+		return 0;
+	}
+	*cursor = (size_t)from;
+	*limit = count < max ? (size_t)count : max;
+	return 1;
+}
+
+/* Where the next page is: this same path with another query, absolute, as clients expect it. */
+static void
+link_next(struct target *t, const char *query)
+{
+	const struct sp_plan_request *r = t->request;
+	int tls = r->forwarded_proto != NULL && strcmp(r->forwarded_proto, "https") == 0;
 	int sound = r->host != NULL && r->host[0] != '\0';
 
 	/* Host comes from outside and goes into a field: only what a host can hold */
 	for (const char *p = sound ? r->host : ""; *p != '\0'; p++)
 		sound &= (*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') ||
 			 (*p >= 'A' && *p <= 'Z') || strchr("-._:[]", *p) != NULL;
-	sp_http_reply_field(t->reply, "Link",
-	    "<%s%s%s?recursive=%s&expand=%s&limit=%zu&cursor=%zu>; rel=\"next\"",
-	    sound ? (r->tls ? "https://" : "http://") : "", sound ? r->host : "", r->path,
-	    recursive ? "true" : "false", expand ? "true" : "false", limit, cursor);
+	sp_http_reply_field(t->reply, "Link", "<%s%s%s?%s>; rel=\"next\"",
+	    sound ? (tls ? "https://" : "http://") : "", sound ? r->host : "", r->path, query);
+}
+
+/* 1 when the list of repositories that was asked for has this one. */
+static int
+is_listed(const struct target *t, const struct sp_catalog_repo *repo)
+{
+	const char *search = t->request->search, *author = t->request->author;
+	size_t len = author != NULL ? strlen(author) : 0;
+
+	return repo->kind == t->kind && repo->count > 0 &&
+	       (search == NULL || strcasestr(repo->name, search) != NULL) &&
+	       (author == NULL ||
+		   (strncmp(repo->name, author, len) == 0 && repo->name[len] == '/'));
+}
+
+static void
+link_next_repos(struct target *t, size_t cursor, size_t limit)
+{
+	const struct sp_plan_request *r = t->request;
+	struct sp_buf query = {0};
+	char *text;
+	size_t len;
+
+	sp_buf_printf(&query, "limit=%zu&cursor=%zu", limit, cursor);
+	for (int i = 0; i < 3; i++) {
+		const char *value = i == 0 ? r->search : i == 1 ? r->author : r->full;
+
+		if (value == NULL)
+			continue;
+		text = sp_url_encode(value, 0);
+		sp_buf_printf(&query, "&%s=%s",
+		    i == 0   ? "search"
+		    : i == 1 ? "author"
+			     : "full",
+		    text);
+		free(text);
+	}
+	text = sp_buf_take(&query, &len);
+	link_next(t, text);
+	free(text);
+}
+
+/* /api/models or /api/datasets */
+static void
+plan_repos(struct target *t)
+{
+	enum sp_listing_detail detail =
+	    is_true(t->request->full) ? SP_LISTING_FILES : SP_LISTING_NO_FILES;
+	size_t cursor, limit, seen = 0;
+	json_t *list;
+
+	if (!allow(t, 0) || !take_page(t, SP_LISTING_PAGE, &cursor, &limit))
+		return;
+	list = json_array();
+	for (size_t i = 0; i < t->catalog->count; i++) {
+		const struct sp_catalog_repo *repo = &t->catalog->repos[i];
+
+		if (!is_listed(t, repo) || seen++ < cursor)
+			continue;
+		if (json_array_size(list) == limit) {
+			link_next_repos(t, cursor + limit, limit);
+			break;
+		}
+		json_array_append_new(
+		    list, sp_listing_repo(repo, &repo->revisions[repo->count - 1], detail));
+	}
+	send_json(t->reply, list);
 }
 
 static void
@@ -321,106 +389,180 @@ plan_tree(struct target *t)
 {
 	const struct sp_plan_request *r = t->request;
 	int recursive = is_true(r->recursive), expand = is_true(r->expand);
-	uint64_t cursor = 0, limit = SP_LISTING_PAGE;
-	const char *end;
-	size_t next;
+	size_t cursor, limit, next;
+	char query[128];
 	json_t *page;
 
-	end = r->cursor != NULL ? parse_number(r->cursor, &cursor) : "";
-	if (end != NULL && *end == '\0' && r->limit != NULL)
-		end = parse_number(r->limit, &limit);
-	if (end == NULL || *end != '\0' || limit == 0) {
-		sp_plan_error(t->reply, 400, NULL, "cursor or limit is no number");
+	if (!take_page(t, expand ? SP_LISTING_PAGE_EXPANDED : SP_LISTING_PAGE, &cursor, &limit))
 		return;
-	}
-	if (limit > SP_LISTING_PAGE)
-		limit = SP_LISTING_PAGE;
-	page = sp_listing_tree(
-	    t->revision, t->path, recursive, expand, (size_t)cursor, (size_t)limit, &next);
+	page = sp_listing_tree(t->revision, t->path, recursive, expand, cursor, limit, &next);
 	if (page == NULL) {
 		no_entry(t);
 		return;
 	}
-	if (next > 0)
-		link_next(t, next, recursive, expand, (size_t)limit);
+	if (next > 0) {
+		snprintf(query, sizeof(query), "recursive=%s&expand=%s&limit=%zu&cursor=%zu",
+		    recursive ? "true" : "false", expand ? "true" : "false", limit, next);
+		link_next(t, query);
+	}
 	send_json(t->reply, page);
 }
 
 static void
-plan_paths(struct target *t)
+put_path(struct target *t, json_t *list, const char *path, int expand)
+{
+	json_t *entry = sp_listing_entry(t->revision, path, expand);
+
+	if (entry != NULL)
+		json_array_append_new(list, entry);
+}
+
+/* {"paths": [PATH, …], "expand": BOOLEAN}; 0 when body is anything else. */
+static int
+read_paths(struct target *t, json_t *list)
+{
+	const struct sp_plan_request *r = t->request;
+	json_t *root = NULL, *paths, *path;
+	struct sp_err err;
+	size_t i;
+	int expand, sound;
+
+	if (sp_json_parse(r->body, r->body_len, "body", &root, &err) != SP_OK)
+		return 0;
+	paths = json_object_get(root, "paths");
+	expand = json_is_true(json_object_get(root, "expand"));
+	sound = json_is_array(paths);
+	json_array_foreach(paths, i, path)
+	{
+		sound = sound && json_is_string(path);
+		if (sound)
+			put_path(t, list, json_string_value(path), expand);
+	}
+	json_decref(root);
+	return sound;
+}
+
+/* paths=PATH&paths=PATH&…&expand=True */
+static void
+read_paths_form(struct target *t, json_t *list)
 {
 	const char *form = (const char *)t->request->body, *end = form + t->request->body_len;
 	char *value = sp_url_param(form, t->request->body_len, "expand"), *key;
 	int expand = is_true(value);
-	json_t *list = json_array(), *entry;
 
 	free(value);
 	while (sp_url_next_param(&form, end, &key, &value)) {
-		if (key != NULL && value != NULL && strcmp(key, "paths") == 0 &&
-		    json_array_size(list) < SP_LISTING_PAGE) {
-			entry = sp_listing_entry(t->revision, value, expand);
-			if (entry != NULL)
-				json_array_append_new(list, entry);
-		}
+		if (key != NULL && value != NULL && strcmp(key, "paths") == 0)
+			put_path(t, list, value, expand);
 		free(key);
 		free(value);
+	}
+}
+
+/* What was asked for is as long as the body of a request may be: so is the answer bounded. */
+static void
+plan_paths(struct target *t)
+{
+	const char *type = t->request->content_type;
+	json_t *list = json_array();
+
+	if (type == NULL || strncasecmp(type, "application/json", 16) != 0) {
+		read_paths_form(t, list);
+	} else if (!read_paths(t, list)) {
+		json_decref(list);
+		sp_plan_error(t->reply, 400, NULL, "{\"paths\": [...]} is expected");
+		return;
 	}
 	send_json(t->reply, list);
 }
 
-/* /api/models/{id}/VERB/…; `at`: of VERB. */
+/* /api/models/{id}/VERB/REVISION/…; `at`: of VERB. */
+static void
+plan_at_revision(struct target *t, const struct route *route, size_t at)
+{
+	enum sp_listing_detail detail =
+	    is_true(t->request->blobs) ? SP_LISTING_BLOBS : SP_LISTING_FILES;
+	int post = is(route, at, "paths-info"), tree = is(route, at, "tree");
+	int commits = is(route, at, "commits"), alone = at + 2 == route->count;
+
+	if (!(tree || (alone && (post || commits || is(route, at, "revision"))))) {
+		no_interface(t);
+		return;
+	}
+	if (!allow(t, post) || !take_revision(t, route, at + 1))
+		return;
+	if (tree)
+		plan_tree(t);
+	else if (post)
+		plan_paths(t);
+	else if (commits)
+		send_json(t->reply, sp_listing_commits(t->repo, t->revision));
+	else
+		send_json(t->reply, sp_listing_repo(t->repo, t->revision, detail));
+}
+
+/* /api/models/{id}[/VERB[/…]]; `at`: of VERB. */
 static void
 plan_verb(struct target *t, const struct route *route, size_t at)
 {
 	enum sp_listing_detail detail =
-	    t->request->blobs != NULL ? SP_LISTING_BLOBS : SP_LISTING_FILES;
-	int post = strcmp(t->request->method, "POST") == 0;
+	    is_true(t->request->blobs) ? SP_LISTING_BLOBS : SP_LISTING_FILES;
 
-	if (post != is(route, at, "paths-info")) {
-		sp_http_reply_field(t->reply, "Allow", "%s", post ? "GET, HEAD" : "POST");
-		sp_plan_error(t->reply, 405, NULL, "Method not allowed");
+	if (at + 1 < route->count) {
+		plan_at_revision(t, route, at);
 	} else if (at == route->count) {
 		t->revision = sp_catalog_revision(t->repo, "main");
-		send_json(t->reply, sp_listing_model(t->repo, t->revision, detail));
-	} else if (is(route, at, "refs") && at + 1 == route->count) {
-		send_json(t->reply, sp_listing_refs(t->repo));
-	} else if (is(route, at, "auth-check") && at + 1 == route->count) {
-		send_json(t->reply, json_object());
-	} else if (is(route, at, "revision") && at + 2 == route->count) {
-		if (take_revision(t, route, at + 1))
-			send_json(t->reply, sp_listing_model(t->repo, t->revision, detail));
-	} else if (is(route, at, "tree")) {
-		if (take_revision(t, route, at + 1))
-			plan_tree(t);
-	} else if (post) {
-		if (take_revision(t, route, at + 1))
-			plan_paths(t);
+		if (allow(t, 0))
+			send_json(t->reply, sp_listing_repo(t->repo, t->revision, detail));
+	} else if (is(route, at, "refs")) {
+		if (allow(t, 0))
+			send_json(t->reply, sp_listing_refs(t->repo));
+	} else if (is(route, at, "auth-check")) {
+		if (allow(t, 0))
+			send_json(t->reply, json_object());
+	} else if (is(route, at, "tree") || is(route, at, "paths-info")) {
+		take_revision(t, route, at + 1);
 	} else {
-		sp_plan_error(t->reply, 404, NULL, "No such interface here");
+		no_interface(t);
 	}
+}
+
+/* Nobody logs in here, and no token is looked at. */
+static void
+plan_whoami(struct target *t)
+{
+	sp_http_reply_field(t->reply, "WWW-Authenticate", "Bearer");
+	sp_plan_error(t->reply, 401, NULL, "This registry has no accounts: no token is needed");
 }
 
 static void
 plan_routed(struct target *t, const struct route *route, struct sp_plan_blob *blob)
 {
-	int api = is(route, 0, "api") && is(route, 1, "models");
-	size_t at = api ? 2 : 0, used;
+	int api = is(route, 0, "api"), datasets = is(route, (size_t)api, "datasets");
+	size_t at = api ? 2 : (size_t)datasets, used;
 
-	if (api && route->count == 2) {
-		plan_models(t);
+	t->kind = datasets ? SP_CATALOG_DATASET : SP_CATALOG_MODEL;
+	if (api && is(route, 1, "whoami-v2") && route->count == 2) {
+		plan_whoami(t);
 		return;
 	}
-	t->repo = find_repo(t->catalog, route, at, &used);
+	if (api && !datasets && !is(route, 1, "models") && !is(route, 1, "spaces")) {
+		no_interface(t);
+		return;
+	}
+	if (api && route->count == 2 && !is(route, 1, "spaces")) {
+		plan_repos(t);
+		return;
+	}
+	t->repo = api && is(route, 1, "spaces") ? NULL : find_repo(t, route, at, &used);
 	if (t->repo == NULL)
 		sp_plan_error(t->reply, 404, "RepoNotFound", "Repository not found");
 	else if (api)
 		plan_verb(t, route, at + used);
-	else if (strcmp(t->request->method, "POST") == 0)
-		sp_plan_error(t->reply, 405, NULL, "Method not allowed");
-	else if (is(route, used, "resolve") || is(route, used, "raw"))
-		plan_resolve(t, route, used, blob);
-	else
-		sp_plan_error(t->reply, 404, NULL, "No such interface here");
+	else if (!is(route, at + used, "resolve") && !is(route, at + used, "raw"))
+		no_interface(t);
+	else if (allow(t, 0))
+		plan_resolve(t, route, at + used, blob);
 }
 
 void
@@ -431,15 +573,10 @@ sp_plan_make(const struct sp_catalog *catalog, const struct sp_plan_request *req
 	struct route route = {.count = 0};
 
 	memset(blob, 0, sizeof(*blob));
-	if (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0 &&
-	    strcmp(request->method, "POST") != 0) {
-		sp_http_reply_field(reply, "Allow", "GET, HEAD, POST");
-		sp_plan_error(reply, 405, NULL, "Method not allowed");
-	} else if (!route_split(request->path, &route)) {
-		sp_plan_error(reply, 400, NULL, "The path of the request is badly encoded");
-	} else {
+	if (route_split(request->path, &route))
 		plan_routed(&t, &route, blob);
-	}
+	else
+		sp_plan_error(reply, 400, NULL, "The path of the request is badly encoded");
 	route_clear(&route);
 	free(t.path);
 }

@@ -2,14 +2,17 @@
  * plan.h -- a request to our hub, turned into a reply; pure but for the memory of the reply.
  *
  * What unmodified huggingface_hub, transformers, vLLM and hf-hub (Rust) ask for:
- *	GET  /api/models
+ *	GET  /api/models                                  ?search ?author ?full ?limit ?cursor
  *	GET  /api/models/{id}[/revision/{rev}]            ?blobs
  *	GET  /api/models/{id}/tree/{rev}[/{path}]         ?recursive ?expand ?limit ?cursor
- *	POST /api/models/{id}/paths-info/{rev}            form: paths, expand
+ *	POST /api/models/{id}/paths-info/{rev}            form or JSON: paths, expand
  *	GET  /api/models/{id}/refs
+ *	GET  /api/models/{id}/commits/{rev}
  *	GET  /api/models/{id}/auth-check
- *	GET, HEAD /{id}/resolve/{rev}/{path}              Range, If-None-Match
- *	GET, HEAD /{id}/raw/{rev}/{path}
+ *	GET  /api/whoami-v2                               401: there are no accounts
+ *	GET, HEAD /{id}/resolve/{rev}/{path}              Range, If-Range, If-None-Match
+ *	GET, HEAD /{id}/raw/{rev}/{path}                  of an LFS file: its pointer
+ * and the same of data sets below /api/datasets and /datasets/{id}. Wherever GET goes, HEAD does.
  * Nothing of Xet is ever named: clients then use plain HTTP.
  */
 #ifndef SP_PLAN_H
@@ -21,12 +24,13 @@
 /* Strings may be NULL where the request has none; path is percent-encoded, the others decoded. */
 struct sp_plan_request {
 	const char *method, *path;
-	const char *host;			      /* field Host: for links to the next page */
+	const char *host, *forwarded_proto; /* fields: for links to the next page */
+	const char *content_type;
 	const char *range, *if_range, *if_none_match; /* fields */
-	const char *recursive, *expand, *blobs, *limit, *cursor; /* of the query */
+	const char *recursive, *expand, *blobs, *full, *search, *author, *limit,
+	    *cursor; /* query */
 	const uint8_t *body;
 	size_t body_len;
-	int tls; /* links are https */
 };
 
 /* What is to be sent from the store, when digest is not "". */

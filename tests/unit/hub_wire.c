@@ -94,6 +94,9 @@ open_registryd(void **state)
 	path = sp_xasprintf("%s/model/sub", top);
 	ok(sp_file_mkdirs(path, 0755, &err));
 	free(path);
+	path = sp_xasprintf("%s/data", top);
+	ok(sp_file_mkdirs(path, 0755, &err));
+	free(path);
 	path = sp_xasprintf("%s/many", top);
 	ok(sp_file_mkdirs(path, 0755, &err));
 	free(path);
@@ -101,15 +104,18 @@ open_registryd(void **state)
 	put("model/sub/ein wort.txt", "spaces are fine");
 	put("model/model.safetensors", "0123456789");
 	put("model/empty", "");
+	put("data/test.csv", "a,b");
 	for (int i = 0; i < MANY; i++) {
 		char name[128];
 
 		snprintf(name, sizeof(name), "%s/many/%04d", top, i);
 		assert_int_equal(close(open(name, O_CREAT | O_WRONLY, 0644)), 0);
 	}
-	text = sp_xasprintf("registryd: { listen = \"127.0.0.1:0\"; standalone = true; local: {\n"
-			    "  a: { name = \"org/m\"; dir = \"/model\"; };\n"
-			    "  b: { name = \"many\"; dir = \"/many\"; }; }; };\n");
+	text = sp_xasprintf(
+	    "registryd: { listen = \"127.0.0.1:0\"; standalone = true; local: {\n"
+	    "  a: { name = \"org/m\"; dir = \"/model\"; };\n"
+	    "  b: { name = \"many\"; dir = \"/many\"; };\n"
+	    "  c: { name = \"org/m\"; dir = \"/data\"; kind = \"dataset\"; }; }; };\n");
 	put("sallyport.conf", text);
 	free(text);
 	path = sp_xasprintf("%s/sallyport.conf", top);
@@ -249,6 +255,11 @@ test_bytes(void **state)
 	assert_non_null(strstr(fields, "X-Error-Code: EntryNotFound\r\n"));
 	assert_int_equal(
 	    get("/org/m/resolve/main/..%2f..%2fsallyport.conf", NULL, 0, &body, fields), 404);
+	/* a data set of the same name is another thing */
+	assert_int_equal(get("/datasets/org/m/resolve/main/test.csv", NULL, 0, &body, fields), 200);
+	assert_memory_equal(body.data, "a,b", 3);
+	assert_int_equal(get("/org/m/resolve/main/test.csv", NULL, 0, &body, fields), 404);
+	assert_int_equal(get("/api/datasets/org/m", NULL, 0, &body, fields), 200);
 }
 
 /* A blob that is gone or cut is never served as if it were whole. */

@@ -816,6 +816,9 @@ test_conf(void **state)
 	    {"registryd: { standalone = true; local: { a: { name = \"x/y/z\"; dir = \"/x\"; }; }; "
 	     "};",
 		"local.a.name"},
+	    {"registryd: { standalone = true; local: { a: { name = \"x\"; dir = \"/x\"; kind = "
+	     "\"space\"; }; }; };",
+		"local.a.kind"},
 	};
 	struct sp_conf *conf = NULL;
 	char *path;
