@@ -1,6 +1,6 @@
 /* store.c -- content-addressed blobs: written aside, synced, renamed into place. */
-#include "store/store.h"
 #include "base/file.h"
+#include "store/store_impl.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -20,11 +20,6 @@
 /* how often a cleaner that opens the same store may take a temporary file from its maker */
 #define BEGIN_TRIES 16
 
-struct sp_store {
-	char *dir;
-	int writable;
-};
-
 struct sp_store_writer {
 	const struct sp_store *store;
 	char *path;
@@ -32,8 +27,8 @@ struct sp_store_writer {
 	struct sp_hash *hash;
 };
 
-static int
-lock_file(int fd, int how)
+int
+sp__store_lock(int fd, int how)
 {
 	int rc;
 
@@ -74,7 +69,7 @@ sweep_one(int dir_fd, const char *name)
 
 	if (fd < 0)
 		return;
-	if (lock_file(fd, LOCK_EX | LOCK_NB) == 0)
+	if (sp__store_lock(fd, LOCK_EX | LOCK_NB) == 0)
 		unlinkat(dir_fd, name, 0);
 	close(fd);
 }
@@ -322,7 +317,7 @@ make_tmp(struct sp_store_writer *w, struct sp_err *err)
 		free(w->path);
 		w->path = sp_xasprintf("%s/tmp/blob-XXXXXX", w->store->dir);
 		w->fd = mkostemp(w->path, O_CLOEXEC);
-		if (w->fd < 0 || lock_file(w->fd, LOCK_EX) != 0 || fstat(w->fd, &st) != 0)
+		if (w->fd < 0 || sp__store_lock(w->fd, LOCK_EX) != 0 || fstat(w->fd, &st) != 0)
 			return sp_err_errno(err, "cannot create %s", w->path);
 		if (st.st_nlink > 0)
 			return SP_OK;
@@ -364,45 +359,58 @@ sp_store_write(struct sp_store_writer *w, const void *data, size_t len, struct s
 
 /* The kernel then refuses to read bytes of the blob that have changed. Only a help: no filesystem
  * need have it, and a digest that comes from outside is still compared with the bytes. */
-static void
-switch_verity_on(const char *path)
+void
+sp__store_seal(const struct sp_store *store, const char *digest)
 {
+	char *path = sp_store_path(store, digest);
 	struct fsverity_enable_arg arg = {
 	    .version = 1, .hash_algorithm = FS_VERITY_HASH_ALG_SHA256, .block_size = 4096};
 	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 
+	free(path);
 	if (fd < 0)
 		return;
 	(void)ioctl(fd, FS_IOC_ENABLE_VERITY, &arg);
 	close(fd);
 }
 
-static enum sp_code
-publish(struct sp_store_writer *w, const char *digest, struct sp_err *err)
+enum sp_code
+sp__store_publish(
+    const struct sp_store *store, char **tmp, int fd, const char *digest, struct sp_err *err)
 {
-	char *path = sp_store_path(w->store, digest), *shard = NULL;
+	char *path = sp_store_path(store, digest), *shard = NULL;
 	enum sp_code code;
 
-	if (fchmod(w->fd, 0440) != 0 || fsync(w->fd) != 0) {
-		code = sp_err_errno(err, "cannot sync %s", w->path);
+	if (fchmod(fd, 0440) != 0 || fsync(fd) != 0) {
+		code = sp_err_errno(err, "cannot sync %s", *tmp);
 		goto out;
 	}
-	if (rename(w->path, path) != 0) {
+	if (rename(*tmp, path) != 0) {
 		code = sp_err_errno(err, "cannot create blob %s", path);
 		goto out;
 	}
 	/* the name is the blob's now: aborting must not remove it */
-	free(w->path);
-	w->path = NULL;
+	free(*tmp);
+	*tmp = NULL;
 	shard = sp_xasprintf("%.*s", (int)(strrchr(path, '/') - path), path);
 	code = sp_file_sync_dir(shard, err);
-	close(w->fd);
-	w->fd = -1;
-	if (code == SP_OK)
-		switch_verity_on(path);
 out:
 	free(path);
 	free(shard);
+	return code;
+}
+
+static enum sp_code
+publish(struct sp_store_writer *w, const char *digest, struct sp_err *err)
+{
+	enum sp_code code = sp__store_publish(w->store, &w->path, w->fd, digest, err);
+
+	/* verity asks that nobody writes: ours is the only descriptor */
+	if (code == SP_OK) {
+		close(w->fd);
+		w->fd = -1;
+		sp__store_seal(w->store, digest);
+	}
 	return code;
 }
 
