@@ -1,8 +1,8 @@
 /* send.c -- the sender's edge. */
 #include "diode/send.h"
 
+#include "base/pace.h"
 #include "base/time.h"
-#include "diode/pace.h"
 #include "diode/udp.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* diode_fec.c -- layout, erasure code, pacing. */
+#include "base/pace.h"
 #include "diode/fec.h"
 #include "diode/layout.h"
-#include "diode/pace.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,5 @@
 /* pace.c -- a token bucket as arithmetic. */
-#include "diode/pace.h"
-
+#include "base/pace.h"
 #include "base/err.h"
 
 #define NS_PER_S 1000000000ull
