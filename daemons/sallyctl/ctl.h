@@ -62,8 +62,9 @@ enum sp_code ctl_model_name(struct ctl *ctl, const char *text, char name[SP_NAME
 extern const struct ctl_command ctl_commands[];
 
 /* --- the commands, by file ------------------------------------------------------------------ */
-ctl_run_fn ctl_submit, ctl_jobs, ctl_job, ctl_watch, ctl_reject, ctl_cancel, ctl_retry; /* jobs.c */
-ctl_run_fn ctl_approve; /* approve.c */
+ctl_run_fn ctl_submit, ctl_jobs, ctl_job, ctl_reject, ctl_cancel, ctl_retry; /* jobs.c */
+ctl_run_fn ctl_watch;							     /* watch.c */
+ctl_run_fn ctl_approve;							     /* approve.c */
 ctl_run_fn ctl_log_show, ctl_log_verify, ctl_log_export, ctl_log_checkpoint,
     ctl_log_prove;		      /* log.c */
 ctl_run_fn ctl_models, ctl_model;     /* models.c */

@@ -1,20 +1,13 @@
-/* jobs.c -- submit, jobs, job, watch, reject, cancel, retry. */
+/* jobs.c -- submit, jobs, job, reject, cancel, retry. */
 #include "jobs.h"
 #include "base/hash.h"
-#include "base/time.h"
-#include "ledger/jobs.h"
 #include "view.h"
+#include "watch.h"
 
 #include <inttypes.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
-
-#define WAIT_MS 2000	/* for a change of the job that is watched */
-#define POLL_MS 500	/* between looks at all jobs */
-#define WATCHED_MAX 256 /* jobs that are followed at the same time */
 
 static char *
 borrow(const char *text)
@@ -67,67 +60,6 @@ ctl_jobs_fetch(struct ctl *ctl, const char *id, uint64_t after_change, int wait_
 	return SP_OK;
 }
 
-/* --- following one job ---------------------------------------------------------------------- */
-
-/* On a terminal, progress within a state overwrites itself. */
-static void
-show_line(const struct ctl *ctl, const Sallyport__OperatorJobView *view,
-    const struct ctl_view_rate *rate, char *last_state, size_t size)
-{
-	int terminal = isatty(STDOUT_FILENO);
-	char *line;
-
-	if (ctl->json) {
-		ctl_out_json(ctl_view_json(view));
-		fflush(stdout);
-		return;
-	}
-	line = ctl_view_line(view, rate);
-	if (terminal && strcmp(last_state, view->state) == 0)
-		printf("\r\033[K%s", line);
-	else
-		printf("%s%s", terminal && last_state[0] != '\0' ? "\n" : "", line);
-	if (!terminal)
-		putchar('\n');
-	snprintf(last_state, size, "%s", view->state);
-	free(line);
-	fflush(stdout);
-}
-
-/* Until the job has ended, has reached `until` (may be NULL), or, with pause, waits for people. The
- * last view is left in *reply. */
-static enum sp_code
-follow(struct ctl *ctl, const char *id, const char *until, int pause, int quiet,
-    Sallyport__OperatorReply **reply, const Sallyport__OperatorJobView **view, struct sp_err *err)
-{
-	struct ctl_view_rate rate = {.per_s = -1};
-	char state[64] = "";
-	uint64_t change = 0;
-	enum sp_code code;
-	int first = 1, stop = 0;
-
-	*reply = NULL;
-	while (!stop) {
-		if (*reply != NULL)
-			sallyport__operator_reply__free_unpacked(*reply, NULL);
-		code = ctl_jobs_fetch(ctl, id, change, first ? 0 : WAIT_MS, reply, view, err);
-		if (code != SP_OK)
-			return code;
-		if (first || (*view)->change != change) {
-			ctl_view_rate(&rate, *view, sp_time_monotonic_ms());
-			if (!quiet)
-				show_line(ctl, *view, &rate, state, sizeof(state));
-		}
-		first = 0;
-		change = (*view)->change;
-		stop = ctl_view_ended(*view) || (until != NULL && ctl_view_reached(*view, until)) ||
-		       (pause && strcmp((*view)->state, "AWAITING_APPROVAL") == 0);
-	}
-	if (!quiet && !ctl->json && isatty(STDOUT_FILENO))
-		putchar('\n');
-	return SP_OK;
-}
-
 /* --- submit --------------------------------------------------------------------------------- */
 
 static enum sp_code
@@ -139,7 +71,8 @@ submit_and_wait(struct ctl *ctl, const char *id, struct sp_err *err)
 	json_t *document;
 	char *next;
 
-	code = follow(ctl, id, NULL, 1, ctl->json, &reply, &view, err);
+	code = ctl_watch_follow(
+	    ctl, id, NULL, ctl->json ? CTL_WATCH_QUIET : CTL_WATCH_PAUSE, &reply, &view, err);
 	if (code != SP_OK)
 		return code;
 	code = ctl_view_outcome(view, err);
@@ -198,8 +131,8 @@ ctl_submit(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 
 /* --- jobs, job ------------------------------------------------------------------------------ */
 
-static enum sp_code
-fetch_list(struct ctl *ctl, int ended, Sallyport__OperatorReply **reply, struct sp_err *err)
+enum sp_code
+ctl_jobs_list(struct ctl *ctl, int ended, Sallyport__OperatorReply **reply, struct sp_err *err)
 {
 	Sallyport__OperatorRequest request;
 	Sallyport__OperatorJobs body;
@@ -248,7 +181,7 @@ ctl_jobs(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	json_t *list;
 	size_t i;
 
-	code = fetch_list(ctl, all, &reply, err);
+	code = ctl_jobs_list(ctl, all, &reply, err);
 	if (code != SP_OK)
 		return code;
 	if (ctl->json) {
@@ -279,139 +212,6 @@ ctl_job(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 		ctl_view_print(view, stdout);
 	sallyport__operator_reply__free_unpacked(reply, NULL);
 	return SP_OK;
-}
-
-/* --- watch ---------------------------------------------------------------------------------- */
-
-static enum sp_code
-watch_one(struct ctl *ctl, const char *id, const char *until, struct sp_err *err)
-{
-	const Sallyport__OperatorJobView *view;
-	Sallyport__OperatorReply *reply;
-	enum sp_code code;
-	char *next;
-
-	code = follow(ctl, id, until, 0, 0, &reply, &view, err);
-	if (code != SP_OK)
-		return code;
-	next = ctl_view_next(view);
-	if (next != NULL && !ctl->json)
-		ctl_out_print(stdout, "Next: %s\n", next);
-	free(next);
-	code = ctl_view_outcome(view, err);
-	sallyport__operator_reply__free_unpacked(reply, NULL);
-	return code;
-}
-
-struct watched {
-	char id[SP_JOB_ID_LEN + 1];
-	uint64_t change;
-	struct ctl_view_rate rate;
-	int alive;
-};
-
-/* Shows a job when it changed; *seen grows by those that are new. */
-static void
-watch_job(const struct ctl *ctl, const Sallyport__OperatorJobView *view, struct watched *seen,
-    size_t *count)
-{
-	struct watched *w;
-	char *line;
-	size_t i;
-
-	for (i = 0; i < *count && strcmp(seen[i].id, view->job) != 0; i++)
-		;
-	if (i == WATCHED_MAX)
-		return;
-	w = &seen[i];
-	if (i == *count) {
-		memset(w, 0, sizeof(*w));
-		snprintf(w->id, sizeof(w->id), "%s", view->job);
-		w->rate.per_s = -1;
-		(*count)++;
-	} else if (w->change == view->change) {
-		w->alive = !ctl_view_ended(view);
-		return;
-	}
-	w->change = view->change;
-	w->alive = !ctl_view_ended(view);
-	ctl_view_rate(&w->rate, view, sp_time_monotonic_ms());
-	if (ctl->json) {
-		ctl_out_json(ctl_view_json(view));
-	} else {
-		line = ctl_view_line(view, &w->rate);
-		ctl_out_print(stdout, "%.8s  %s\n", w->id, line);
-		free(line);
-	}
-	fflush(stdout);
-}
-
-/* A job that left the list of those under way: once more, to say how it ended. */
-static enum sp_code
-watch_ended(struct ctl *ctl, const Sallyport__OperatorJobList *list, struct watched *seen,
-    size_t *count, struct sp_err *err)
-{
-	const Sallyport__OperatorJobView *view;
-	Sallyport__OperatorReply *reply;
-	enum sp_code code;
-	size_t i, j;
-
-	for (i = 0; i < *count; i++) {
-		for (j = 0; j < list->n_jobs && strcmp(list->jobs[j]->job, seen[i].id) != 0; j++)
-			;
-		if (j < list->n_jobs || !seen[i].alive)
-			continue;
-		code = ctl_jobs_fetch(ctl, seen[i].id, 0, 0, &reply, &view, err);
-		if (code != SP_OK)
-			return code;
-		watch_job(ctl, view, seen, count);
-		sallyport__operator_reply__free_unpacked(reply, NULL);
-	}
-	return SP_OK;
-}
-
-static enum sp_code
-watch_all(struct ctl *ctl, struct sp_err *err)
-{
-	struct watched *seen = sp_xcalloc(WATCHED_MAX, sizeof(*seen));
-	const struct timespec pause = {0, POLL_MS * 1000000};
-	Sallyport__OperatorReply *reply;
-	size_t i, count = 0, alive;
-	enum sp_code code;
-
-	for (;;) {
-		code = fetch_list(ctl, 0, &reply, err);
-		if (code != SP_OK)
-			break;
-		for (i = 0; i < reply->jobs->n_jobs; i++)
-			watch_job(ctl, reply->jobs->jobs[i], seen, &count);
-		code = watch_ended(ctl, reply->jobs, seen, &count, err);
-		sallyport__operator_reply__free_unpacked(reply, NULL);
-		for (i = 0, alive = 0; i < count; i++)
-			alive += seen[i].alive != 0;
-		if (code != SP_OK || alive == 0)
-			break;
-		nanosleep(&pause, NULL);
-	}
-	if (code == SP_OK && !ctl->json)
-		puts("No job is under way.");
-	free(seen);
-	return code;
-}
-
-enum sp_code
-ctl_watch(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
-{
-	const char *until = ctl_args_get(args, "--until");
-	enum sp_job_state state;
-
-	if (until != NULL && (!sp_jobs_state_find(until, &state) || state == SP_JOB_NONE))
-		return ctl_usage(ctl, err, "there is no state \"%.40s\"", until);
-	if (args->count > 0)
-		return watch_one(ctl, args->words[0], until, err);
-	if (until != NULL)
-		return ctl_usage(ctl, err, "--until is about one job: name it");
-	return watch_all(ctl, err);
 }
 
 /* --- reject, cancel, retry ------------------------------------------------------------------ */

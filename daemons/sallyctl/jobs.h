@@ -1,4 +1,4 @@
-/* jobs.h -- one job from ledgerd, for the commands that name one. */
+/* jobs.h -- jobs from ledgerd, for the commands that show or name them. */
 #ifndef CTL_JOBS_H
 #define CTL_JOBS_H
 
@@ -9,5 +9,8 @@
 enum sp_code ctl_jobs_fetch(struct ctl *ctl, const char *id, uint64_t after_change, int wait_ms,
     Sallyport__OperatorReply **reply, const Sallyport__OperatorJobView **view,
     struct sp_err *err) SP_MUST_USE;
+/* All that are under way, with `ended` also the others; without what only one job's view has. */
+enum sp_code ctl_jobs_list(
+    struct ctl *ctl, int ended, Sallyport__OperatorReply **reply, struct sp_err *err) SP_MUST_USE;
 
 #endif

@@ -1,15 +1,17 @@
-SALLYCTL := commands ctl args out client view jobs entry evidence log approve models chain scan pull keys \
+SALLYCTL := commands ctl args out client view bars jobs watch entry evidence log approve models chain scan pull keys \
 	trust_new trust
 
 $(eval $(call program,sallyctl,daemons/sallyctl,main $(SALLYCTL),release ledger store bus base proto,libzmq \
-	libprotobuf-c libsodium gnutls jansson libconfig))
+	libprotobuf-c libsodium gnutls jansson libconfig libutf8proc))
 $(eval $(call unit,sallyctl,$(addprefix daemons/sallyctl/,args out client view entry trust_new scan ctl) \
 	lib/bus/wire lib/ledger/jobs lib/store/tree lib/release/key lib/release/dsse lib/release/trust \
 	lib/base/conf lib/base/conf_keys proto/operator proto/bus proto/audit $(BASE),libzmq libprotobuf-c \
-	libsodium gnutls jansson libconfig))
+	libsodium gnutls jansson libconfig libutf8proc))
+$(eval $(call unit,sallyctl_bars,$(addprefix daemons/sallyctl/,bars view out) lib/ledger/jobs proto/operator \
+	proto/bus $(BASE),libprotobuf-c gnutls jansson libutf8proc))
 $(eval $(call unit,sallyctl_commands,$(addprefix daemons/sallyctl/,$(SALLYCTL)) tests/unit/release_rig \
 	$(addprefix lib/release/,key dsse trust statement candidate bom chain proof release snapshot) \
 	lib/ledger/merkle lib/ledger/note lib/ledger/jobs lib/ledger/entry lib/ledger/replay \
 	lib/ledger/log lib/ledger/tiles lib/store/store lib/store/tree lib/store/tree_io lib/bus/wire \
 	lib/bus/paths lib/base/conf lib/base/conf_keys proto/operator proto/bus proto/audit $(BASE),libzmq \
-	libprotobuf-c libsodium gnutls jansson libconfig))
+	libprotobuf-c libsodium gnutls jansson libconfig libutf8proc))

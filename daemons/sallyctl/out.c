@@ -2,37 +2,37 @@
 #include "out.h"
 #include "base/buf.h"
 #include "base/json.h"
-#include "base/path.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utf8proc.h>
 
 #define LABEL_WIDTH 14
 
-/* Bytes of the character at s that may be shown as it is; 0 when it must not. */
+/* Bytes of the character at s that may be shown as it is; 0 when it must not. Categories that steer
+ * the terminal, turn the direction of text or cannot be seen stay out (Unicode 15, chapter 4.5). */
 static size_t
 shown(const char *s)
 {
-	const unsigned char *c = (const unsigned char *)s;
-	size_t len = c[0] < 0x80 ? 1 : c[0] < 0xe0 ? 2 : c[0] < 0xf0 ? 3 : 4, i;
+	utf8proc_int32_t c;
+	utf8proc_ssize_t len = utf8proc_iterate((const utf8proc_uint8_t *)s, -1, &c);
 
-	if (c[0] < 0x20 || c[0] == 0x7f)
+	if (len <= 0)
 		return 0;
-	for (i = 1; i < len; i++)
-		if (c[i] == '\0')
-			return 0;
-	if (len > 1 && !sp_path_is_utf8(s, len))
+	switch (utf8proc_category(c)) {
+	case UTF8PROC_CATEGORY_CC:
+	case UTF8PROC_CATEGORY_CF:
+	case UTF8PROC_CATEGORY_CS:
+	case UTF8PROC_CATEGORY_CO:
+	case UTF8PROC_CATEGORY_CN:
+	case UTF8PROC_CATEGORY_ZL:
+	case UTF8PROC_CATEGORY_ZP:
 		return 0;
-	/* U+0080 to U+009F steer terminals, U+202A to U+202E and U+2066 to U+2069 turn the text */
-	if (c[0] == 0xc2 && c[1] < 0xa0)
-		return 0;
-	if (c[0] == 0xe2 && c[1] == 0x80 && c[2] >= 0xaa && c[2] <= 0xae)
-		return 0;
-	if (c[0] == 0xe2 && c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9)
-		return 0;
-	return len;
+	default:
+		return (size_t)len;
+	}
 }
 
 char *
@@ -132,15 +132,45 @@ ctl_out_row(struct ctl_out_table *table, const char *first, ...)
 	va_end(ap);
 }
 
-/* Characters, not bytes: cells are clean UTF-8. */
+/* Columns of the character at *text, which is moved behind it. */
 static size_t
-width(const char *text)
+next_width(const char **text)
+{
+	utf8proc_int32_t c;
+	utf8proc_ssize_t len = utf8proc_iterate((const utf8proc_uint8_t *)*text, -1, &c);
+
+	*text += len > 0 ? len : 1;
+	return len > 0 ? (size_t)utf8proc_charwidth(c) : 1;
+}
+
+size_t
+ctl_out_width(const char *text)
 {
 	size_t n = 0;
 
-	for (; *text != '\0'; text++)
-		n += ((unsigned char)*text & 0xc0) != 0x80;
+	while (*text != '\0')
+		n += next_width(&text);
 	return n;
+}
+
+char *
+ctl_out_fit(const char *text, size_t columns)
+{
+	size_t left = ctl_out_width(text), head_width = 0, w;
+	const char *head = text, *tail = text, *next = text;
+
+	if (left <= columns)
+		return sp_xstrdup(text);
+	if (columns < 3)
+		return sp_xasprintf("%.*s", (int)columns, "...");
+	/* a name's end tells more: which part, what kind of file */
+	while (head_width + (w = next_width(&next)) <= (columns - 3) / 3) {
+		head_width += w;
+		head = next;
+	}
+	while (left > columns - 3 - head_width)
+		left -= next_width(&tail);
+	return sp_xasprintf("%.*s...%s", (int)(head - text), text, tail);
 }
 
 static void
@@ -153,7 +183,7 @@ print_row(char *const *row, const size_t *widths, unsigned right, const char *in
 			last = i;
 	fputs(indent, to);
 	for (i = 0; i <= last && row[i] != NULL; i++) {
-		pad = widths[i] - width(row[i]);
+		pad = widths[i] - ctl_out_width(row[i]);
 		if (right >> i & 1)
 			fprintf(to, "%*s%s", (int)(gap + pad), "", row[i]);
 		else
@@ -170,7 +200,7 @@ ctl_out_table(struct ctl_out_table *table, const char *indent, FILE *to)
 
 	for (i = 0; i < table->count; i++) {
 		for (j = 0; j < CTL_OUT_COLUMNS_MAX && table->rows[i][j] != NULL; j++) {
-			w = width(table->rows[i][j]);
+			w = ctl_out_width(table->rows[i][j]);
 			if (w > widths[j])
 				widths[j] = w;
 		}

@@ -8,9 +8,13 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Text from elsewhere, fit for a terminal: control characters (also C1) and broken UTF-8 become
- * \xHH. malloc'd. */
+/* Text from elsewhere, fit for a terminal: bytes of control characters (also C1), of what turns the
+ * direction of text, cannot be seen or is not assigned, and broken UTF-8 become \xHH. malloc'd. */
 char *ctl_out_clean(const char *text);
+/* Columns that clean text takes on a terminal. */
+size_t ctl_out_width(const char *text);
+/* Clean text in at most so many columns: cut in the middle where it is longer. malloc'd. */
+char *ctl_out_fit(const char *text, size_t columns);
 
 /* "17 B", "1.50 KiB", … */
 struct ctl_out_size {

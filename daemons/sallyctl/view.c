@@ -35,6 +35,7 @@ static json_t *
 lists_json(const Sallyport__OperatorJobView *view)
 {
 	json_t *artifacts = json_array(), *attestations = json_array(), *details = json_array();
+	json_t *files = json_array();
 	size_t i;
 
 	for (i = 0; i < view->n_artifacts; i++)
@@ -45,8 +46,13 @@ lists_json(const Sallyport__OperatorJobView *view)
 		json_array_append_new(
 		    details, json_pack("{s:s, s:s, s:s}", "step", view->details[i]->step, "key",
 				 view->details[i]->key, "value", view->details[i]->value));
-	return json_pack("{s:o, s:o, s:o}", "artifacts", artifacts, "attestations", attestations,
-	    "details", details);
+	for (i = 0; i < view->n_files; i++)
+		json_array_append_new(
+		    files, json_pack("{s:s, s:I, s:I}", "path", view->files[i]->path, "done",
+			       (json_int_t)view->files[i]->done, "total",
+			       (json_int_t)view->files[i]->total));
+	return json_pack("{s:o, s:o, s:o, s:o}", "artifacts", artifacts, "attestations",
+	    attestations, "details", details, "files", files);
 }
 
 json_t *
@@ -79,6 +85,23 @@ ctl_view_json(const Sallyport__OperatorJobView *view)
 }
 
 /* --- for people ----------------------------------------------------------------------------- */
+
+static void
+print_files(const Sallyport__OperatorJobView *view, FILE *to)
+{
+	struct ctl_out_table table = {0};
+	char *progress;
+	size_t i;
+
+	for (i = 0; i < view->n_files; i++) {
+		progress = ctl_out_progress(view->files[i]->done, view->files[i]->total, "bytes");
+		ctl_out_row(&table, view->files[i]->path, progress, NULL);
+		free(progress);
+	}
+	if (table.count > 0)
+		fputs("\n  files in hand\n", to);
+	ctl_out_table(&table, "    ", to);
+}
 
 static void
 print_artifacts(const Sallyport__OperatorJobView *view, FILE *to)
@@ -157,6 +180,7 @@ ctl_view_print(const Sallyport__OperatorJobView *view, FILE *to)
 	ctl_out_field(to, "changed", "%s", view->changed);
 	ctl_out_field(
 	    to, "log", "entries %" PRIu64 " to %" PRIu64, view->first_seq, view->last_seq);
+	print_files(view, to);
 	print_artifacts(view, to);
 	print_attestations(view, to);
 	print_details(view, to);
@@ -257,41 +281,84 @@ ctl_view_next(const Sallyport__OperatorJobView *view)
 
 /* --- progress ------------------------------------------------------------------------------- */
 
+#define FIRST_MS 5000			  /* the rate is the mean of so long a beginning */
+#define MEMORY_MS 5000			  /* after it, what is older than this counts for little */
+#define LEFT_MAX_MS (INT64_C(8640000000)) /* 100 days: no guess that helps anybody */
+
 void
 ctl_view_rate(struct ctl_view_rate *rate, const Sallyport__OperatorJobView *view, int64_t now_ms)
 {
-	int same = strncmp(rate->phase, view->phase, sizeof(rate->phase) - 1) == 0 &&
-		   view->done >= rate->done && rate->at_ms > 0;
+	int64_t passed_ms = now_ms - rate->at_ms;
+	double sample;
 
-	if (same && now_ms - rate->at_ms < 200)
+	if (rate->at_ms == 0 || view->done < rate->done || strcmp(rate->phase, view->phase) != 0) {
+		snprintf(rate->phase, sizeof(rate->phase), "%s", view->phase);
+		rate->first = rate->done = view->done;
+		rate->first_ms = rate->at_ms = now_ms;
+		rate->per_s = -1;
+		return;
+	}
+	if (passed_ms < 200)
 		return; /* too short to tell */
-	rate->per_s =
-	    same ? (double)(view->done - rate->done) * 1000 / (double)(now_ms - rate->at_ms) : -1;
-	snprintf(rate->phase, sizeof(rate->phase), "%s", view->phase);
+	if (now_ms - rate->first_ms <= FIRST_MS) {
+		rate->per_s =
+		    (double)(view->done - rate->first) * 1000 / (double)(now_ms - rate->first_ms);
+	} else {
+		sample = (double)(view->done - rate->done) * 1000 / (double)passed_ms;
+		rate->per_s = rate->per_s < 0 ? 0 : rate->per_s;
+		rate->per_s +=
+		    (sample - rate->per_s) * (double)passed_ms / (double)(passed_ms + MEMORY_MS);
+	}
 	rate->done = view->done;
 	rate->at_ms = now_ms;
+}
+
+int64_t
+ctl_view_left_ms(const struct ctl_view_rate *rate, const Sallyport__OperatorJobView *view)
+{
+	double ms;
+
+	if (rate->per_s <= 0 || view->total == 0 || view->done > view->total)
+		return -1;
+	ms = (double)(view->total - view->done) * 1000 / rate->per_s;
+	return ms < (double)LEFT_MAX_MS ? (int64_t)ms : -1;
+}
+
+char *
+ctl_view_speed(const Sallyport__OperatorJobView *view, const struct ctl_view_rate *rate)
+{
+	int64_t left_ms = ctl_view_left_ms(rate, view);
+	char *speed, *all;
+
+	if (rate->per_s <= 0)
+		return sp_xstrdup("");
+	if (strcmp(view->unit, "bytes") == 0)
+		speed = sp_xasprintf("%s/s", ctl_out_size((uint64_t)rate->per_s).s);
+	else
+		speed = sp_xasprintf("%.*f/s", rate->per_s < 0.1 ? 3 : 1, rate->per_s);
+	all = left_ms < 0 ? sp_xstrdup(speed)
+			  : sp_xasprintf("%s  %s left", speed, ctl_out_duration(left_ms + 999).s);
+	free(speed);
+	return all;
 }
 
 char *
 ctl_view_line(const Sallyport__OperatorJobView *view, const struct ctl_view_rate *rate)
 {
-	char *progress = NULL, *speed = NULL, *line, *clean;
+	char *progress, *speed, *line, *clean;
 
-	if (view->phase[0] != '\0') {
+	if (view->phase[0] == '\0') {
+		line = sp_xasprintf(
+		    "%s%s%s", view->state, view->reason[0] != '\0' ? "  " : "", view->reason);
+	} else {
 		progress = ctl_out_progress(view->done, view->total, view->unit);
-		if (rate->per_s > 0 && strcmp(view->unit, "bytes") == 0)
-			speed = sp_xasprintf("  %s/s", ctl_out_size((uint64_t)rate->per_s).s);
-		else if (rate->per_s > 0)
-			speed = sp_xasprintf("  %.1f/s", rate->per_s);
+		speed = ctl_view_speed(view, rate);
+		line = sp_xasprintf("%s  %s  %s%s%s", view->state, view->phase, progress,
+		    speed[0] != '\0' ? "  " : "", speed);
+		free(progress);
+		free(speed);
 	}
-	line = sp_xasprintf("%s%s%s%s%s%s%s%s", view->state, progress != NULL ? "  " : "",
-	    progress != NULL ? view->phase : "", progress != NULL ? "  " : "",
-	    progress != NULL ? progress : "", speed != NULL ? speed : "",
-	    view->reason[0] != '\0' && progress == NULL ? "  " : "",
-	    progress == NULL ? view->reason : "");
 	clean = ctl_out_clean(line);
-	free(progress);
-	free(speed);
 	free(line);
 	return clean;
 }

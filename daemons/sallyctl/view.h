@@ -22,16 +22,22 @@ enum sp_code ctl_view_outcome(const Sallyport__OperatorJobView *view, struct sp_
 /* What an operator does next, malloc'd; NULL when there is nothing to do. */
 char *ctl_view_next(const Sallyport__OperatorJobView *view);
 
-/* How fast a phase goes, from one report to the next. */
+/* How fast a phase goes: the mean of its first seconds, then one that forgets over so many. */
 struct ctl_view_rate {
-	char phase[64];
-	uint64_t done;
-	int64_t at_ms;
-	double per_s; /* < 0: not known yet */
+	char phase[65];
+	uint64_t first, done;
+	int64_t first_ms, at_ms;
+	double per_s; /* <= 0: not known */
 };
+/* To be called with each view, changed or not: a step that stands still grows slower. */
 void
 ctl_view_rate(struct ctl_view_rate *rate, const Sallyport__OperatorJobView *view, int64_t now_ms);
-/* "FETCHING  download  1.00 MiB of 4.00 MiB  512 KiB/s", malloc'd and clean. */
+/* Until the phase's end; -1: not known. */
+int64_t ctl_view_left_ms(
+    const struct ctl_view_rate *rate, const Sallyport__OperatorJobView *view) SP_MUST_USE;
+/* "512 KiB/s  6 s left", malloc'd; "" when nothing is known. */
+char *ctl_view_speed(const Sallyport__OperatorJobView *view, const struct ctl_view_rate *rate);
+/* "FETCHING  download  1.00 MiB of 4.00 MiB  512 KiB/s  6 s left", malloc'd and clean. */
 char *ctl_view_line(const Sallyport__OperatorJobView *view, const struct ctl_view_rate *rate);
 
 #endif

@@ -363,7 +363,7 @@ static void
 view_rates(void **state)
 {
 	Sallyport__OperatorJobView view = view_in("FETCHING");
-	struct ctl_view_rate rate = {.per_s = -1};
+	struct ctl_view_rate rate = {0};
 
 	(void)state;
 	view.reason = text_of("why");
@@ -375,11 +375,11 @@ view_rates(void **state)
 	view_line(&view, &rate, "FETCHING  download  0 B of 1.00 MiB");
 	view.done = 1 << 19;
 	ctl_view_rate(&rate, &view, 2000);
-	view_line(&view, &rate, "FETCHING  download  512 KiB of 1.00 MiB  512 KiB/s");
+	view_line(&view, &rate, "FETCHING  download  512 KiB of 1.00 MiB  512 KiB/s  1 s left");
 	/* a report that comes at once changes no rate */
 	view.done++;
 	ctl_view_rate(&rate, &view, 2001);
-	view_line(&view, &rate, "FETCHING  download  512 KiB of 1.00 MiB  512 KiB/s");
+	view_line(&view, &rate, "FETCHING  download  512 KiB of 1.00 MiB  512 KiB/s  1 s left");
 	/* another phase starts anew */
 	view.phase = text_of("layer");
 	view.unit = text_of("layers");

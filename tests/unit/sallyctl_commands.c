@@ -485,9 +485,10 @@ jobs(void **state)
 	site.job_state = "BLOCKED";
 	error_says(run("watch 0011"), SP_E_BLOCKED, "is BLOCKED");
 	site.job = "\x1b[2J\x1b[1m";
-	good(run("watch"));
-	site.job = RIG_JOB;
+	good(run("jobs"));
 	says("\\x1b");
+	error_says(run("watch"), SP_E_DENIED, "answered with job");
+	site.job = RIG_JOB;
 	assert_null(strchr(out, '\x1b'));
 	error_says(run("submit hf:org/name --wait --json"), SP_E_BLOCKED, "is BLOCKED");
 	doc = document(); /* one, about the job and the error */
