@@ -279,8 +279,10 @@ ledgerd_core_heartbeat(struct ledgerd_core *core, const struct ledgerd_who *who,
 	size_t i;
 
 	snprintf(peer->service, sizeof(peer->service), "%s", who->service);
+	snprintf(peer->version, sizeof(peer->version), "%s", heartbeat->version);
 	peer->seen_ms = now_ms;
 	peer->free = heartbeat->free;
+	peer->leases = (uint32_t)heartbeat->n_leases;
 	peer->steps = 0;
 	for (i = 0; i < heartbeat->n_steps; i++)
 		if (sp_jobs_step_find(heartbeat->steps[i], &step))
@@ -359,11 +361,18 @@ count_asked(struct ledgerd_core *core, int64_t now_ms)
 	}
 }
 
+int
+ledgerd_core_present(
+    const struct ledgerd_core *core, const struct ledgerd_peer *peer, int64_t now_ms)
+{
+	return peer->seen_ms + core->settings.lease_ms > now_ms;
+}
+
 static int
 can_take(const struct ledgerd_core *core, const struct ledgerd_live *live,
     const struct ledgerd_peer *peer, int64_t now_ms)
 {
-	if (peer->seen_ms + core->settings.lease_ms <= now_ms)
+	if (!ledgerd_core_present(core, peer, now_ms))
 		return 0;
 	if (strcmp(peer->service, sp_jobs_step_service(live->a.step)) != 0 ||
 	    !(peer->steps & 1u << live->a.step))

@@ -32,9 +32,11 @@ struct ledgerd_who {
 struct ledgerd_peer {
 	char name[SP_NAME_MAX + 1];
 	char service[32];
-	unsigned steps; /* bit (1 << enum sp_step): takes it */
-	uint32_t free;	/* leases that it can take now */
-	uint32_t asked; /* offers to it that are not answered: as of the scheduling under way */
+	char version[65]; /* of its code */
+	unsigned steps;	  /* bit (1 << enum sp_step): takes it */
+	uint32_t free;	  /* leases that it can take now */
+	uint32_t leases;  /* that it named */
+	uint32_t asked;	  /* offers to it that are not answered: as of the scheduling under way */
 	int64_t seen_ms;
 };
 
@@ -104,6 +106,9 @@ void ledgerd_core_load(
 void ledgerd_core_free(struct ledgerd_core *core);
 /* After a change was applied. */
 void ledgerd_core_note(struct ledgerd_core *core, const struct sp_changed *changed, int64_t now_ms);
+/* 1 when it was heard within the time of a lease. */
+int ledgerd_core_present(
+    const struct ledgerd_core *core, const struct ledgerd_peer *peer, int64_t now_ms);
 /* The worker cannot be reached: nothing is offered to it before its next heartbeat. */
 void ledgerd_core_gone(struct ledgerd_core *core, const char *worker);
 /* NULL when none is alive. */

@@ -44,6 +44,7 @@ struct ledgerd {
 	char *origin, *name; /* sallyport/SIDE/HOST, ledgerd@SIDE */
 	char key_id[SP_HEX_LEN + 1];
 	struct sp_key *log_key;
+	int64_t started_ms;
 	struct sp_ledger *ledger;
 	struct ledgerd_core core;
 
@@ -109,7 +110,7 @@ sp_hub_operator_fn ledgerd_on_operator;
 /* Leases that were not renewed. */
 void ledgerd_expire(struct ledgerd *l);
 
-/* --- ledgerd_view.c: what is told of a job ---------------------------------------------------- */
+/* --- ledgerd_view.c: what is told of a job and of this host ----------------------------------- */
 
 /* Grows with every transition and every progress report. */
 uint64_t ledgerd_view_change(struct ledgerd *l, const struct sp_job *job);
@@ -117,6 +118,9 @@ uint64_t ledgerd_view_change(struct ledgerd *l, const struct sp_job *job);
 enum sp_code ledgerd_view_job(struct ledgerd *l, const struct sp_job *job, int full,
     Sallyport__OperatorJobView **out, struct sp_err *err) SP_MUST_USE;
 void ledgerd_view_free(Sallyport__OperatorJobView **view);
+/* What is told of this host. Free with sallyport__operator_host__free_unpacked(…, NULL). */
+enum sp_code
+ledgerd_view_host(struct ledgerd *l, Sallyport__OperatorHost **out, struct sp_err *err) SP_MUST_USE;
 
 /* --- ledgerd_task.c: what a worker is told of its step ---------------------------------------- */
 

@@ -641,6 +641,7 @@ ledgerd_open(struct ledgerd *l, const struct sp_conf *conf, uv_loop_t *loop, str
 
 	l->conf = conf;
 	l->loop = loop;
+	l->started_ms = sp_time_monotonic_ms();
 	l->name = sp_xasprintf(LEDGERD_SERVICE "@%s", sp_conf_string(conf, "side"));
 	l->trust_dir = sp_paths_trust(conf);
 	l->trust_file = sp_xasprintf("%s/trust.json", l->trust_dir);

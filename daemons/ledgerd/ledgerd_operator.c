@@ -556,6 +556,27 @@ on_published(const struct asked *a, const Sallyport__OperatorTopic *body)
 	}
 }
 
+/* --- this host -------------------------------------------------------------------------------- */
+
+static void
+on_status(const struct asked *a)
+{
+	Sallyport__OperatorReply reply;
+	Sallyport__OperatorHost *host;
+	struct sp_err err;
+
+	sallyport__operator_reply__init(&reply);
+	ledgerd_flush(a->l);
+	if (ledgerd_view_host(a->l, &host, &err) != SP_OK) {
+		reply_error(a, &err);
+		return;
+	}
+	reply.body_case = SALLYPORT__OPERATOR_REPLY__BODY_HOST;
+	reply.host = host;
+	ledgerd_reply(a->l, a->from, a->seq, &reply);
+	sallyport__operator_host__free_unpacked(host, NULL);
+}
+
 /* --- dispatch --------------------------------------------------------------------------------- */
 
 static void
@@ -593,6 +614,9 @@ dispatch(const struct asked *a, const Sallyport__OperatorRequest *request)
 		break;
 	case SALLYPORT__OPERATOR_REQUEST__BODY_CHECKPOINT:
 		on_checkpoint(a);
+		break;
+	case SALLYPORT__OPERATOR_REQUEST__BODY_STATUS:
+		on_status(a);
 		break;
 	default:
 		sp_err_set(&err, SP_E_INVALID, "the request asks for nothing");

@@ -1,5 +1,6 @@
-/* ledgerd_view.c -- a job as operators are told of it. */
+/* ledgerd_view.c -- jobs and this host as operators are told of them. */
 #include "base/time.h"
+#include "base/version.h"
 #include "ledgerd.h"
 
 #include <stdlib.h>
@@ -122,4 +123,95 @@ ledgerd_view_free(Sallyport__OperatorJobView **view)
 	if (*view != NULL)
 		sallyport__operator_job_view__free_unpacked(*view, NULL);
 	*view = NULL;
+}
+
+/* --- this host -------------------------------------------------------------------------------- */
+
+static Sallyport__OperatorWorker *
+view_worker(const struct ledgerd_core *core, const struct ledgerd_peer *peer, int64_t now_ms)
+{
+	Sallyport__OperatorWorker *out = sp_xcalloc(1, sizeof(*out));
+	unsigned step;
+
+	sallyport__operator_worker__init(out);
+	out->name = sp_xstrdup(peer->name);
+	out->service = sp_xstrdup(peer->service);
+	out->version = sp_xstrdup(peer->version);
+	out->heard_ms = (uint64_t)(now_ms - peer->seen_ms);
+	out->present = ledgerd_core_present(core, peer, now_ms);
+	out->free = peer->free;
+	out->leases = peer->leases;
+	out->steps = sp_xcalloc(SP_STEP_COUNT, sizeof(*out->steps));
+	for (step = 0; step < SP_STEP_COUNT; step++)
+		if (peer->steps & 1u << step)
+			out->steps[out->n_steps++] = sp_xstrdup(sp_jobs_step_name(step));
+	return out;
+}
+
+static enum sp_code
+take_time(void *ctx, uint64_t seq, const uint8_t *data, size_t len, struct sp_err *err)
+{
+	Sallyport__OperatorHost *host = ctx;
+	Sallyport__Entry *entry;
+	enum sp_code code;
+
+	(void)seq;
+	code = sp_entry_parse(data, len, &entry, err);
+	if (code != SP_OK)
+		return code;
+	free(host->log_time);
+	host->log_time = sp_xstrdup(entry->time);
+	sallyport__entry__free_unpacked(entry, NULL);
+	return SP_OK;
+}
+
+static void
+put_counts(struct ledgerd *l, Sallyport__OperatorHost *host)
+{
+	struct sp_hub_stats stats = sp_hub_stats(l->hub);
+	int64_t now_ms = sp_time_monotonic_ms();
+	size_t i;
+
+	host->uptime_ms = (uint64_t)(now_ms - l->started_ms);
+	host->steps = l->core.live_count;
+	host->admitted = stats.admitted;
+	host->refused = stats.refused;
+	host->malformed = stats.malformed;
+	host->workers = sp_xcalloc(l->core.peer_count + 1, sizeof(*host->workers));
+	for (i = 0; i < l->core.peer_count; i++)
+		host->workers[host->n_workers++] = view_worker(&l->core, &l->core.peers[i], now_ms);
+}
+
+enum sp_code
+ledgerd_view_host(struct ledgerd *l, Sallyport__OperatorHost **out, struct sp_err *err)
+{
+	Sallyport__OperatorHost *host = sp_xcalloc(1, sizeof(*host));
+	uint64_t size = sp_ledger_size(l->ledger);
+	const struct sp_trust *trust;
+	struct sp_err why;
+	enum sp_code code;
+	const uint8_t *note;
+	size_t len;
+
+	sallyport__operator_host__init(host);
+	host->version = sp_xstrdup(SP_VERSION);
+	host->origin = sp_xstrdup(l->origin);
+	host->time = sp_xstrdup(sp_time_rfc3339(sp_time_unix_ms()).s);
+	host->log_size = size;
+	host->log_time = sp_xstrdup("");
+	note = sp_ledger_checkpoint(l->ledger, &len, NULL);
+	host->checkpoint = ledgerd_task_bytes(note, len);
+	if (ledgerd_trust(l, &trust, &why) == SP_OK)
+		host->trust_version = sp_trust_version(trust);
+	else
+		host->trust_error = sp_xstrdup(why.msg);
+	put_counts(l, host);
+	/* there is always one: that of its start */
+	code = sp_ledger_entries(l->ledger, size - 1, 1, "", take_time, host, err);
+	if (code == SP_OK) {
+		*out = host;
+		return SP_OK;
+	}
+	sallyport__operator_host__free_unpacked(host, NULL);
+	return code;
 }
