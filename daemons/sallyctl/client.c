@@ -5,8 +5,13 @@
 #include "bus/wire.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -40,6 +45,61 @@ connect_socket(struct ctl_client *client, struct sp_err *err)
 	return code;
 }
 
+/* Of the socket, or of the directory that hides it: whom to join. "" when it has no name. */
+static void
+group_of(const char *path, char out[64])
+{
+	char buffer[4096], *dir = strndup(path, (size_t)(strrchr(path, '/') - path));
+	struct group entry, *group = NULL;
+	struct stat st;
+
+	out[0] = '\0';
+	if ((stat(path, &st) == 0 || (dir != NULL && stat(dir, &st) == 0)) &&
+	    getgrgid_r(st.st_gid, &entry, buffer, sizeof(buffer), &group) == 0 && group != NULL)
+		snprintf(out, 64, "%s", group->gr_name);
+	free(dir);
+}
+
+/* Whether anybody listens, and to us: libzmq would try for ever. */
+static enum sp_code
+try_socket(const char *path, struct sp_err *err)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd, rc, why;
+	char group[64];
+
+	if (path[0] != '/' || strlen(path) >= sizeof(address.sun_path))
+		return sp_err_set(err, SP_E_CONFIG,
+		    "bus.operators is %s: it must be an absolute path of less than %zu bytes", path,
+		    sizeof(address.sun_path));
+	memcpy(address.sun_path, path, strlen(path));
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return sp_err_errno(err, "cannot make a socket");
+	rc = connect(fd, (struct sockaddr *)&address, sizeof(address));
+	why = errno;
+	close(fd);
+	if (rc == 0 || why == EAGAIN)
+		return SP_OK;
+	if (why == EACCES) {
+		group_of(path, group);
+		return sp_err_set(err, SP_E_DENIED,
+		    "%s may not be used by you: operators are in the group %s (as root: adduser "
+		    "USER %s, then log in again)",
+		    path, group[0] != '\0' ? group : "of that file",
+		    group[0] != '\0' ? group : "GROUP");
+	}
+	if (why == ECONNREFUSED)
+		return sp_err_set(err, SP_E_UNREACHABLE,
+		    "ledgerd is not running here: %s was left by one that has ended; start it "
+		    "(systemctl start sallyport-ledgerd)",
+		    path);
+	return sp_err_set(err, SP_E_UNREACHABLE,
+	    "ledgerd is not running here: %s: %s; start it (systemctl start sallyport-ledgerd), or "
+	    "name the configuration that says where its socket is (-c, --root)",
+	    path, strerror(why));
+}
+
 enum sp_code
 ctl_client_open(const char *path, struct ctl_client **out, struct sp_err *err)
 {
@@ -47,17 +107,9 @@ ctl_client_open(const char *path, struct ctl_client **out, struct sp_err *err)
 	enum sp_code code;
 
 	*out = NULL;
-	if (access(path, R_OK | W_OK) != 0) {
-		if (errno == EACCES)
-			return sp_err_set(err, SP_E_DENIED,
-			    "%s may not be used by you: operators belong to the group of that file",
-			    path);
-		return sp_err_set(err, SP_E_UNREACHABLE,
-		    "ledgerd is not running here: %s: %s; start it (systemctl start "
-		    "sallyport-ledgerd), or name the configuration that says where its socket is "
-		    "(-c, --root)",
-		    path, strerror(errno));
-	}
+	code = try_socket(path, err);
+	if (code != SP_OK)
+		return code;
 	client = sp_xcalloc(1, sizeof(*client));
 	client->path = sp_xstrdup(path);
 	client->context = zmq_ctx_new();

@@ -61,5 +61,7 @@ const struct ctl_command ctl_commands[] = {
     {"trust update", "ENVELOPE", 1, 1, "take over the next version", {{TRUST}}, ctl_trust_update},
     {"trust show", "[FILE]", 0, 1, "the document in force, or one that is not yet", {{TRUST}},
 	ctl_trust_show},
+    {"doctor", "", 0, 0, "check this installation, and say what to do about each finding",
+	{{NULL, NULL, NULL}}, ctl_doctor},
     {NULL, NULL, 0, 0, NULL, {{NULL, NULL, NULL}}, NULL},
 };

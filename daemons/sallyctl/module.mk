@@ -1,8 +1,8 @@
 SALLYCTL := commands ctl args out client view bars jobs watch entry evidence log approve models chain scan pull keys \
-	trust_new trust
+	trust_new trust doctor doctor_facts doctor_host doctor_judge doctor_judge_host doctor_report
 
-$(eval $(call program,sallyctl,daemons/sallyctl,main $(SALLYCTL),release ledger store bus base proto,libzmq \
-	libprotobuf-c libsodium gnutls jansson libconfig libutf8proc))
+$(eval $(call program,sallyctl,daemons/sallyctl,main $(SALLYCTL),release ledger store eval bus base proto,\
+	libzmq libprotobuf-c libsodium gnutls jansson libconfig libutf8proc libseccomp))
 $(eval $(call unit,sallyctl,$(addprefix daemons/sallyctl/,args out client view entry trust_new scan ctl) \
 	lib/bus/wire lib/ledger/jobs lib/store/tree lib/release/key lib/release/dsse lib/release/trust \
 	lib/base/conf lib/base/conf_keys proto/operator proto/bus proto/audit $(BASE),libzmq libprotobuf-c \
@@ -13,5 +13,10 @@ $(eval $(call unit,sallyctl_commands,$(addprefix daemons/sallyctl/,$(SALLYCTL)) 
 	$(addprefix lib/release/,key dsse trust statement candidate bom chain proof release snapshot) \
 	lib/ledger/merkle lib/ledger/note lib/ledger/jobs lib/ledger/entry lib/ledger/replay \
 	lib/ledger/log lib/ledger/tiles lib/store/store lib/store/tree lib/store/tree_io lib/bus/wire \
-	lib/bus/paths lib/base/conf lib/base/conf_keys proto/operator proto/bus proto/audit $(BASE),libzmq \
-	libprotobuf-c libsodium gnutls jansson libconfig libutf8proc))
+	lib/bus/paths lib/base/conf lib/base/conf_keys lib/base/landlock \
+	$(addprefix lib/eval/,verdict sandbox sandbox_kind sandbox_py sandbox_filter sandbox_enter) \
+	proto/operator proto/bus proto/audit $(BASE),libzmq libprotobuf-c libsodium gnutls jansson libconfig \
+	libutf8proc libseccomp))
+$(eval $(call unit,sallyctl_doctor,$(addprefix daemons/sallyctl/,doctor_judge doctor_judge_host doctor_report out \
+	trust_new) lib/release/key lib/release/dsse lib/release/trust proto/operator proto/bus $(BASE),\
+	libprotobuf-c libsodium gnutls jansson libutf8proc))
