@@ -1,4 +1,4 @@
-/* fetcherd.h -- the parts of fetcherd: what may be fetched (pure), the download, the two halves. */
+/* fetcherd.h -- the parts of fetcherd: policy and facts (pure), the download, the two halves. */
 #ifndef FETCHERD_H
 #define FETCHERD_H
 
@@ -13,15 +13,51 @@
 #define FETCHERD_FILE_MAX (UINT64_C(2) << 40)  /* bytes of one file */
 #define FETCHERD_TOTAL_MAX (UINT64_C(8) << 40) /* bytes of a model */
 
-/* --- fetcherd_step.c: pure ----------------------------------------------------------------------
+/* --- fetcherd_policy.c: pure --------------------------------------------------------------------
  */
 
+#define FETCHERD_LIST_MAX 64
+
+struct fetcherd_policy_list {
+	const char *items[FETCHERD_LIST_MAX]; /* borrowed from the policy's root */
+	size_t count;
+};
+
+/* The group fetch of a job's profile; sallyport.conf(5) tells what each key means. */
+struct fetcherd_policy {
+	json_t *root; /* owned */
+	struct fetcherd_policy_list allow, ignore, licences;
+	int pickle, remote_code;
+	uint64_t max_files, max_gib;
+};
+/* Of the job's policy, JSON; where it says nothing, nothing that runs code is let in. SP_E_CONFIG
+ * names the key. */
+enum sp_code fetcherd_policy_parse(
+    const uint8_t *text, size_t len, struct fetcherd_policy *out, struct sp_err *err) SP_MUST_USE;
+void fetcherd_policy_clear(struct fetcherd_policy *policy);
+/* All of it, as the statement has it. New reference. */
+json_t *fetcherd_policy_json(const struct fetcherd_policy *policy);
+
+/* 1 when a file of that path is taken: allow, if there is any, has it, and ignore does not. */
+int fetcherd_policy_keeps(const struct fetcherd_policy *policy, const char *path);
+/* licence: as struct sp_answer_model has it. SP_E_BLOCKED when the profile does not want it. */
+enum sp_code fetcherd_policy_licence(
+    const struct fetcherd_policy *policy, const char *licence, struct sp_err *err) SP_MUST_USE;
 /* What a listing may hold: at least one file, no two paths that clash, nothing that runs code when
- * it is loaded (pickles, Python), sizes within the limits. Names the file. */
-enum sp_code
-fetcherd_check_files(const struct sp_answer_tree *listing, struct sp_err *err) SP_MUST_USE;
-/* The same of a tree that the child has made; nothing in it is executable either. */
-enum sp_code fetcherd_check_tree(const struct sp_tree *tree, struct sp_err *err) SP_MUST_USE;
+ * it is loaded (SP_E_BLOCKED), sizes within the limits. Names the file and the key. */
+enum sp_code fetcherd_policy_listing(const struct fetcherd_policy *policy,
+    const struct sp_answer_tree *listing, struct sp_err *err) SP_MUST_USE;
+/* The same of a tree that the child has made; nothing in it is left out or executable either. */
+enum sp_code fetcherd_policy_tree(const struct fetcherd_policy *policy, const struct sp_tree *tree,
+    struct sp_err *err) SP_MUST_USE;
+/* 1 when a file of that path must also be looked into: */
+int fetcherd_policy_is_config(const struct fetcherd_policy *policy, const char *path);
+/* SP_E_BLOCKED when it names code that is to be loaded with the model. */
+enum sp_code fetcherd_policy_config(
+    const char *path, const uint8_t *data, size_t len, struct sp_err *err) SP_MUST_USE;
+
+/* --- fetcherd_step.c: pure ----------------------------------------------------------------------
+ */
 
 /* sp_source_parse, and of a scheme that is fetched here: hf or hf-dataset. */
 enum sp_code
@@ -51,10 +87,29 @@ struct fetcherd_facts {
 	const struct sp_source *source;
 	const char *commit, *tree;
 	const char *endpoint, *licence, *gated, *profile;
+	const struct fetcherd_policy *policy;
 	const char *job, *builder, *started, *finished;
 };
 /* SLSA provenance, canonical JSON, malloc'd; NULL when a text is not UTF-8. */
 char *fetcherd_statement(const struct fetcherd_facts *facts, size_t *len);
+
+/* --- fetcherd_conf.c ----------------------------------------------------------------------------
+ */
+
+/* The environment's name for the file of the systemd credential hf-token: children, which do not
+ * learn where the credentials lie, have their own path to this one. */
+#define FETCHERD_CREDENTIAL "FETCHERD_TOKEN_FILE"
+/* Sets it, or takes it away when there is no such credential. Before the first thread. */
+void fetcherd_find_credential(void);
+
+enum sp_code fetcherd_check(const struct sp_conf *conf, struct sp_err *err);
+/* The configuration's, else HF_ENDPOINT, which huggingface_hub takes with a '/' at its end too.
+ * malloc'd. */
+char *fetcherd_endpoint(const struct sp_conf *conf);
+/* Without the line break at its end; NULL when none is configured. */
+enum sp_code
+fetcherd_token(const struct sp_conf *conf, char **token, struct sp_err *err) SP_MUST_USE;
+void fetcherd_token_free(char **token);
 
 /* --- fetcherd_download.c ------------------------------------------------------------------------
  */
@@ -79,7 +134,6 @@ enum sp_code fetcherd_download(
 /* --- fetcherd_io.c ------------------------------------------------------------------------------
  */
 
-enum sp_code fetcherd_check(const struct sp_conf *conf, struct sp_err *err);
 enum sp_code fetcherd_open(struct sp_worker *worker, void **ctx, struct sp_err *err);
 void fetcherd_close(void *ctx);
 enum sp_code fetcherd_work(const struct sp_conf *conf, const Sallyport__Task *task,

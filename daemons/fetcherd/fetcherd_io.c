@@ -2,79 +2,17 @@
  */
 #include "base/file.h"
 #include "base/log.h"
-#include "base/path.h"
 #include "base/time.h"
 #include "bus/paths.h"
 #include "fetcherd.h"
-#include "http/url.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/stat.h>
-
-#define TOKEN_MAX 4096
 
 struct fetcherd {
 	struct sp_key *key; /* of the fetch role */
 	struct sp_store *store;
 };
-
-/* --- configuration ------------------------------------------------------------------------------
- */
-
-enum sp_code
-fetcherd_check(const struct sp_conf *conf, struct sp_err *err)
-{
-	const char *endpoint = sp_conf_string(conf, "fetcherd.endpoint");
-	size_t len = strlen(endpoint);
-
-	if (sp_url_origin_len(endpoint) == 0 || endpoint[len - 1] == '/' ||
-	    strpbrk(endpoint, "?#") != NULL)
-		return sp_err_set(err, SP_E_CONFIG,
-		    "fetcherd.endpoint is \"%s\": https://host[:port] is expected, without a '/' "
-		    "at its end",
-		    endpoint);
-	if (sp_conf_string(conf, "fetcherd.token_file") != NULL &&
-	    strncasecmp(endpoint, "https:", 6) != 0)
-		return sp_err_set(err, SP_E_CONFIG,
-		    "fetcherd.token_file is set, but fetcherd.endpoint is no https URL: the token "
-		    "would travel in clear");
-	return SP_OK;
-}
-
-/* The token without the line break at its end; NULL when none is configured. */
-static enum sp_code
-read_token(const struct sp_conf *conf, char **token, struct sp_err *err)
-{
-	const char *path = sp_conf_string(conf, "fetcherd.token_file");
-	enum sp_code code;
-	uint8_t *data = NULL;
-	struct stat st;
-	size_t len;
-
-	*token = NULL;
-	if (path == NULL)
-		return SP_OK;
-	code = sp_file_read(path, TOKEN_MAX, &data, &len, err);
-	if (code != SP_OK)
-		return err != NULL ? sp_err_prefix(err, "fetcherd.token_file") : code;
-	while (len > 0 && (data[len - 1] == '\n' || data[len - 1] == '\r'))
-		data[--len] = '\0';
-	for (size_t i = 0; i < len; i++)
-		if (data[i] <= ' ' || data[i] >= 0x7f)
-			len = 0;
-	if (len == 0)
-		code = sp_err_set(err, SP_E_CONFIG, "%s does not hold a token on one line", path);
-	else if (stat(path, &st) != 0 || (st.st_mode & S_IRWXO) != 0)
-		code = sp_err_set(
-		    err, SP_E_CONFIG, "%s can be read by everybody: chmod it to 0600", path);
-	if (code == SP_OK)
-		*token = (char *)data;
-	else
-		free(data);
-	return code;
-}
 
 enum sp_code
 fetcherd_open(struct sp_worker *worker, void **ctx, struct sp_err *err)
@@ -122,10 +60,17 @@ on_cancelled(void *ctx)
 	return sp_lease_cancelled(ctx);
 }
 
-/* Pins the revision to a commit and reads what it has. */
+static int
+keeps(const void *ctx, const char *path)
+{
+	return fetcherd_policy_keeps(ctx, path);
+}
+
+/* Pins the revision to a commit and reads what it has, as far as the profile takes it. */
 static enum sp_code
 ask_hub(const struct sp_client_options *hub, const struct sp_source *source,
-    struct sp_answer_model *model, struct sp_answer_tree *listing, struct sp_err *err)
+    const struct fetcherd_policy *policy, struct sp_answer_model *model,
+    struct sp_answer_tree *listing, struct sp_err *err)
 {
 	struct sp_client *client = NULL;
 	enum sp_code code;
@@ -142,22 +87,87 @@ ask_hub(const struct sp_client_options *hub, const struct sp_source *source,
 		    sp_err_set(err, SP_E_CORRUPT, "%s:%s: asked for commit %s, %s answers with %s",
 			sp_source_word(source->scheme), source->repo, source->revision,
 			hub->endpoint, model->commit.s);
-	if (code == SP_OK)
-		code = sp_client_tree(client, source->repo, model->commit.s, listing, err);
+	if (code != SP_OK)
+		goto out;
+	listing->keeps = keeps;
+	listing->ctx = policy;
+	code = fetcherd_policy_licence(policy, model->licence, err);
 	if (code == SP_OK) {
-		code = fetcherd_check_files(listing, err);
-		if (code != SP_OK && err != NULL)
-			sp_err_prefix(err, "%s:%s@%.12s", sp_source_word(source->scheme),
-			    source->repo, model->commit.s);
+		code = sp_client_tree(client, source->repo, model->commit.s, listing, err);
+		if (code != SP_OK)
+			goto out; /* it names the source itself */
+		code = fetcherd_policy_listing(policy, listing, err);
 	}
+	if (code != SP_OK && err != NULL)
+		sp_err_prefix(err, "%s:%s@%.12s", sp_source_word(source->scheme), source->repo,
+		    model->commit.s);
+out:
 	sp_client_free(&client);
+	return code;
+}
+
+/* Neither half signs or passes on what names code; the daemon does not believe its child. */
+static enum sp_code
+check_configs(const struct sp_store *store, const struct fetcherd_policy *policy,
+    const struct sp_tree *tree, struct sp_err *err)
+{
+	enum sp_code code = SP_OK;
+	uint8_t *data;
+	size_t len;
+
+	for (size_t i = 0; code == SP_OK && i < tree->count; i++) {
+		const struct sp_tree_file *file = &tree->files[i];
+
+		if (!fetcherd_policy_is_config(policy, file->path))
+			continue;
+		if (file->size > SP_JSON_MAX)
+			return sp_err_set(err, SP_E_BLOCKED,
+			    "\"%s\" has %llu bytes, too many to see whether it names code: in the "
+			    "profile, fetch.ignore leaves it out",
+			    file->path, (unsigned long long)file->size);
+		code = sp_store_read(store, file->sha256.s, SP_JSON_MAX, &data, &len, err);
+		if (code != SP_OK)
+			return code;
+		code = fetcherd_policy_config(file->path, data, len, err);
+		free(data);
+	}
+	return code;
+}
+
+/* The configurations alone, and before the rest: code that they name is found without hours of
+ * weights. They are in the store then, so that the whole does not fetch them again. */
+static enum sp_code
+take_configs(
+    const struct fetcherd_download *whole, const struct fetcherd_policy *policy, struct sp_err *err)
+{
+	struct sp_answer_tree listing = {0};
+	struct fetcherd_download download = *whole;
+	struct sp_tree tree = {0};
+	enum sp_code code = SP_OK;
+
+	listing.files = sp_xcalloc(whole->listing->count, sizeof(*listing.files));
+	for (size_t i = 0; i < whole->listing->count; i++) {
+		const struct sp_answer_file *file = &whole->listing->files[i];
+
+		if (!fetcherd_policy_is_config(policy, file->path))
+			continue;
+		listing.files[listing.count++] = *file; /* its path is still the whole's */
+		listing.bytes += file->size;
+	}
+	download.listing = &listing;
+	if (listing.count > 0)
+		code = fetcherd_download(&download, &tree, err);
+	if (code == SP_OK)
+		code = check_configs(whole->store, policy, &tree, err);
+	sp_tree_clear(&tree);
+	free(listing.files);
 	return code;
 }
 
 static enum sp_code
 take_files(const struct sp_conf *conf, const struct sp_source *source,
-    struct fetcherd_download *download, struct sp_lease *lease, struct sp_hex *digest,
-    struct sp_err *err)
+    const struct fetcherd_policy *policy, struct fetcherd_download *download,
+    struct sp_lease *lease, struct sp_hex *digest, struct sp_err *err)
 {
 	struct sp_hex key = fetcherd_work_key(source, download->commit);
 	char *store_dir = sp_paths_store(conf, FETCHERD_SERVICE), *work_dir;
@@ -176,7 +186,9 @@ take_files(const struct sp_conf *conf, const struct sp_source *source,
 	download->store = store;
 	download->store_dir = store_dir;
 	download->work_dir = work_dir;
-	code = fetcherd_download(download, &tree, err);
+	code = take_configs(download, policy, err);
+	if (code == SP_OK)
+		code = fetcherd_download(download, &tree, err);
 	if (code == SP_OK)
 		code = sp_tree_save(store, &tree, digest, err);
 out:
@@ -187,11 +199,27 @@ out:
 	return code;
 }
 
+static void
+report(const struct sp_answer_model *model, const struct sp_answer_tree *listing,
+    const struct sp_hex *digest, const char *started, struct sp_outcome *outcome)
+{
+	sp_outcome_artifact(outcome, "source", digest->s, FETCHERD_SERVICE, 1, listing->bytes);
+	sp_outcome_detail(outcome, "commit", "%s", model->commit.s);
+	sp_outcome_detail(outcome, "licence", "%s", model->licence);
+	sp_outcome_detail(outcome, "gated", "%s", model->gated);
+	sp_outcome_detail(outcome, "started", "%s", started);
+	sp_outcome_detail(outcome, "left_out_files", "%zu", listing->left_out);
+	sp_outcome_detail(outcome, "left_out_bytes", "%llu",
+	    (unsigned long long)(listing->left_out_bytes <= INT64_MAX ? listing->left_out_bytes
+								      : INT64_MAX));
+}
+
 enum sp_code
 fetcherd_work(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_lease *lease,
     struct sp_outcome *outcome, struct sp_err *err)
 {
-	struct sp_client_options hub = {.endpoint = sp_conf_string(conf, "fetcherd.endpoint"),
+	char *endpoint = fetcherd_endpoint(conf), *token = NULL;
+	struct sp_client_options hub = {.endpoint = endpoint,
 	    .ca_file = sp_conf_string(conf, "fetcherd.ca_file"),
 	    .cancelled = on_cancelled,
 	    .ctx = lease};
@@ -203,38 +231,35 @@ fetcherd_work(const struct sp_conf *conf, const Sallyport__Task *task, struct sp
 	    .progress = on_progress,
 	    .cancelled = on_cancelled,
 	    .ctx = lease};
+	struct fetcherd_policy policy = {0};
 	struct sp_answer_model model;
 	struct sp_source source;
 	struct sp_hex digest;
-	char *token = NULL;
 	enum sp_code code;
 
 	code = fetcherd_source(task->source, &source, err);
 	if (code == SP_OK)
-		code = read_token(conf, &token, err);
+		code = fetcherd_policy_parse(task->policy.data, task->policy.len, &policy, err);
+	if (code == SP_OK)
+		code = fetcherd_token(conf, &token, err);
 	if (code != SP_OK)
 		goto out;
 	hub.token = token;
 	hub.dataset = source.scheme == SP_SOURCE_HF_DATASET;
 	sp_lease_progress(lease, "list", 0, 0, "files");
-	code = ask_hub(&hub, &source, &model, &listing, err);
+	code = ask_hub(&hub, &source, &policy, &model, &listing, err);
 	if (code != SP_OK)
 		goto out;
 	download.repo = source.repo;
 	download.commit = model.commit.s;
-	code = take_files(conf, &source, &download, lease, &digest, err);
-	if (code != SP_OK)
-		goto out;
-	sp_outcome_artifact(outcome, "source", digest.s, FETCHERD_SERVICE, 1, listing.bytes);
-	sp_outcome_detail(outcome, "commit", "%s", model.commit.s);
-	sp_outcome_detail(outcome, "licence", "%s", model.licence);
-	sp_outcome_detail(outcome, "gated", "%s", model.gated);
-	sp_outcome_detail(outcome, "started", "%s", started.s);
+	code = take_files(conf, &source, &policy, &download, lease, &digest, err);
+	if (code == SP_OK)
+		report(&model, &listing, &digest, started.s, outcome);
 out:
-	if (token != NULL)
-		explicit_bzero(token, strlen(token));
-	free(token);
+	fetcherd_token_free(&token);
 	sp_answer_tree_clear(&listing);
+	fetcherd_policy_clear(&policy);
+	free(endpoint);
 	return code;
 }
 
@@ -245,7 +270,8 @@ out:
 struct claim {
 	struct sp_source source;
 	struct sp_hex tree;
-	char commit[41], licence[128], gated[16];
+	char commit[41], licence[SP_ANSWER_LICENCE_SIZE], gated[16];
+	char left_out_files[24], left_out_bytes[24];
 	struct sp_rfc3339 started;
 };
 
@@ -265,6 +291,19 @@ copy_word(
 			    err, SP_E_INTERNAL, "\"%s\" of fetcherd's child is not ASCII", key);
 	strcpy(to, value);
 	return SP_OK;
+}
+
+/* A number of the child that goes into the job's details: decimal digits alone. */
+static enum sp_code
+copy_number(
+    const struct sp_outcome *outcome, const char *key, char *to, size_t size, struct sp_err *err)
+{
+	enum sp_code code = copy_word(outcome, key, to, size, err);
+
+	if (code == SP_OK && (to[0] == '\0' || strspn(to, "0123456789") != strlen(to)))
+		code =
+		    sp_err_set(err, SP_E_INTERNAL, "\"%s\" of fetcherd's child is no number", key);
+	return code;
 }
 
 static enum sp_code
@@ -290,6 +329,12 @@ read_claim(const Sallyport__Task *task, const struct sp_outcome *outcome, struct
 	if (code == SP_OK)
 		code =
 		    copy_word(outcome, "started", claim->started.s, sizeof(claim->started.s), err);
+	if (code == SP_OK)
+		code = copy_number(outcome, "left_out_files", claim->left_out_files,
+		    sizeof(claim->left_out_files), err);
+	if (code == SP_OK)
+		code = copy_number(outcome, "left_out_bytes", claim->left_out_bytes,
+		    sizeof(claim->left_out_bytes), err);
 	if (code != SP_OK)
 		return code;
 	if (!sp_source_is_commit(claim->commit) || sp_time_parse_rfc3339(claim->started.s) < 0 ||
@@ -303,8 +348,8 @@ read_claim(const Sallyport__Task *task, const struct sp_outcome *outcome, struct
 /* Every byte that the statement will speak of is read again. A blob that the disk has spoilt is
  * removed, so that the next attempt fetches it. */
 static enum sp_code
-verify_tree(const struct fetcherd *fetcherd, const char *digest, struct sp_lease *lease,
-    struct sp_tree *tree, struct sp_err *err)
+verify_tree(const struct fetcherd *fetcherd, const struct fetcherd_policy *policy,
+    const char *digest, struct sp_lease *lease, struct sp_tree *tree, struct sp_err *err)
 {
 	uint64_t done = 0, size;
 	struct sp_err ignored;
@@ -313,7 +358,7 @@ verify_tree(const struct fetcherd *fetcherd, const char *digest, struct sp_lease
 	code = sp_tree_load(fetcherd->store, digest, tree, err);
 	/* the child may have been taken over by what it read */
 	if (code == SP_OK)
-		code = fetcherd_check_tree(tree, err);
+		code = fetcherd_policy_tree(policy, tree, err);
 	for (size_t i = 0; code == SP_OK && i < tree->count; i++) {
 		const struct sp_tree_file *file = &tree->files[i];
 
@@ -330,40 +375,75 @@ verify_tree(const struct fetcherd *fetcherd, const char *digest, struct sp_lease
 			    err, SP_E_INTERNAL, "%s: size in the tree is wrong", file->path);
 		done += file->size;
 	}
-	return code;
+	return code == SP_OK ? check_configs(fetcherd->store, policy, tree, err) : code;
 }
 
 static enum sp_code
 attest(const struct fetcherd *fetcherd, const struct sp_conf *conf, const Sallyport__Task *task,
-    const struct claim *claim, struct sp_outcome *outcome, struct sp_err *err)
+    const struct fetcherd_policy *policy, const struct claim *claim, struct sp_outcome *outcome,
+    struct sp_err *err)
 {
+	char *payload, *envelope = NULL, *endpoint = fetcherd_endpoint(conf);
 	struct sp_rfc3339 finished = sp_time_rfc3339(sp_time_unix_ms());
 	struct fetcherd_facts facts = {.text = task->source,
 	    .source = &claim->source,
 	    .commit = claim->commit,
 	    .tree = claim->tree.s,
-	    .endpoint = sp_conf_string(conf, "fetcherd.endpoint"),
+	    .endpoint = endpoint,
 	    .licence = claim->licence,
 	    .gated = claim->gated,
 	    .profile = task->profile,
+	    .policy = policy,
 	    .job = task->job,
 	    .builder = sp_key_public(fetcherd->key)->name,
 	    .started = claim->started.s,
 	    .finished = finished.s};
-	char *payload, *envelope = NULL;
 	size_t len, envelope_len;
 	enum sp_code code;
 
 	payload = fetcherd_statement(&facts, &len);
 	if (payload == NULL)
-		return sp_err_set(err, SP_E_INVALID, "source or profile of the job is not UTF-8");
-	code = sp_dsse_sign(
-	    fetcherd->key, SP_DSSE_INTOTO, payload, len, &envelope, &envelope_len, err);
+		code = sp_err_set(err, SP_E_INVALID, "source or profile of the job is not UTF-8");
+	else
+		code = sp_dsse_sign(
+		    fetcherd->key, SP_DSSE_INTOTO, payload, len, &envelope, &envelope_len, err);
 	if (code == SP_OK)
 		sp_outcome_attest(outcome, envelope, envelope_len);
+	free(endpoint);
 	free(payload);
 	free(envelope);
 	return code;
+}
+
+/* What becomes of the job; from here on the outcome is ours, not the child's. */
+static void
+conclude(const struct claim *claim, const struct sp_tree *tree, struct sp_outcome *outcome)
+{
+	unsigned long long bytes = sp_tree_bytes(tree);
+
+	sp_outcome_clear(outcome);
+	sp_outcome_artifact(outcome, "source", claim->tree.s, FETCHERD_SERVICE, 1, bytes);
+	sp_outcome_detail(outcome, "commit", "%s", claim->commit);
+	sp_outcome_detail(
+	    outcome, "licence", "%s", claim->licence[0] != '\0' ? claim->licence : "not stated");
+	sp_outcome_detail(outcome, "gated", "%s", claim->gated);
+	sp_outcome_detail(outcome, "files", "%zu", tree->count);
+	sp_outcome_detail(outcome, "bytes", "%llu", bytes);
+	sp_outcome_detail(outcome, "left_out_files", "%s", claim->left_out_files);
+	sp_outcome_detail(outcome, "left_out_bytes", "%s", claim->left_out_bytes);
+}
+
+/* A journal that stays behind costs some disk, not the result. */
+static void
+clean_up(const Sallyport__Task *task, const struct claim *claim, struct sp_lease *lease)
+{
+	struct sp_hex key = fetcherd_work_key(&claim->source, claim->commit);
+	struct sp_err err;
+	char *work_dir = sp_lease_workdir(lease, key.s, &err);
+
+	if (work_dir == NULL || sp_file_remove_all(work_dir, &err) != SP_OK)
+		sp_log_warn(task->job, "%s", err.msg);
+	free(work_dir);
 }
 
 enum sp_code
@@ -371,42 +451,33 @@ fetcherd_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
     struct sp_lease *lease, enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err)
 {
 	const struct sp_conf *conf = sp_worker_conf(worker);
+	struct fetcherd_policy policy = {0};
 	struct fetcherd *fetcherd = ctx;
 	struct sp_tree tree = {0};
-	struct claim claim;
-	struct sp_hex key;
-	struct sp_err ignored;
-	char *work_dir;
+	struct claim claim = {0};
 	enum sp_code code;
 
-	if (worked != SP_OK)
-		return sp_err_set(err, worked, "the child of fetcherd did not finish");
-	memset(&claim, 0, sizeof(claim));
-	code = read_claim(task, outcome, &claim, err);
+	/* the profile says no: err still holds what the child said */
+	if (worked != SP_OK) {
+		sp_outcome_clear(outcome);
+		return worked;
+	}
+	code = fetcherd_policy_parse(task->policy.data, task->policy.len, &policy, err);
 	if (code == SP_OK)
-		code = verify_tree(fetcherd, claim.tree.s, lease, &tree, err);
-	if (code != SP_OK)
-		goto out;
-	/* from here on the outcome is ours, not the child's */
-	sp_outcome_clear(outcome);
-	sp_outcome_artifact(
-	    outcome, "source", claim.tree.s, FETCHERD_SERVICE, 1, sp_tree_bytes(&tree));
-	sp_outcome_detail(outcome, "commit", "%s", claim.commit);
-	sp_outcome_detail(
-	    outcome, "licence", "%s", claim.licence[0] != '\0' ? claim.licence : "not stated");
-	sp_outcome_detail(outcome, "gated", "%s", claim.gated);
-	sp_outcome_detail(outcome, "files", "%zu", tree.count);
-	sp_outcome_detail(outcome, "bytes", "%llu", (unsigned long long)sp_tree_bytes(&tree));
-	code = attest(fetcherd, conf, task, &claim, outcome, err);
-	if (code != SP_OK)
-		goto out;
-	key = fetcherd_work_key(&claim.source, claim.commit);
-	work_dir = sp_lease_workdir(lease, key.s, &ignored);
-	/* a journal that stays behind costs some disk, not the result */
-	if (work_dir == NULL || sp_file_remove_all(work_dir, &ignored) != SP_OK)
-		sp_log_warn(task->job, "%s", ignored.msg);
-	free(work_dir);
-out:
+		code = read_claim(task, outcome, &claim, err);
+	if (code == SP_OK)
+		code = fetcherd_policy_licence(&policy, claim.licence, err);
+	if (code == SP_OK)
+		code = verify_tree(fetcherd, &policy, claim.tree.s, lease, &tree, err);
+	if (code == SP_OK) {
+		conclude(&claim, &tree, outcome);
+		code = attest(fetcherd, conf, task, &policy, &claim, outcome, err);
+	}
+	if (code == SP_OK)
+		clean_up(task, &claim, lease);
+	else
+		sp_outcome_clear(outcome);
 	sp_tree_clear(&tree);
+	fetcherd_policy_clear(&policy);
 	return code;
 }

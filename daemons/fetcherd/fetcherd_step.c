@@ -1,94 +1,10 @@
-/* fetcherd_step.c -- what may be fetched, the journal, the statement: no file, socket or clock. */
+/* fetcherd_step.c -- sources, the journal, the statement: no file, socket or clock. */
 #include "base/buf.h"
 #include "base/version.h"
 #include "fetcherd.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-
-/* Formats whose readers run what they find, and code itself. */
-static const char *const refused[] = {
-    ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".py", ".pyc", ".so"};
-
-static int
-ends_in(const char *path, const char *suffix)
-{
-	size_t len = strlen(path), n = strlen(suffix);
-
-	return len >= n && strcasecmp(path + len - n, suffix) == 0;
-}
-
-static enum sp_code
-check_file(const char *path, uint64_t size, struct sp_err *err)
-{
-	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
-		if (ends_in(path, refused[i]))
-			return sp_err_set(err, SP_E_UNSUPPORTED,
-			    "\"%s\": files of the kind *%s can run code when they are loaded and "
-			    "are not taken in: choose a repository with safetensors alone",
-			    path, refused[i]);
-	if (size > FETCHERD_FILE_MAX)
-		return sp_err_set(err, SP_E_LIMIT, "\"%s\" has %llu bytes, at most %llu are taken",
-		    path, (unsigned long long)size, (unsigned long long)FETCHERD_FILE_MAX);
-	return SP_OK;
-}
-
-static enum sp_code
-check_sum(size_t count, uint64_t bytes, struct sp_err *err)
-{
-	if (count == 0)
-		return sp_err_set(err, SP_E_INVALID, "the repository has no files");
-	if (bytes > FETCHERD_TOTAL_MAX)
-		return sp_err_set(err, SP_E_LIMIT,
-		    "the repository has %llu bytes, at most %llu are taken",
-		    (unsigned long long)bytes, (unsigned long long)FETCHERD_TOTAL_MAX);
-	return SP_OK;
-}
-
-/* A tree of the same paths tells whether any two clash before a byte is fetched. */
-static enum sp_code
-check_clashes(const struct sp_answer_tree *listing, struct sp_err *err)
-{
-	struct sp_tree tree = {0};
-	struct sp_hex any = sp_sha256_hex("", 0);
-	enum sp_code code = SP_OK;
-	uint8_t *data = NULL;
-	size_t len;
-
-	for (size_t i = 0; code == SP_OK && i < listing->count; i++)
-		code = sp_tree_add(
-		    &tree, listing->files[i].path, listing->files[i].size, any.s, 0, err);
-	if (code == SP_OK)
-		code = sp_tree_format(&tree, &data, &len, err);
-	free(data);
-	sp_tree_clear(&tree);
-	return code;
-}
-
-enum sp_code
-fetcherd_check_files(const struct sp_answer_tree *listing, struct sp_err *err)
-{
-	enum sp_code code = check_sum(listing->count, listing->bytes, err);
-
-	for (size_t i = 0; code == SP_OK && i < listing->count; i++)
-		code = check_file(listing->files[i].path, listing->files[i].size, err);
-	return code == SP_OK ? check_clashes(listing, err) : code;
-}
-
-enum sp_code
-fetcherd_check_tree(const struct sp_tree *tree, struct sp_err *err)
-{
-	enum sp_code code = check_sum(tree->count, sp_tree_bytes(tree), err);
-
-	for (size_t i = 0; code == SP_OK && i < tree->count; i++) {
-		code = check_file(tree->files[i].path, tree->files[i].size, err);
-		if (code == SP_OK && tree->files[i].executable)
-			code = sp_err_set(
-			    err, SP_E_UNSUPPORTED, "\"%s\" is executable", tree->files[i].path);
-	}
-	return code;
-}
 
 enum sp_code
 fetcherd_source(const char *text, struct sp_source *out, struct sp_err *err)
@@ -196,8 +112,8 @@ fetcherd_statement(const struct fetcherd_facts *facts, size_t *len)
 	    .started = facts->started,
 	    .finished = facts->finished};
 
-	provenance.external =
-	    json_pack("{s:s, s:s}", "source", facts->text, "profile", facts->profile);
+	provenance.external = json_pack("{s:o, s:s, s:s}", "fetch",
+	    fetcherd_policy_json(facts->policy), "profile", facts->profile, "source", facts->text);
 	provenance.internal = json_pack("{s:s, s:s, s:s}", "endpoint", facts->endpoint, "licence",
 	    facts->licence, "gated", facts->gated);
 	if (provenance.external != NULL && provenance.internal != NULL)

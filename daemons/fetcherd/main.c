@@ -20,5 +20,6 @@ main(int argc, char **argv)
 	    .close = fetcherd_close,
 	};
 
+	fetcherd_find_credential();
 	return sp_worker_main(argc, argv, &spec);
 }

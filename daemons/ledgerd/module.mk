@@ -6,5 +6,5 @@ $(eval $(call unit,ledgerd_step,tests/unit/release_rig \
 	$(addprefix lib/release/,key dsse trust statement candidate bom chain proof release) \
 	lib/ledger/jobs lib/ledger/entry lib/ledger/merkle lib/ledger/note lib/bus/outcome lib/bus/result \
 	lib/bus/wire proto/bus proto/audit $(BASE),libsodium gnutls jansson libprotobuf-c))
-$(eval $(call unit,ledgerd_conf,daemons/ledgerd/profile lib/base/conf \
+$(eval $(call unit,ledgerd_conf,daemons/ledgerd/profile lib/base/conf lib/base/glob \
 	$(BASE),gnutls jansson libconfig))

@@ -1,5 +1,6 @@
 /* profile.c -- profiles, from libconfig to JSON. */
 #include "profile.h"
+#include "base/glob.h"
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/limits.h"
@@ -14,14 +15,25 @@
 #define S SP_CONF_STRING
 #define I SP_CONF_INT
 #define R SP_CONF_REAL
+#define B SP_CONF_BOOL
+#define L SP_CONF_STRINGS
+
+#define LIST_MAX 64 /* elements of a list: they become part of messages and attestations */
 
 /* The keys of a profile; the dotted names are the nesting of file and policy alike. */
 static const struct sp_conf_key keys[] = {
     {"destination", S, "enclave", 0, 0, "the side that candidates are for"},
     {"name_suffix", S, "-AWQ", 0, 0, "put behind a model's name"},
     {"approvals", I, "1", 1, 16, "operators who must sign"},
-    {"submitter_may_approve", SP_CONF_BOOL, "true", 0, 0, "who submitted may be one of them"},
+    {"submitter_may_approve", B, "true", 0, 0, "who submitted may be one of them"},
     {"confidence", R, "0.95", 0.5, 0.9999, "of the gates' intervals"},
+    {"fetch.allow", L, NULL, 0, 0, "patterns of the files that are taken; none: all are"},
+    {"fetch.ignore", L, NULL, 0, 0, "patterns of files that are left out all the same"},
+    {"fetch.pickle", B, "false", 0, 0, "pickled weights (*.bin, *.pt, *.pkl ...) may come in"},
+    {"fetch.remote_code", B, "false", 0, 0, "so may code, and configurations that name some"},
+    {"fetch.licences", L, NULL, 0, 0, "those that may come in; none: any, stated or not"},
+    {"fetch.max_files", I, "100000", 1, 100000, "that a repository may have"},
+    {"fetch.max_gib", I, "8192", 1, 8192, "that they may have together"},
     {"quantize.method", S, "awq", 0, 0, "awq"},
     {"quantize.group_size", I, "128", 32, 128, "32, 64 or 128"},
     {"quantize.calibration", S, NULL, 0, 0, "path: JSON lines with a field text"},
@@ -48,18 +60,32 @@ ledgerd_profile_is_name(const char *name)
 		   len;
 }
 
-/* Whether the profile speaks of the group: it names the data that the group works on. */
+/* Whether the profile speaks of the group: it names the data that the group works on. Of fetch all
+ * do: what is not said is forbidden. */
 static int
 has_group(const struct sp_conf *conf, const char *group)
 {
 	char key[64];
 
+	if (strcmp(group, "fetch") == 0)
+		return 1;
 	snprintf(key, sizeof(key), "%s.%s", group,
 	    strcmp(group, "quantize") == 0 ? "calibration" : "dataset");
 	return sp_conf_string(conf, key) != NULL;
 }
 
 /* --- to JSON ---------------------------------------------------------------------------------- */
+
+static json_t *
+list_of(const struct sp_conf *conf, const char *key)
+{
+	json_t *list = json_array();
+	const char *item;
+
+	for (size_t i = 0; (item = sp_conf_strings(conf, key, i)) != NULL; i++)
+		json_array_append_new(list, json_string(item));
+	return list;
+}
 
 static json_t *
 value_of(const struct sp_conf *conf, const struct sp_conf_key *key)
@@ -71,6 +97,8 @@ value_of(const struct sp_conf *conf, const struct sp_conf_key *key)
 		return json_boolean(sp_conf_bool(conf, key->key));
 	case SP_CONF_REAL:
 		return json_real(sp_conf_real(conf, key->key));
+	case SP_CONF_STRINGS:
+		return list_of(conf, key->key);
 	default:
 		return json_string(sp_conf_string(conf, key->key));
 	}
@@ -133,6 +161,48 @@ check_digest(const struct sp_conf *conf, const char *key, struct sp_err *err)
 }
 
 static enum sp_code
+check_list_length(const struct sp_conf *conf, const char *key, struct sp_err *err)
+{
+	if (sp_conf_strings(conf, key, LIST_MAX) != NULL)
+		return sp_err_set(err, SP_E_CONFIG, "%s has more than %d elements", key, LIST_MAX);
+	return SP_OK;
+}
+
+static enum sp_code
+check_patterns(const struct sp_conf *conf, const char *key, struct sp_err *err)
+{
+	enum sp_code code = check_list_length(conf, key, err);
+	const char *item;
+
+	for (size_t i = 0; code == SP_OK && (item = sp_conf_strings(conf, key, i)) != NULL; i++) {
+		if (sp_glob_check(item, err) == SP_OK)
+			continue;
+		sp_err_prefix(err, "%s, element %zu", key, i + 1);
+		code = err->code = SP_E_CONFIG;
+	}
+	return code;
+}
+
+/* As `sallyctl job` shows them: ids of the Hub, "other (name)". */
+static enum sp_code
+check_licences(const struct sp_conf *conf, const char *key, struct sp_err *err)
+{
+	enum sp_code code = check_list_length(conf, key, err);
+	const char *item, *p;
+
+	for (size_t i = 0; code == SP_OK && (item = sp_conf_strings(conf, key, i)) != NULL; i++) {
+		for (p = item; *p >= ' ' && *p < 0x7f && *p != ','; p++)
+			;
+		if (*p != '\0' || item[0] == '\0' || p - item > SP_GLOB_MAX)
+			code = sp_err_set(err, SP_E_CONFIG,
+			    "%s, element %zu is no licence: one of the Hub's ids, as \"mit\", or "
+			    "\"other (NAME)\"",
+			    key, i + 1);
+	}
+	return code;
+}
+
+static enum sp_code
 check_group(const struct sp_conf *conf, const char *group, struct sp_err *err)
 {
 	const struct sp_conf_key *key;
@@ -182,6 +252,12 @@ check(const struct sp_conf *conf, struct sp_err *err)
 		    "quantize.method is \"%.32s\": only \"awq\" is known", method);
 	if (code == SP_OK && group_size != 32 && group_size != 64 && group_size != 128)
 		code = sp_err_set(err, SP_E_CONFIG, "quantize.group_size must be 32, 64 or 128");
+	if (code == SP_OK)
+		code = check_patterns(conf, "fetch.allow", err);
+	if (code == SP_OK)
+		code = check_patterns(conf, "fetch.ignore", err);
+	if (code == SP_OK)
+		code = check_licences(conf, "fetch.licences", err);
 	if (code == SP_OK)
 		code = check_group(conf, "quantize", err);
 	if (code == SP_OK)

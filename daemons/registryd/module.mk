@@ -13,9 +13,13 @@ REGISTRYD_TEST := tests/unit/worker_stub $(addprefix daemons/registryd/,$(REGIST
 # it says itself which addresses are inside
 $(eval $(call unit,hub_wire,$(filter-out lib/hub/address,$(REGISTRYD_TEST)),\
 	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
-# its hub is a registryd
+FETCHERD := fetcherd_conf fetcherd_policy fetcherd_step fetcherd_download fetcherd_io
+# their hub is a registryd, or speaks through lib/http
 $(eval $(call unit,fetcherd,tests/unit/release_rig \
-	$(addprefix daemons/fetcherd/,fetcherd_step fetcherd_download fetcherd_io) $(REGISTRYD_TEST),\
+	lib/base/glob $(addprefix daemons/fetcherd/,$(FETCHERD)) $(REGISTRYD_TEST),\
+	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
+$(eval $(call unit,fetcherd_halves,tests/unit/release_rig \
+	lib/base/glob $(addprefix daemons/fetcherd/,$(FETCHERD)) $(REGISTRYD_TEST),\
 	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
 $(eval $(call unit,registryd,tests/unit/release_rig $(REGISTRYD_TEST),\
 	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))

@@ -1,5 +1,6 @@
-$(eval $(call lib,base,err hash buf file path time pace log json conf conf_keys program notify source landlock))
+$(eval $(call lib,base,err hash buf file path time pace log json conf conf_keys program notify source glob landlock))
 $(eval $(call unit,base,$(addprefix lib/base/,err buf hash path time log),gnutls))
+$(eval $(call unit,base_glob,$(addprefix lib/base/,err file glob path),))
 $(eval $(call unit,base_source,$(addprefix lib/base/,err hash path source),gnutls))
 $(eval $(call unit,base_file,$(addprefix lib/base/,err file),))
 $(eval $(call unit,base_json,$(addprefix lib/base/,err buf json),jansson))

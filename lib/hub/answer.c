@@ -24,35 +24,66 @@ copy_plain(char *to, size_t size, const char *from)
 	to[n] = '\0';
 }
 
-/* cardData.license: a word or a list of words; else the tag "license:WORD". */
+/* copy_plain, and what is cut ends in "...": it is never taken for another word. */
+static void
+copy_word(char *to, size_t size, const char *from)
+{
+	copy_plain(to, size, from);
+	if (strlen(from) >= size)
+		memcpy(to + size - 4, "...", 4);
+}
+
+/* A word, or "word (name)", behind those there are; they hold no comma, which separates them. */
+static void
+add_licence(struct sp_answer_model *out, const char *word, const char *name)
+{
+	static const char more[] = ", ...";
+	size_t used = strlen(out->licence), len;
+	char text[192];
+
+	copy_word(text, 96, word);
+	if (name != NULL) {
+		len = strlen(text);
+		text[len++] = ' ';
+		text[len++] = '(';
+		copy_word(text + len, sizeof(text) - len - 1, name);
+		strcat(text, ")");
+	}
+	for (char *p = text; *p != '\0'; p++)
+		*p = *p != ',' ? *p : '?';
+	if (text[0] == '\0' || (used >= sizeof(more) - 1 &&
+				   strcmp(out->licence + used - (sizeof(more) - 1), more) == 0))
+		return;
+	if (used + 2 + strlen(text) + sizeof(more) <= sizeof(out->licence))
+		snprintf(out->licence + used, sizeof(out->licence) - used, "%s%s",
+		    used > 0 ? ", " : "", text);
+	else
+		strcpy(out->licence + used, more);
+}
+
+/* cardData.license: a word or a list of words; else the tags "license:WORD". */
 static void
 find_licence(const json_t *model, struct sp_answer_model *out)
 {
 	json_t *card = json_object_get(model, "cardData"), *licence, *name, *tags, *tag;
-	char text[sizeof(out->licence)];
 	size_t i;
 
 	licence = json_object_get(card, "license");
-	if (json_is_array(licence))
-		licence = json_array_get(licence, 0);
-	if (json_is_string(licence)) {
-		copy_plain(out->licence, sizeof(out->licence), json_string_value(licence));
-		name = json_object_get(card, "license_name");
-		if (json_is_string(name)) {
-			copy_plain(text, sizeof(text) - 32, json_string_value(name));
-			copy_plain(out->licence, 29, json_string_value(licence));
-			snprintf(out->licence + strlen(out->licence),
-			    sizeof(out->licence) - strlen(out->licence), " (%s)", text);
-		}
-		return;
+	name = json_object_get(card, "license_name");
+	if (json_is_string(licence))
+		add_licence(out, json_string_value(licence), json_string_value(name));
+	json_array_foreach(licence, i, tag)
+	{
+		if (json_is_string(tag))
+			add_licence(out, json_string_value(tag), NULL);
 	}
+	if (out->licence[0] != '\0')
+		return;
 	tags = json_object_get(model, "tags");
 	json_array_foreach(tags, i, tag)
 	{
-		if (!json_is_string(tag) || strncmp(json_string_value(tag), "license:", 8) != 0)
-			continue;
-		copy_plain(out->licence, sizeof(out->licence), json_string_value(tag) + 8);
-		return;
+		if (json_is_string(tag) && strncmp(json_string_value(tag), "license:", 8) == 0)
+			add_licence(out, json_string_value(tag) + 8, NULL);
 	}
 }
 
@@ -146,6 +177,18 @@ parse_file(const json_t *entry, struct sp_answer_file *file, struct sp_err *err)
 	return parse_lfs(lfs, file, err);
 }
 
+static void
+leave_out(const json_t *entry, struct sp_answer_tree *tree)
+{
+	json_int_t size = json_integer_value(json_object_get(entry, "size"));
+
+	tree->left_out++;
+	if (size > 0)
+		tree->left_out_bytes = (uint64_t)size <= UINT64_MAX - tree->left_out_bytes
+					   ? tree->left_out_bytes + (uint64_t)size
+					   : UINT64_MAX;
+}
+
 static enum sp_code
 parse_entry(const json_t *entry, struct sp_answer_tree *tree, struct sp_err *err)
 {
@@ -153,6 +196,9 @@ parse_entry(const json_t *entry, struct sp_answer_tree *tree, struct sp_err *err
 	const char *type, *path;
 	enum sp_code code;
 
+	if (++tree->listed > SP_ANSWER_ENTRIES_MAX)
+		return sp_err_set(err, SP_E_LIMIT,
+		    "the repository has more than %d files and directories", SP_ANSWER_ENTRIES_MAX);
 	code = sp_json_string(entry, "type", &type, err);
 	if (code == SP_OK)
 		code = sp_json_string(entry, "path", &path, err);
@@ -160,15 +206,21 @@ parse_entry(const json_t *entry, struct sp_answer_tree *tree, struct sp_err *err
 		code = sp_path_check(path, err);
 	if (code != SP_OK || strcmp(type, "directory") == 0)
 		return code;
+	if (tree->keeps != NULL && !tree->keeps(tree->ctx, path)) {
+		leave_out(entry, tree);
+		return SP_OK;
+	}
 	if (strcmp(type, "file") != 0)
 		return sp_err_set(err, SP_E_UNSUPPORTED,
-		    "\"%s\" is neither a file nor a directory: only regular files are taken", path);
+		    "\"%s\" is neither a file nor a directory: only regular files are taken; "
+		    "fetch.ignore of the profile can leave it out",
+		    path);
 	code = parse_file(entry, &file, err);
 	if (code != SP_OK)
 		return err != NULL ? sp_err_prefix(err, "\"%s\"", path) : code;
 	if (tree->count >= SP_TREE_FILES_MAX)
-		return sp_err_set(
-		    err, SP_E_LIMIT, "the repository has more than %d files", SP_TREE_FILES_MAX);
+		return sp_err_set(err, SP_E_LIMIT,
+		    "the repository has more than %d files to be taken", SP_TREE_FILES_MAX);
 	if (file.size > (uint64_t)INT64_MAX - tree->bytes)
 		return sp_err_set(err, SP_E_LIMIT, "sizes of the files exceed 63 bits");
 	if (tree->count == tree->cap) {

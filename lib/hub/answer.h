@@ -12,11 +12,16 @@
 
 #include <stddef.h>
 
+#define SP_ANSWER_LICENCE_SIZE 256
+#define SP_ANSWER_ENTRIES_MAX 200000 /* files and directories of a repository */
+
 /* GET /api/models/{id}/revision/{rev} */
 struct sp_answer_model {
 	struct sp_git_oid commit;
-	char licence[128]; /* "apache-2.0", …; "" when the hub says none */
-	char gated[16];	   /* "no", "auto" or "manual" */
+	/* "apache-2.0", "other (name)", all there are joined by ", ", which is in none of them;
+	 * more than fit end in ", ..."; "" when the hub says none */
+	char licence[SP_ANSWER_LICENCE_SIZE];
+	char gated[16]; /* "no", "auto" or "manual" */
 	int disabled;
 };
 enum sp_code sp_answer_model_parse(
@@ -34,6 +39,13 @@ struct sp_answer_tree {
 	struct sp_answer_file *files;
 	size_t count, cap;
 	uint64_t bytes;
+	/* Set by the caller: whether a path is taken. NULL: all are. What is not may be anything,
+	 * is counted, and no more is held of it. */
+	int (*keeps)(const void *ctx, const char *path);
+	const void *ctx;
+	size_t left_out;
+	uint64_t left_out_bytes; /* as far as the hub says, at most UINT64_MAX */
+	size_t listed;		 /* entries so far */
 };
 /* Adds a page's files to tree. Directories are left out, what is neither file nor directory (a
  * submodule, a symlink) is refused. */

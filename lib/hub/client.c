@@ -427,10 +427,28 @@ take_page(const struct exchange *ex, const struct sp_buf *body, const char *what
 	return code;
 }
 
+/* A hub that turns in a circle would otherwise be followed for a long time. seen holds the pages'
+ * addresses so far, hashed. */
+static enum sp_code
+check_page(struct sp_hex *seen, int pages, const char *url, const char *what, struct sp_err *err)
+{
+	if (pages == PAGES_MAX)
+		return sp_err_set(
+		    err, SP_E_LIMIT, "%s: list of files has more than %d pages", what, PAGES_MAX);
+	seen[pages] = sp_sha256_hex(url, strlen(url));
+	for (int i = 0; i < pages; i++)
+		if (strcmp(seen[i].s, seen[pages].s) == 0)
+			return sp_err_set(err, SP_E_CORRUPT,
+			    "%s: list of files turns in a circle: page %d leads back to page %d",
+			    what, pages, i + 1);
+	return SP_OK;
+}
+
 enum sp_code
 sp_client_tree(struct sp_client *client, const char *repo, const char *commit,
     struct sp_answer_tree *out, struct sp_err *err)
 {
+	struct sp_hex *seen = sp_xcalloc(PAGES_MAX, sizeof(*seen));
 	char *url, *what = sp_xasprintf("%s:%s@%s", client->scheme, repo, commit), *next;
 	struct sp_buf body = {0};
 	struct exchange ex = {.client = client, .sink = collect, .ctx = &body};
@@ -442,10 +460,7 @@ sp_client_tree(struct sp_client *client, const char *repo, const char *commit,
 	for (pages = 0; url != NULL && code == SP_OK; pages++) {
 		next = NULL;
 		sp_buf_free(&body);
-		/* a hub that turns in a circle would otherwise be followed for ever */
-		if (pages == PAGES_MAX)
-			code = sp_err_set(err, SP_E_LIMIT,
-			    "%s: list of files has more than %d pages", what, PAGES_MAX);
+		code = check_page(seen, pages, url, what, err);
 		if (code == SP_OK)
 			code = get(&ex, url, what, NULL, err);
 		if (code == SP_OK)
@@ -455,6 +470,7 @@ sp_client_tree(struct sp_client *client, const char *repo, const char *commit,
 	}
 	clear(&ex);
 	sp_buf_free(&body);
+	free(seen);
 	free(url);
 	free(what);
 	return code;

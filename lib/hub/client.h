@@ -29,7 +29,8 @@ void sp_client_free(struct sp_client **client);
 
 enum sp_code sp_client_model(struct sp_client *client, const char *repo, const char *revision,
     struct sp_answer_model *out, struct sp_err *err) SP_MUST_USE;
-/* All pages. Clear out with sp_answer_tree_clear, also after a failure. */
+/* All pages; out->keeps chooses what is taken. Clear out with sp_answer_tree_clear, also after a
+ * failure. */
 enum sp_code sp_client_tree(struct sp_client *client, const char *repo, const char *commit,
     struct sp_answer_tree *out, struct sp_err *err) SP_MUST_USE;
 

@@ -34,10 +34,24 @@ model(const char *text, struct sp_answer_model *out, struct sp_err *err)
 	return sp_answer_model_parse((const uint8_t *)text, strlen(text), out, err);
 }
 
+/* What becomes of cardData.license. */
+static const char *
+licence(const char *json, struct sp_answer_model *m)
+{
+	char *text =
+	    sp_xasprintf("{\"sha\":\"" C40 "\",\"tags\":7,\"cardData\":{\"license\":%s}}", json);
+	struct sp_err err;
+
+	check(model(text, m, &err), &err);
+	free(text);
+	return m->licence;
+}
+
 static void
 test_model(void **state)
 {
 	struct sp_answer_model m;
+	char words[1024];
 	struct sp_err err;
 
 	(void)state;
@@ -50,10 +64,10 @@ test_model(void **state)
 	assert_string_equal(m.gated, "no");
 	assert_false(m.disabled);
 	check(model("{\"sha\":\"" C40 "\",\"gated\":\"manual\",\"disabled\":true,"
-		    "\"tags\":[\"x\",\"license:apache-2.0\"],\"cardData\":null}",
+		    "\"tags\":[\"x\",\"license:apache-2.0\",\"license:mit\"],\"cardData\":null}",
 		  &m, &err),
 	    &err);
-	assert_string_equal(m.licence, "apache-2.0");
+	assert_string_equal(m.licence, "apache-2.0, mit");
 	assert_string_equal(m.gated, "manual");
 	assert_true(m.disabled);
 	check(model("{\"sha\":\"" C40 "\",\"cardData\":{\"license\":\"other\","
@@ -61,10 +75,30 @@ test_model(void **state)
 		  &m, &err),
 	    &err);
 	assert_string_equal(m.licence, "other (qwen?[2J)");
-	check(model("{\"sha\":\"" C40 "\",\"cardData\":{\"license\":[\"a\",\"b\"]},\"tags\":7}", &m,
-		  &err),
-	    &err);
-	assert_string_equal(m.licence, "a");
+	assert_string_equal(licence("[\"a\",7,\"b\"],\"x\":[]", &m), "a, b");
+	assert_string_equal(licence("\"mit, apache-2.0\"", &m), "mit? apache-2.0");
+	assert_string_equal(
+	    licence("\"other\",\"license_name\":\"x), mit (\"", &m), "other (x)? mit ()");
+	assert_string_equal(licence("\"\"", &m), "");
+	assert_string_equal(licence("{\"a\":1}", &m), "");
+	/* more than fit are never taken for a shorter list, nor a long word for a short one */
+	memset(words, 0, sizeof(words));
+	for (size_t i = 0; i < 90; i++)
+		snprintf(words + strlen(words), sizeof(words) - strlen(words), "%s\"mit\"",
+		    i > 0 ? "," : "[");
+	strcat(words, "]");
+	licence(words, &m);
+	assert_true(strlen(m.licence) > 200);
+	assert_string_equal(m.licence + strlen(m.licence) - 10, ", mit, ...");
+	memset(words, 'a', 200);
+	words[0] = words[200] = '"';
+	words[201] = '\0';
+	assert_true(strlen(licence(words, &m)) >= 64);
+	assert_string_equal(m.licence + strlen(m.licence) - 4, "a...");
+	strcat(words, ",\"license_name\":");
+	memmove(words + strlen(words), words, 201);
+	words[strlen("\"\",\"license_name\":") + 199 + 201] = '\0';
+	assert_string_equal(licence(words, &m) + strlen(m.licence) - 5, "a...)");
 
 	assert_int_equal(model("", &m, &err), SP_E_INVALID);
 	assert_int_equal(model("[]", &m, &err), SP_E_INVALID);

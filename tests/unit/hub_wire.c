@@ -614,10 +614,9 @@ test_listings(void **state)
 		SP_E_INVALID, "not valid JSON"},
 	    {{{TREE_AT, 200, "", NULL, NULL, 0, 0}, {"/", 200, "", NULL, NULL, 0, 0}}, SP_E_INVALID,
 		"not valid JSON"},
-	    /* a circle ends at the limit of pages */
-	    {{{TREE_AT, 200, "[]", "Link", "<" TREE_AT ">; rel=\"next\"", 0, 0},
-		 {"/", 200, "", NULL, NULL, 0, 0}},
-		SP_E_LIMIT, "pages"},
+	    {{{TREE_AT, 200, "[]", "Link", "<" TREE_AT "2>; rel=\"next\"", 0, 0},
+		 {TREE_AT "2", 200, "[]", "Link", "<" TREE_AT "2>; rel=\"next\"", 0, 0}},
+		SP_E_CORRUPT, "page 2 leads back to page 2"},
 	};
 	struct sp_answer_tree tree = {0};
 	struct sp_client *client;

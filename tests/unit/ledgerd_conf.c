@@ -36,6 +36,12 @@ load(const char *text, struct ledgerd_profile *out)
 	return code;
 }
 
+/* of a profile that says nothing about it */
+#define FETCH                                                                                     \
+	"\"fetch\":{\"allow\":[],\"ignore\":[],\"licences\":[],\"max_files\":100000,\"max_gib\":" \
+	"8192,"                                                                                   \
+	"\"pickle\":false,\"remote_code\":false}"
+
 static void
 test_profile_policy(void **state)
 {
@@ -45,7 +51,7 @@ test_profile_policy(void **state)
 	    "mmlu: { dataset = \"/mmlu\"; max_drop_pp = 3; sha256 = \"" DIGEST "\"; };\n"
 	    "humaneval: { dataset = \"/h.gz\"; max_drop_pp = 2.5; max_new_tokens = 96; };\n";
 	static const char policy[] =
-	    "{\"approvals\":2,\"confidence\":0.95,\"destination\":\"enclave\","
+	    "{\"approvals\":2,\"confidence\":0.95,\"destination\":\"enclave\"," FETCH ","
 	    "\"humaneval\":{\"dataset\":\"/h.gz\",\"max_drop_pp\":2.5,\"max_new_tokens\":96},"
 	    "\"mmlu\":{\"dataset\":\"/mmlu\",\"max_drop_pp\":3.0,\"sha256\":\"" DIGEST
 	    "\",\"shots\":5},"
@@ -67,11 +73,23 @@ test_profile_policy(void **state)
 	/* a profile for files: no gates, so no model goes by it */
 	assert_int_equal(load("name_suffix = \"\";\n", &p), SP_OK);
 	assert_string_equal(p.policy,
-	    "{\"approvals\":1,\"confidence\":0.95,\"destination\":\"enclave\",\"name_suffix\":\"\","
+	    "{\"approvals\":1,\"confidence\":0.95,\"destination\":\"enclave\"," FETCH
+	    ",\"name_suffix\":\"\","
 	    "\"submitter_may_approve\":true}");
 	assert_int_equal(ledgerd_profile_fits(&p, "p", SP_RECIPE_FILE, &err), SP_OK);
 	assert_int_equal(ledgerd_profile_fits(&p, "p", SP_RECIPE_MODEL, &err), SP_E_CONFIG);
 	assert_true(ledgerd_profile_submitter_may_approve((uint8_t *)p.policy, p.policy_len));
+	ledgerd_profile_clear(&p);
+	assert_int_equal(
+	    load("fetch: { allow = [\"*.json\", \"onnx/\"]; ignore = (\"*.bin\"); pickle = true; "
+		 "licences = [\"mit\", \"other (x y)\"]; max_gib = 3; };\n",
+		&p),
+	    SP_OK);
+	assert_non_null(strstr(p.policy,
+	    "\"fetch\":{\"allow\":[\"*.json\",\"onnx/\"],\"ignore\":[\"*.bin\"],"
+	    "\"licences\":[\"mit\",\"other (x y)\"],\"max_files\":100000,\"max_gib\":3,"
+	    "\"pickle\":true,\"remote_code\":false}"));
+	assert_int_equal(ledgerd_profile_fits(&p, "p", SP_RECIPE_DATASET, &err), SP_OK);
 	ledgerd_profile_clear(&p);
 	assert_false(ledgerd_profile_submitter_may_approve((const uint8_t *)"{}", 2));
 	assert_int_equal(load("quantize: { calibration = \"/c\"; };\n", &p), SP_OK);
@@ -100,9 +118,18 @@ test_profile_refuses(void **state)
 	    {"mmlu: { dataset = \"/m\"; max_drop_pp = 3.0; sha256 = \"ABC\"; };\n", "mmlu.sha256"},
 	    {"mmlu: { dataset = \"/m\"; max_drop_pp = 0.0; };\n", "mmlu.max_drop_pp"},
 	    {"confidence = 1.5;\n", "confidence"},
+	    {"fetch: { allow = \"*.json\"; };\n", "fetch.allow"},
+	    {"fetch: { allow = [\"\"]; };\n", "fetch.allow, element 1"},
+	    {"fetch: { ignore = [\"a\", \"/b\"]; };\n", "fetch.ignore, element 2"},
+	    {"fetch: { licences = [\"mit, bsd\"]; };\n", "fetch.licences, element 1"},
+	    {"fetch: { licences = [\"\"]; };\n", "fetch.licences"},
+	    {"fetch: { pickle = 1; };\n", "fetch.pickle"},
+	    {"fetch: { max_files = 0; };\n", "fetch.max_files"},
+	    {"fetch: { deny = [\"a\"]; };\n", "fetch."},
 	    {"approvals = 1\nmmlu: {", "syntax"},
 	};
 	struct ledgerd_profile p;
+	char *text, *line;
 	size_t i;
 
 	(void)state;
@@ -114,6 +141,18 @@ test_profile_refuses(void **state)
 		assert_int_not_equal(ledgerd_profile_check_all(profile_dir, &err), SP_OK);
 		assert_non_null(strstr(err.msg, "p.conf"));
 	}
+	text = sp_xstrdup("fetch: { ignore = [\"x\"");
+	for (i = 0; i < 64; i++) {
+		char *more = sp_xasprintf("%s, \"x\"", text);
+
+		free(text);
+		text = more;
+	}
+	line = sp_xasprintf("%s]; };\n", text);
+	assert_int_equal(load(line, &p), SP_E_CONFIG);
+	assert_non_null(strstr(err.msg, "fetch.ignore has more than 64"));
+	free(text);
+	free(line);
 	assert_int_equal(ledgerd_profile_load(profile_dir, "../p", &p, &err), SP_E_INVALID);
 	assert_int_equal(ledgerd_profile_load(profile_dir, "", &p, &err), SP_E_INVALID);
 	assert_int_equal(ledgerd_profile_load(profile_dir, "q", &p, &err), SP_E_NOT_FOUND);
