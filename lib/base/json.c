@@ -43,6 +43,9 @@ sp_json_parse(const void *text, size_t len, const char *what, json_t **out, stru
 	if (len > SP_JSON_MAX)
 		return sp_err_set(err, SP_E_LIMIT, "%s: JSON of %zu bytes, at most %d are allowed",
 		    what, len, SP_JSON_MAX);
+	/* jansson takes one behind a number for the end of the text, whatever follows */
+	if (len > 0 && memchr(text, '\0', len) != NULL)
+		return sp_err_set(err, SP_E_INVALID, "%s: not valid JSON: it has NUL bytes", what);
 	if (nesting(text, len) > DEPTH_MAX)
 		return sp_err_set(
 		    err, SP_E_LIMIT, "%s: JSON nested deeper than %d levels", what, DEPTH_MAX);

@@ -9,6 +9,18 @@
 
 #define BASE "https://hub.example:8443"
 
+static const struct fetcherd_policy any = {.pickle = 1,
+    .remote_code = 1,
+    .max_files = SP_TREE_FILES_MAX,
+    .max_gib = FETCHERD_TOTAL_MAX >> 30};
+
+static int
+keeps_none(const void *ctx, const char *path)
+{
+	(void)ctx, (void)path;
+	return 0;
+}
+
 static void
 check_tree(const uint8_t *data, size_t len)
 {
@@ -26,8 +38,15 @@ check_tree(const uint8_t *data, size_t len)
 		bytes += tree.files[i].size;
 	}
 	SP_ASSERT(bytes == tree.bytes);
-	if (fetcherd_check_files(&tree, &err) != SP_OK)
+	SP_ASSERT(tree.left_out == 0);
+	if (fetcherd_policy_listing(&any, &tree, &err) != SP_OK)
 		SP_ASSERT(err.msg[0] != '\0');
+	sp_answer_tree_clear(&tree);
+	/* a listing of which nothing is wanted may hold anything but bad paths */
+	tree.keeps = keeps_none;
+	if (sp_answer_tree_parse(data, len, &tree, &err) == SP_OK)
+		SP_ASSERT(tree.left_out <= tree.listed);
+	SP_ASSERT(tree.count == 0 && tree.bytes == 0);
 	sp_answer_tree_clear(&tree);
 }
 
@@ -57,8 +76,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 	fetcherd_journal_parse(data, len, &journal);
 	fetcherd_journal_clear(&journal);
-	if (sp_answer_model_parse(data, len, &model, &err) == SP_OK)
+	if (sp_answer_model_parse(data, len, &model, &err) == SP_OK) {
 		SP_ASSERT(sp_source_is_commit(model.commit.s));
+		SP_ASSERT(memchr(model.licence, '\0', sizeof(model.licence)) != NULL);
+	}
 	check_tree(data, len);
 	check_fields(text);
 	free(text);

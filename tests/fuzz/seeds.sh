@@ -37,6 +37,11 @@ zcat $fixtures/humaneval.jsonl.gz | sed -n 1,2p | put humaneval two
 jq -r .prompt < <(zcat $fixtures/humaneval.jsonl.gz | sed -n 3p) | put humaneval prompt
 put profile fixture <tests/e2e/fixture.conf
 put profile policy <<<'{"confidence":0.95,"mmlu":{"dataset":"/d","max_drop_pp":3.0,"shots":5},"quantize":{"calibration":"/c.jsonl","group_size":128,"method":"awq","samples":128,"sequence":512}}'
+put policy group <<<'{"fetch":{"allow":["*.json","onnx/"],"ignore":["[a-c]?*"],"licences":["mit","other (x)"],"max_files":9,"max_gib":1,"pickle":true,"remote_code":false}}'
+put policy config <<<'{"a":[{"\u0061uto_map":{"AutoModel":"m.M"}}],"custom_pipelines":null,"x":"\"auto_map\":"}'
+cut -f 1,2 tests/vectors/glob.tsv | sed -n '700p;1400p;2100p' | while IFS=$'\t' read -r pattern path; do
+	printf '%s\n%s' "$pattern" "$path" | put policy "glob-${#pattern}"
+done
 printf 'hf:org/name@main' | put profile hf
 printf 'image:ghcr.io:443/org/name:v1' | put profile image
 printf 'github:owner/repo@v1' | put profile github

@@ -76,6 +76,7 @@ test_parse_bad(void **state)
 	assert_int_equal(sp_json_parse("{}\0", 3, "test", &value, &err), SP_E_INVALID);
 	assert_int_equal(sp_json_parse("[\"\0\"]", 5, "test", &value, &err), SP_E_INVALID);
 	assert_int_equal(sp_json_parse("{}\0{}", 5, "test", &value, &err), SP_E_INVALID);
+	assert_int_equal(sp_json_parse("0\0\n", 3, "test", &value, &err), SP_E_INVALID);
 	assert_int_equal(parse("[1,\n 2,\n x]", &value, &err), SP_E_INVALID);
 	assert_non_null(strstr(err.msg, "line 3"));
 }
