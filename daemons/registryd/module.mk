@@ -6,7 +6,7 @@ $(eval $(call program,registryd,daemons/registryd,main $(REGISTRYD),\
 # a step and what it stands on, without bus and ledgerd: tests/unit/worker_stub is in their place
 REGISTRYD_TEST := tests/unit/worker_stub $(addprefix daemons/registryd/,$(REGISTRYD)) \
 	$(addprefix lib/hub/,answer address client catalog listing plan) \
-	$(addprefix lib/http/,http range reply url) $(addprefix lib/store/,store tree tree_io) \
+	$(addprefix lib/http/,conns http range reply url) $(addprefix lib/store/,store tree tree_io) \
 	$(addprefix lib/release/,key dsse trust statement candidate bom chain proof release snapshot) \
 	$(addprefix lib/ledger/,merkle note entry jobs) $(addprefix lib/bus/,outcome wire paths) \
 	$(BASE) lib/base/conf lib/base/conf_keys proto/audit proto/bus

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define LOCAL_MAX 256
+#define THREADS_MIN 8
 #define BODY_MAX ((size_t)1 << 20) /* paths-info names files in a form */
 
 int
@@ -151,7 +152,13 @@ write_listen(const struct registryd *r, struct sp_err *err)
 static enum sp_code
 serve(struct registryd *r, struct sp_err *err)
 {
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
 	struct sp_http_options options = {.listen = sp_conf_string(r->conf, "registryd.listen"),
+	    /* more than processors: a thread whose file has to come from the disk waits for it */
+	    .threads = processors > THREADS_MIN / 2 ? (unsigned)processors * 2 : THREADS_MIN,
+	    .connections = (unsigned)sp_conf_int(r->conf, "registryd.connections"),
+	    .per_address = (unsigned)sp_conf_int(r->conf, "registryd.per_address"),
+	    .idle_s = (unsigned)sp_conf_int(r->conf, "registryd.idle_s"),
 	    .body_max = BODY_MAX,
 	    .handler = registryd_handle,
 	    .ctx = r};
@@ -164,9 +171,15 @@ serve(struct registryd *r, struct sp_err *err)
 static void
 init_locks(struct registryd *r)
 {
+	pthread_rwlockattr_t writers_first;
 	pthread_condattr_t attr;
 
-	SP_ASSERT(pthread_rwlock_init(&r->lock, NULL) == 0);
+	/* else a registration waits for as long as requests overlap */
+	SP_ASSERT(pthread_rwlockattr_init(&writers_first) == 0);
+	SP_ASSERT(pthread_rwlockattr_setkind_np(
+		      &writers_first, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP) == 0);
+	SP_ASSERT(pthread_rwlock_init(&r->lock, &writers_first) == 0);
+	pthread_rwlockattr_destroy(&writers_first);
 	SP_ASSERT(pthread_mutex_init(&r->snapshot_lock, NULL) == 0);
 	SP_ASSERT(pthread_mutex_init(&r->wake_lock, NULL) == 0);
 	SP_ASSERT(pthread_condattr_init(&attr) == 0);

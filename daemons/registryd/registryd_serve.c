@@ -15,11 +15,13 @@ static const char *const query_names[Q_COUNT] = {
 static void
 send_blob(struct registryd *r, const struct sp_plan_blob *blob, struct sp_http_reply *reply)
 {
+	enum sp_code code;
 	struct sp_err err;
 	uint64_t size;
 	int fd;
 
-	if (sp_store_blob(r->store, blob->digest, &fd, &size, &err) != SP_OK) {
+	code = sp_store_blob(r->store, blob->digest, &fd, &size, &err);
+	if (code != SP_OK) {
 		sp_log_error(NULL, "%s", err.msg);
 	} else if (size != blob->size) {
 		sp_log_error(NULL, "blob %s has %llu bytes, its tree says %llu", blob->digest,
@@ -30,6 +32,11 @@ send_blob(struct registryd *r, const struct sp_plan_blob *blob, struct sp_http_r
 		return;
 	}
 	sp_http_reply_clear(reply);
+	if (code == SP_E_IO) { /* no file may be opened any more, or a disk that stumbles */
+		sp_http_reply_field(reply, "Retry-After", "1");
+		sp_plan_error(reply, 503, NULL, "The registry cannot read this file just now");
+		return;
+	}
 	sp_plan_error(reply, 500, NULL, "The registry's store is damaged; its log says more");
 }
 

@@ -51,6 +51,9 @@ const struct sp_conf_key sp_conf_keys[] = {
 
     {"registryd.listen", S, "127.0.0.1:8780", 0, 0, "host:port of the Hub protocol"},
     {"registryd.standalone", B, "false", 0, 0, "serve the local models alone, without a bus"},
+    {"registryd.connections", I, "8192", 8, 1000000, "at the same time"},
+    {"registryd.per_address", I, "0", 0, 1000000, "connections of one address; 0: half of them"},
+    {"registryd.idle_s", I, "60", 1, 86400, "connection on which nothing moves"},
     {"registryd.local.*.name", S, NULL, 0, 0, "\"org/name\" under which dir is served"},
     {"registryd.local.*.dir", S, NULL, 0, 0, "path: a model's or data set's directory"},
     {"registryd.local.*.kind", S, "model", 0, 0, "\"model\" or \"dataset\""},

@@ -3,9 +3,11 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "http/conns.h"
 #include "http/url.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -13,11 +15,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #define PEM_MAX ((size_t)1 << 20)
-#define HEAD_MAX 32768 /* bytes of request line and fields, and of what MHD keeps beside them */
+/* Bytes of request line and fields, and of what libmicrohttpd keeps beside them; each connection
+ * has so many for as long as it lives. */
+#define HEAD_MAX 16384
+#define FILES_BESIDE 128 /* what a daemon opens besides connections and what they are sent */
 #define DRAIN_S 5
 /* What is read of a body that is too large, to no end but that its sender comes to read the answer:
  * closing while it still writes would reset the connection, and the answer be lost with it. */
@@ -30,6 +37,7 @@ struct sp_http {
 	size_t body_max;
 	sp_http_handler *handler;
 	void *ctx;
+	struct sp_conns *conns;
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
 	unsigned running; /* requests whose reply is not sent yet */
@@ -38,7 +46,9 @@ struct sp_http {
 /* One request, from its head to its last byte out. */
 struct exchange {
 	struct sp_buf body;
-	int is_too_large; /* the body, as its length says */
+	struct sp_conn *conn;
+	unsigned long long discarded;
+	int is_too_large; /* the body */
 };
 
 /* --- requests --------------------------------------------------------------------------------- */
@@ -83,6 +93,9 @@ make_response(struct sp_http_reply *reply)
 	struct MHD_Response *response;
 
 	if (reply->fd >= 0 && reply->length > 0) {
+		/* whoever waits for the disk holds up the other connections of its thread */
+		posix_fadvise(
+		    reply->fd, (off_t)reply->offset, (off_t)reply->length, POSIX_FADV_SEQUENTIAL);
 		response = MHD_create_response_from_fd_at_offset64(
 		    reply->length, reply->fd, reply->offset);
 		if (response != NULL)
@@ -130,20 +143,57 @@ send_reply(struct MHD_Connection *connection, struct sp_http_reply *reply)
 
 /* --- libmicrohttpd's callbacks ---------------------------------------------------------------- */
 
+/* What follows on the connection is not read as a request. */
 static enum MHD_Result
-refuse_body(struct sp_http *http, struct MHD_Connection *connection)
+refuse(struct MHD_Connection *connection, unsigned status, const char *text)
 {
 	struct sp_http_reply reply = SP_HTTP_REPLY_INIT;
 	enum MHD_Result rc;
-	char text[96];
-	int len;
 
-	len = snprintf(text, sizeof(text), "The body of a request may have %zu bytes at most.\n",
-	    http->body_max);
-	sp_http_reply_body(&reply, 413, "text/plain", text, (size_t)len);
+	sp_http_reply_field(&reply, "Connection", "close");
+	sp_http_reply_body(&reply, status, "text/plain", text, strlen(text));
 	rc = send_reply(connection, &reply);
 	sp_http_reply_clear(&reply);
 	return rc;
+}
+
+static enum MHD_Result
+refuse_body(struct sp_http *http, struct MHD_Connection *connection)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text), "The body of a request may have %zu bytes at most.\n",
+	    http->body_max);
+	return refuse(connection, 413, text);
+}
+
+/* Fields that say how long a request is and for whom: read in another way by a proxy in front, one
+ * request becomes two, and the second is anybody's. */
+struct framing {
+	unsigned hosts, lengths, codings;
+};
+
+static enum MHD_Result
+count_framing(void *ctx, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	struct framing *framing = ctx;
+
+	(void)kind;
+	(void)value;
+	framing->hosts += strcasecmp(name, MHD_HTTP_HEADER_HOST) == 0;
+	framing->lengths += strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0;
+	framing->codings += strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0;
+	return MHD_YES;
+}
+
+/* RFC 9112 sections 3.2 and 6.3 */
+static int
+is_ambiguous(struct MHD_Connection *connection)
+{
+	struct framing framing = {0};
+
+	MHD_get_connection_values(connection, MHD_HEADER_KIND, count_framing, &framing);
+	return framing.hosts > 1 || framing.lengths + framing.codings > 1;
 }
 
 /* The head of a request has come. */
@@ -151,13 +201,19 @@ static enum MHD_Result
 begin(struct sp_http *http, struct MHD_Connection *connection, void **state)
 {
 	struct exchange *ex = sp_xcalloc(1, sizeof(*ex));
+	const union MHD_ConnectionInfo *info;
 	unsigned long long len;
 	const char *length;
 
 	*state = ex;
+	info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	ex->conn = info->socket_context;
 	pthread_mutex_lock(&http->lock);
 	http->running++;
 	pthread_mutex_unlock(&http->lock);
+	if (is_ambiguous(connection))
+		return refuse(
+		    connection, 400, "Host or the length of the body is said more than once.\n");
 	length = MHD_lookup_connection_value(
 	    connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
 	len = length != NULL ? strtoull(length, NULL, 10) : 0;
@@ -167,12 +223,32 @@ begin(struct sp_http *http, struct MHD_Connection *connection, void **state)
 	return MHD_YES;
 }
 
+/* Keeps what may be kept of a body, and reads on to where a sender looks for an answer. One of
+ * unknown length might never end. */
+static enum MHD_Result
+take_body(struct sp_http *http, struct exchange *ex, const char *data, size_t *len)
+{
+	if (*len > http->body_max - ex->body.len) {
+		ex->is_too_large = 1;
+		sp_buf_free(&ex->body);
+	}
+	if (!ex->is_too_large) {
+		sp_buf_add(&ex->body, data, *len);
+	} else {
+		ex->discarded += *len;
+		if (ex->discarded > http->body_max + DISCARD_MAX)
+			return MHD_NO;
+	}
+	*len = 0;
+	return MHD_YES;
+}
+
 static enum MHD_Result
 on_request(void *ctx, struct MHD_Connection *connection, const char *path, const char *method,
     const char *version, const char *upload, size_t *upload_len, void **state)
 {
 	struct sp_http *http = ctx;
-	struct sp_http_request request = {.method = method, .path = path, .connection = connection};
+	struct sp_http_request request = {.method = method, .connection = connection};
 	struct sp_http_reply reply = SP_HTTP_REPLY_INIT;
 	struct exchange *ex = *state;
 	enum MHD_Result rc;
@@ -180,20 +256,14 @@ on_request(void *ctx, struct MHD_Connection *connection, const char *path, const
 	(void)version;
 	if (ex == NULL)
 		return begin(http, connection, state);
-	if (*upload_len > 0 && ex->is_too_large) {
-		*upload_len = 0;
-		return MHD_YES;
-	}
-	if (*upload_len > 0) {
-		/* only a body of unknown length gets here too long: it might never end */
-		if (*upload_len > http->body_max - ex->body.len)
-			return MHD_NO;
-		sp_buf_add(&ex->body, upload, *upload_len);
-		*upload_len = 0;
-		return MHD_YES;
-	}
+	if (*upload_len > 0)
+		return take_body(http, ex, upload, upload_len);
+	sp_conns_asked(http->conns, ex->conn);
 	if (ex->is_too_large)
 		return refuse_body(http, connection);
+	/* a client that takes us for a proxy names the host once more (RFC 9112 section 3.2.2) */
+	path += sp_url_origin_len(path);
+	request.path = path[0] != '\0' ? path : "/";
 	request.body = ex->body.len > 0 ? ex->body.data : (const uint8_t *)"";
 	request.body_len = ex->body.len;
 	name_peer(connection, request.peer, sizeof(request.peer));
@@ -214,6 +284,7 @@ on_completed(
 	(void)why;
 	if (ex == NULL)
 		return;
+	sp_conns_answered(http->conns, ex->conn);
 	sp_buf_free(&ex->body);
 	free(ex);
 	*state = NULL;
@@ -221,6 +292,21 @@ on_completed(
 	if (--http->running == 0)
 		pthread_cond_signal(&http->idle);
 	pthread_mutex_unlock(&http->lock);
+}
+
+static void
+on_connection(void *ctx, struct MHD_Connection *connection, void **conn,
+    enum MHD_ConnectionNotificationCode what)
+{
+	const union MHD_ConnectionInfo *info;
+	struct sp_http *http = ctx;
+
+	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+		info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+		*conn = sp_conns_add(http->conns, info->connect_fd);
+	} else {
+		sp_conns_drop(http->conns, *conn);
+	}
 }
 
 /* Paths stay as sent: whether "%2F" parts them is for the handler to know. */
@@ -289,31 +375,73 @@ out:
 	return code;
 }
 
+static unsigned
+thread_count(const struct sp_http_options *o)
+{
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (o->threads > 0)
+		return o->threads;
+	return processors > 2 ? (unsigned)processors : 2;
+}
+
+/* How many connections the limit of open files allows: `wanted`, or fewer. */
+static unsigned
+fit_connections(unsigned wanted)
+{
+	rlim_t need = 2 * (rlim_t)wanted + FILES_BESIDE;
+	struct rlimit files;
+	unsigned fit;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+		return wanted;
+	/* nothing here uses select(2), whose sets a higher descriptor would overrun */
+	files.rlim_cur = files.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &files) != 0)
+		sp_log_warn(
+		    NULL, "http: cannot raise the limit of open files: %s", strerror(errno));
+	if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= need)
+		return wanted;
+	fit = files.rlim_cur > FILES_BESIDE ? (unsigned)((files.rlim_cur - FILES_BESIDE) / 2) : 0;
+	sp_log_warn(NULL,
+	    "http: this process may open %llu files, for %u connections it needs %llu: at most %u "
+	    "are taken; raise the limit (LimitNOFILE= of the unit, ulimit -Hn) or configure fewer",
+	    (unsigned long long)files.rlim_cur, wanted, (unsigned long long)need, fit);
+	return fit;
+}
+
 /* cert and key: PEM texts, or both NULL. */
 static enum sp_code
 start_daemon(struct sp_http *http, const struct sp_http_options *o, char *cert, char *key,
     struct sp_err *err)
 {
 	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG;
-	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned threads = o->threads, connections = o->connections > 0 ? o->connections : 1024;
+	unsigned connections = fit_connections(o->connections > 0 ? o->connections : 1024);
+	unsigned per_address = o->per_address > 0 ? o->per_address : (connections + 1) / 2;
+	unsigned idle_s = o->idle_s > 0 ? o->idle_s : 60;
+	unsigned request_s = o->request_s > 0 ? o->request_s : 30;
+	unsigned threads = thread_count(o);
 	struct MHD_OptionItem items[16];
 	size_t n = 0;
 
-	if (threads == 0)
-		threads = processors > 2 ? (unsigned)processors : 2;
 	if (connections < threads)
 		connections = threads;
+	http->conns = sp_conns_new((int64_t)request_s * 1000, (int64_t)idle_s * 1000);
+	if (http->conns == NULL)
+		return sp_err_set(err, SP_E_IO, "cannot start a thread");
 #define ITEM(option, number, pointer) items[n++] = (struct MHD_OptionItem){option, number, pointer}
 	ITEM(MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)leave_encoded, NULL);
 	ITEM(MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, http);
+	ITEM(MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, http);
 	ITEM(MHD_OPTION_LISTEN_SOCKET, http->listen_fd, NULL);
 	ITEM(MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)threads, NULL);
 	ITEM(MHD_OPTION_CONNECTION_LIMIT, (intptr_t)connections, NULL);
 	/* who keeps all that it may open, byte by byte, does not shut out everybody else */
-	ITEM(MHD_OPTION_PER_IP_CONNECTION_LIMIT, (intptr_t)((connections + 1) / 2), NULL);
-	ITEM(MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)(o->idle_s > 0 ? o->idle_s : 60), NULL);
+	ITEM(MHD_OPTION_PER_IP_CONNECTION_LIMIT, (intptr_t)per_address, NULL);
+	ITEM(MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)idle_s, NULL);
 	ITEM(MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEAD_MAX, NULL);
+	/* what a proxy in front might read in another way is refused */
+	ITEM(MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL);
 	if (cert != NULL) {
 		flags |= MHD_USE_TLS;
 		ITEM(MHD_OPTION_HTTPS_MEM_CERT, 0, cert);
@@ -398,6 +526,7 @@ sp_http_stop(struct sp_http **server)
 		pthread_mutex_unlock(&http->lock);
 		MHD_stop_daemon(http->daemon);
 	}
+	sp_conns_free(&http->conns);
 	if (http->listen_fd >= 0)
 		close(http->listen_fd);
 	pthread_cond_destroy(&http->idle);

@@ -68,14 +68,19 @@ struct sp_http_options {
 	const char *cert_file; /* PEM chain; NULL: plain HTTP */
 	const char *key_file;  /* PEM, when there is a cert_file */
 	unsigned threads;      /* 0: one per processor, at least 2 */
-	unsigned connections;  /* at the same time, half of them from one address; 0: 1024 */
-	unsigned idle_s;       /* a connection without bytes for so long is closed; 0: 60 */
+	unsigned connections;  /* at the same time; 0: 1024 */
+	unsigned per_address;  /* of them from one address; 0: half */
+	unsigned idle_s;       /* a connection on which nothing moves so long is closed; 0: 60 */
+	unsigned request_s;    /* a request that is not there as a whole by then, too; 0: 30 */
 	size_t body_max;       /* bytes of a request's body; larger: 413. 0: no body at all */
 	sp_http_handler *handler;
 	void *ctx;
 };
 
-/* Listens when it returns. SP_E_CONFIG names the option that is wrong. Everything is copied. */
+/* Listens when it returns. SP_E_CONFIG names the option that is wrong. Everything is copied.
+ * Raises the process's soft limit of open files to the hard one; where that does not hold two for
+ * each connection (its socket, and the file that it is sent), fewer are taken and the log says so.
+ */
 enum sp_code sp_http_start(
     const struct sp_http_options *options, struct sp_http **out, struct sp_err *err) SP_MUST_USE;
 unsigned sp_http_port(const struct sp_http *http);

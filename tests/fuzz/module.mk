@@ -40,6 +40,7 @@ $(eval $(call fuzz,admit,release base,$(FUZZ_RELEASE),$(addprefix daemons/admiss
 $(eval $(call fuzz,hub,hub http release store base,$(FUZZ_RELEASE),\
 	$(addprefix daemons/fetcherd/,fetcherd_policy fetcherd_step)))
 $(eval $(call fuzz,policy,hub http release store base,$(FUZZ_RELEASE),daemons/fetcherd/fetcherd_policy))
+$(eval $(call fuzz,plan,hub http store base,gnutls jansson))
 $(eval $(call fuzz,url,http base,gnutls))
 $(eval $(call fuzz,conf,base,gnutls libconfig))
 $(eval $(call fuzz,json,base,gnutls jansson))

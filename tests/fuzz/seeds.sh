@@ -59,6 +59,19 @@ printf 'https://hub.example:8443/a%%20b?cursor=x%%2Fy&q=1#z' | put url absolute
 printf '[2001:db8::1]:8080' | put url address
 printf '/api/models?cursor=a+b&limit' | put url relative
 
+request() { # METHOD PATH LINES… BODY
+	printf '%s\n' "$@"
+}
+request GET /org/m/resolve/main/w.safetensors h:1 https '' bytes=1-5 '' '"x"' '' '' '' '' '' '' '' '' |
+	put plan file
+request GET /api/models/org%2Fm/tree/refs%2Fheads%2Fmain/a h:1 '' '' '' '' '' True True '' '' '' '' 1 1 '' |
+	put plan tree
+request GET /api/datasets h '' '' '' '' '' '' '' '' true o org 5 0 '' | put plan list
+request POST /api/models/m/paths-info/v1 h '' application/json '' '' '' '' '' '' '' '' '' '' '' \
+	'{"paths":["a","a/d"],"expand":true}' | put plan json
+request POST /api/models/org/m/paths-info/v2 '' '' '' '' '' '' '' '' '' '' '' '' '' '' \
+	'paths=a%2Fd&paths=a&expand=True' | put plan form
+
 for side in bastion enclave; do
 	put conf $side <<-CONF
 		side = "$side";

@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "worker_stub.h"
@@ -280,6 +281,44 @@ test_damaged_store(void **state)
 	ok(sp_store_put(registryd->store, "spaces are fine", 15, &digest, &err));
 	assert_int_equal(get(url, NULL, 0, &body, fields), 200);
 	free(path);
+}
+
+/* No descriptor is left to open a file with: that passes, and is no damage. */
+static void
+test_no_files(void **state)
+{
+	static const char path[] = "/org/m/resolve/main/config.json";
+	char *url = sp_xasprintf("http://127.0.0.1:%u%s", sp_http_port(registryd->http), path);
+	struct rlimit files, none;
+	CURL *curl = curl_easy_init();
+	struct bytes body = {.len = 0};
+	long status[3];
+	int lowest;
+
+	(void)state;
+	curl_easy_setopt(curl, CURLOPT_URL, url);
+	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &body);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+	for (int i = 0; i < 3; i++) {
+		if (i == 1) {
+			lowest = open("/dev/null", O_RDONLY | O_CLOEXEC);
+			assert_true(lowest >= 0);
+			close(lowest);
+			none = files;
+			none.rlim_cur = (rlim_t)lowest;
+			assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+		}
+		/* down the connection that is there */
+		assert_int_equal(curl_easy_perform(curl), CURLE_OK);
+		curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status[i]);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+	}
+	curl_easy_cleanup(curl);
+	free(url);
+	assert_int_equal(status[0], 200);
+	assert_int_equal(status[1], 503);
+	assert_int_equal(status[2], 200);
 }
 
 /* --- hubs that do not behave --------------------------------------------------------------------
@@ -726,6 +765,7 @@ main(void)
 	    cmocka_unit_test(test_real),
 	    cmocka_unit_test(test_bytes),
 	    cmocka_unit_test(test_damaged_store),
+	    cmocka_unit_test(test_no_files),
 	    cmocka_unit_test(test_lies),
 	    cmocka_unit_test(test_large_answers),
 	    cmocka_unit_test(test_token),
