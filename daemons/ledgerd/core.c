@@ -29,91 +29,50 @@ ledgerd_actions_add(struct ledgerd_actions *actions, enum ledgerd_do what)
 
 /* --- what is alive ---------------------------------------------------------------------------- */
 
-static void
+static struct ledgerd_live *
 add_live(struct ledgerd_core *core, const struct sp_attempt *attempt, int64_t now_ms)
 {
-	struct ledgerd_live *live;
+	struct ledgerd_live *live = ledgerd_live_add(&core->lives, attempt);
 
-	core->live = sp_xrealloc(core->live, core->live_count + 1, sizeof(*core->live));
-	live = &core->live[core->live_count++];
-	memset(live, 0, sizeof(*live));
-	live->a = *attempt;
 	live->deadline_ms = now_ms + core->settings.lease_ms;
-}
-
-static void
-drop_files(struct ledgerd_live *live)
-{
-	size_t i;
-
-	for (i = 0; i < live->file_count; i++)
-		sallyport__file_progress__free_unpacked(live->files[i], NULL);
-	free(live->files);
-	live->files = NULL;
-	live->file_count = 0;
-}
-
-static void
-drop_live(struct ledgerd_core *core)
-{
-	size_t i;
-
-	for (i = 0; i < core->live_count; i++)
-		drop_files(&core->live[i]);
-	free(core->live);
+	return live;
 }
 
 void
 ledgerd_core_load(
     struct ledgerd_core *core, const struct sp_attempt *alive, size_t count, int64_t now_ms)
 {
-	struct ledgerd_core fresh = {.settings = core->settings};
+	struct ledgerd_lives old = core->lives;
 	struct ledgerd_live *known, *live;
 	size_t i;
 
+	memset(&core->lives, 0, sizeof(core->lives));
 	for (i = 0; i < count; i++) {
-		add_live(&fresh, &alive[i], now_ms);
-		live = &fresh.live[i];
-		known = ledgerd_core_lease(core, alive[i].lease);
-		if (known == NULL || strcmp(known->a.worker, alive[i].worker) != 0)
-			continue;
-		*live = *known;
-		live->a = alive[i];
-		known->files = NULL;
-		known->file_count = 0;
+		live = add_live(core, &alive[i], now_ms);
+		known = ledgerd_live_lease(&old, alive[i].lease);
+		if (known != NULL && strcmp(known->a.worker, alive[i].worker) == 0)
+			ledgerd_live_inherit(&core->lives, live, known);
 	}
-	drop_live(core);
-	core->live = fresh.live;
-	core->live_count = fresh.live_count;
+	ledgerd_live_clear(&old);
 }
 
 void
 ledgerd_core_free(struct ledgerd_core *core)
 {
-	drop_live(core);
+	ledgerd_live_clear(&core->lives);
 	memset(core, 0, sizeof(*core));
 }
 
 struct ledgerd_live *
 ledgerd_core_lease(struct ledgerd_core *core, const char *lease)
 {
-	size_t i;
-
-	for (i = 0; i < core->live_count; i++)
-		if (strcmp(core->live[i].a.lease, lease) == 0)
-			return &core->live[i];
-	return NULL;
+	return ledgerd_live_lease(&core->lives, lease);
 }
 
 struct ledgerd_live *
 ledgerd_core_job(struct ledgerd_core *core, const char *job)
 {
-	size_t i;
-
-	for (i = 0; i < core->live_count; i++)
-		if (strcmp(core->live[i].a.job, job) == 0)
-			return &core->live[i];
-	return NULL;
+	return ledgerd_live_job(&core->lives, job);
 }
 
 static struct ledgerd_peer *
@@ -136,8 +95,7 @@ ledgerd_core_note(struct ledgerd_core *core, const struct sp_changed *changed, i
 	if (changed->had_attempt)
 		live = ledgerd_core_lease(core, changed->attempt.lease);
 	if (live != NULL && !sp_jobs_is_alive(changed->attempt.state)) {
-		drop_files(live);
-		*live = core->live[--core->live_count];
+		ledgerd_live_remove(&core->lives, live);
 	} else if (live != NULL) {
 		/* its next heartbeat tells how many slots are left; until then count ourselves */
 		if (live->a.state == SP_LEASE_OFFERED) {
@@ -146,7 +104,9 @@ ledgerd_core_note(struct ledgerd_core *core, const struct sp_changed *changed, i
 				peer->free--;
 		}
 		live->a = changed->attempt;
+		live->asked = 0;
 		live->deadline_ms = now_ms + core->settings.lease_ms;
+		ledgerd_live_queue(&core->lives, live);
 	}
 	if (changed->has_next)
 		add_live(core, &changed->next, now_ms);
@@ -227,7 +187,7 @@ note_progress(struct ledgerd_live *live, const Sallyport__Progress *p)
 	    strcmp(live->phase, p->phase) == 0 && strcmp(live->unit, p->unit) == 0)
 		return;
 	if (files_differ) {
-		drop_files(live);
+		ledgerd_live_drop_files(live);
 		live->files = ledgerd_core_files(p->files, p->n_files);
 		live->file_count = p->n_files;
 	}
@@ -298,11 +258,10 @@ ledgerd_core_expire(struct ledgerd_core *core, int64_t now_ms, struct ledgerd_ac
 {
 	const struct ledgerd_live *live;
 	struct ledgerd_action *action;
-	size_t i;
 
-	for (i = 0; i < core->live_count; i++) {
-		live = &core->live[i];
-		if (live->a.state == SP_LEASE_OFFERED || live->deadline_ms > now_ms)
+	TAILQ_FOREACH(live, &core->lives.leased, links.in_queue)
+	{
+		if (live->deadline_ms > now_ms)
 			continue;
 		action = ledgerd_actions_add(actions, LEDGERD_CHANGE);
 		if (action == NULL)
@@ -336,26 +295,24 @@ is_backing_off(const struct sp_attempt *attempt, int64_t unix_ms)
 	       attempt->not_before_ms - unix_ms <= SP_JOBS_BACKOFF_MAX_MS;
 }
 
-static int
-is_asked(const struct ledgerd_core *core, const struct ledgerd_live *live, int64_t now_ms)
-{
-	return live->a.state == SP_LEASE_OFFERED && live->offered_to[0] != '\0' &&
-	       live->offered_ms + offer_ms(core) > now_ms;
-}
-
-/* Counts the offers that are out to each worker and not yet answered. */
+/* Counts the offers that are out to each worker; one that was not answered in time waits again. */
 static void
 count_asked(struct ledgerd_core *core, int64_t now_ms)
 {
+	struct ledgerd_live *live, *next;
 	struct ledgerd_peer *peer;
 	size_t i;
 
 	for (i = 0; i < core->peer_count; i++)
 		core->peers[i].asked = 0;
-	for (i = 0; i < core->live_count; i++) {
-		if (!is_asked(core, &core->live[i], now_ms))
+	for (live = TAILQ_FIRST(&core->lives.asked); live != NULL; live = next) {
+		next = TAILQ_NEXT(live, links.in_queue);
+		if (live->offered_ms + offer_ms(core) <= now_ms) {
+			live->asked = 0;
+			ledgerd_live_queue(&core->lives, live);
 			continue;
-		peer = find_peer(core, core->live[i].offered_to);
+		}
+		peer = find_peer(core, live->offered_to);
 		if (peer != NULL)
 			peer->asked++;
 	}
@@ -368,16 +325,14 @@ ledgerd_core_present(
 	return peer->seen_ms + core->settings.lease_ms > now_ms;
 }
 
+/* The worker is there, of the step's service, and has a slot that nothing is offered for. */
 static int
-can_take(const struct ledgerd_core *core, const struct ledgerd_live *live,
-    const struct ledgerd_peer *peer, int64_t now_ms)
+has_room(const struct ledgerd_core *core, enum sp_step step, const struct ledgerd_peer *peer,
+    int64_t now_ms)
 {
 	if (!ledgerd_core_present(core, peer, now_ms))
 		return 0;
-	if (strcmp(peer->service, sp_jobs_step_service(live->a.step)) != 0 ||
-	    !(peer->steps & 1u << live->a.step))
-		return 0;
-	if (live->a.pin[0] != '\0' && strcmp(live->a.pin, peer->name) != 0)
+	if (strcmp(peer->service, sp_jobs_step_service(step)) != 0 || !(peer->steps & 1u << step))
 		return 0;
 	return peer->free > peer->asked;
 }
@@ -396,37 +351,68 @@ rank(const struct ledgerd_live *live, const struct ledgerd_peer *peer)
 	return room;
 }
 
+/* The best worker that can take the attempt now, NULL when none can. *any: somebody has room for
+ * its step, if not for this very attempt. */
+static struct ledgerd_peer *
+best_peer(struct ledgerd_core *core, const struct ledgerd_live *live, int64_t now_ms, int *any)
+{
+	struct ledgerd_peer *best = NULL, *peer;
+	size_t i;
+
+	*any = 0;
+	for (i = 0; i < core->peer_count; i++) {
+		peer = &core->peers[i];
+		if (!has_room(core, live->a.step, peer, now_ms))
+			continue;
+		*any = 1;
+		if (live->a.pin[0] != '\0' && strcmp(live->a.pin, peer->name) != 0)
+			continue;
+		if (best == NULL || rank(live, peer) > rank(live, best))
+			best = peer;
+	}
+	return best;
+}
+
+/* 0 when there is no room for more actions. */
+static int
+offer(struct ledgerd_core *core, struct ledgerd_live *live, struct ledgerd_peer *peer,
+    int64_t now_ms, struct ledgerd_actions *actions)
+{
+	struct ledgerd_action *action = ledgerd_actions_add(actions, LEDGERD_OFFER);
+
+	if (action == NULL)
+		return 0;
+	memcpy(action->lease, live->a.lease, sizeof(action->lease));
+	memcpy(action->job, live->a.job, sizeof(action->job));
+	memcpy(action->worker, peer->name, sizeof(action->worker));
+	memcpy(live->offered_to, peer->name, sizeof(live->offered_to));
+	live->offered_ms = now_ms;
+	live->asked = 1;
+	ledgerd_live_queue(&core->lives, live);
+	peer->asked++;
+	return 1;
+}
+
 void
 ledgerd_core_schedule(
     struct ledgerd_core *core, int64_t now_ms, int64_t unix_ms, struct ledgerd_actions *actions)
 {
-	struct ledgerd_peer *best;
-	struct ledgerd_action *action;
-	struct ledgerd_live *live;
-	size_t i, j;
+	struct ledgerd_live *live, *next;
+	struct ledgerd_peer *peer;
+	int any, step;
 
 	count_asked(core, now_ms);
-	for (i = 0; i < core->live_count; i++) {
-		live = &core->live[i];
-		if (live->a.state != SP_LEASE_OFFERED || is_backing_off(&live->a, unix_ms))
-			continue;
-		if (is_asked(core, live, now_ms))
-			continue;
-		best = NULL;
-		for (j = 0; j < core->peer_count; j++)
-			if (can_take(core, live, &core->peers[j], now_ms) &&
-			    (best == NULL || rank(live, &core->peers[j]) > rank(live, best)))
-				best = &core->peers[j];
-		if (best == NULL)
-			continue;
-		action = ledgerd_actions_add(actions, LEDGERD_OFFER);
-		if (action == NULL)
-			return;
-		memcpy(action->lease, live->a.lease, sizeof(action->lease));
-		memcpy(action->job, live->a.job, sizeof(action->job));
-		memcpy(action->worker, best->name, sizeof(action->worker));
-		memcpy(live->offered_to, best->name, sizeof(live->offered_to));
-		live->offered_ms = now_ms;
-		best->asked++;
+	for (step = 0; step < SP_STEP_COUNT; step++) {
+		for (live = TAILQ_FIRST(&core->lives.waiting[step]); live != NULL; live = next) {
+			next = TAILQ_NEXT(live, links.in_queue);
+			if (is_backing_off(&live->a, unix_ms))
+				continue;
+			peer = best_peer(core, live, now_ms, &any);
+			/* then there is none for those behind it either */
+			if (!any)
+				break;
+			if (peer != NULL && !offer(core, live, peer, now_ms, actions))
+				return;
+		}
 	}
 }

@@ -8,8 +8,8 @@
 #ifndef LEDGERD_CORE_H
 #define LEDGERD_CORE_H
 
-#include "bus.pb-c.h"
 #include "ledger/change.h"
+#include "live.h"
 #include "release/trust.h"
 
 #define LEDGERD_PEERS_MAX 256
@@ -40,25 +40,11 @@ struct ledgerd_peer {
 	int64_t seen_ms;
 };
 
-/* An attempt that is alive. */
-struct ledgerd_live {
-	struct sp_attempt a;
-	int64_t deadline_ms;		  /* leased, running: then it is lost */
-	char offered_to[SP_NAME_MAX + 1]; /* offered: to whom last; "": to nobody yet */
-	int64_t offered_ms;
-	char phase[65], unit[65];
-	uint64_t done, total;
-	Sallyport__FileProgress **files; /* in hand, as protobuf-c frees them */
-	size_t file_count;
-	uint32_t news; /* progress reports that said something new */
-};
-
 struct ledgerd_core {
 	struct ledgerd_settings settings;
 	struct ledgerd_peer peers[LEDGERD_PEERS_MAX];
 	size_t peer_count;
-	struct ledgerd_live *live;
-	size_t live_count;
+	struct ledgerd_lives lives;
 };
 
 enum ledgerd_do {

@@ -6,6 +6,7 @@
 #include "bus/hub.h"
 #include "core.h"
 #include "operator.pb-c.h"
+#include "profile.h"
 
 #include <sys/stat.h>
 #include <uv.h>
@@ -14,7 +15,7 @@
 #define LEDGERD_WAITERS_MAX 256
 #define LEDGERD_WAIT_MAX_MS 60000
 #define LEDGERD_JOBS_MAX 1000		 /* of one list */
-#define LEDGERD_LOG_BYTES_MAX (8u << 20) /* of entries in one reply */
+#define LEDGERD_REPLY_BYTES (512u << 10) /* of jobs or entries in one reply, and one more */
 
 /* What is said once the batch is committed. */
 enum ledgerd_out_kind { LEDGERD_OUT_WORKER, LEDGERD_OUT_OPERATOR, LEDGERD_OUT_TOPIC };
@@ -52,14 +53,17 @@ struct ledgerd {
 	struct sp_trust *trust; /* NULL: could not be read; never cached beyond a minute */
 	struct stat trust_seen;
 	int64_t trust_ms;
+	struct ledgerd_profile_kept profile;
 
 	uv_loop_t *loop;
 	struct sp_hub *hub;
-	uv_timer_t timer;
+	uv_timer_t timer, settle;
 	uv_idle_t flush;
+	uint64_t published; /* size of the checkpoint that was published last */
 	uv_signal_t on_term, on_int;
 
 	int in_batch;
+	int moved; /* the core follows something that the message under way did */
 	struct ledgerd_out *out;
 	size_t out_count, out_cap;
 	struct ledgerd_waiter waiters[LEDGERD_WAITERS_MAX];
@@ -73,8 +77,11 @@ enum sp_code ledgerd_open(
 void ledgerd_close(struct ledgerd *l);
 /* Lets ledgerd_flush run when the loop comes round. */
 void ledgerd_wake(struct ledgerd *l);
-/* Commits what is open, signs, sends, offers, wakes; what a turn of the loop left to do. */
+/* Commits what is open, sends, offers, wakes; what a turn of the loop left to do. The checkpoint
+ * over it is stored with the next batch, or a moment later alone. */
 void ledgerd_flush(struct ledgerd *l);
+/* The same, and the checkpoint that covers all of it is stored and published. */
+void ledgerd_settle(struct ledgerd *l);
 
 /* The trust document in force; SP_E_* with a message when it cannot be read. */
 enum sp_code

@@ -2,8 +2,11 @@
  * ledgerd_io.c -- effects in their order: commit, sign, send.
  *
  * All messages that one turn of the loop brings are one transaction. What they are answered, what
- * is offered and published is held back until it is durable. Whatever kills ledgerd in between is
- * repaired by the messages being idempotent: workers repeat, offers are made from the database.
+ * is offered and published is held back until it is durable. The checkpoint over them is stored
+ * with the next transaction, so that a busy ledgerd syncs its disk once a batch; where none comes
+ * within SETTLE_MS it gets one of its own. Whatever kills ledgerd in between is repaired by the
+ * messages being idempotent: workers repeat, offers are made from the database, and the start
+ * signs what was left uncovered.
  */
 #include "base/file.h"
 #include "base/log.h"
@@ -21,6 +24,7 @@
 #include <unistd.h>
 
 #define TRUST_MAX_AGE_MS 60000
+#define SETTLE_MS 10 /* a checkpoint waits so long for another batch to be stored with */
 
 void
 ledgerd_fresh_id(char id[SP_JOB_ID_LEN + 1])
@@ -162,6 +166,7 @@ ledgerd_batch(struct ledgerd *l, struct sp_err *err)
 		ledgerd_wake(l);
 	}
 	code = sp_ledger_mark(l->ledger, err);
+	l->moved = 0;
 	if (code != SP_OK)
 		fail_batch(l, err);
 	return code;
@@ -176,7 +181,7 @@ ledgerd_undo(struct ledgerd *l, const struct sp_err *err)
 		return;
 	if (!sp_ledger_undo(l->ledger))
 		fail_batch(l, err);
-	else if (load_core(l, &inner) != SP_OK)
+	else if (l->moved && load_core(l, &inner) != SP_OK)
 		sp_log_error(NULL, "%s", inner.msg);
 }
 
@@ -231,6 +236,7 @@ ledgerd_apply(
 		change->next_lease = NULL;
 	if (code != SP_OK)
 		return code;
+	l->moved = 1;
 	ledgerd_core_note(&l->core, changed, change->monotonic_ms);
 	log_change(change, changed);
 	if (change->event == SP_EV_CANCEL && was_out)
@@ -373,6 +379,32 @@ send_all(struct ledgerd *l)
 	free(out);
 }
 
+/* The newest checkpoint that is stored, where that is news. */
+static void
+publish_checkpoint(struct ledgerd *l)
+{
+	const uint8_t *note;
+	uint64_t size;
+	size_t len;
+
+	note = sp_ledger_checkpoint(l->ledger, &len, &size);
+	if (size == l->published)
+		return;
+	ledgerd_publish(l, "checkpoint", note, len);
+	l->published = size;
+}
+
+/* A checkpoint over what is committed; one that cannot be stored is tried again each time. */
+static void
+sign(struct ledgerd *l)
+{
+	struct sp_err err;
+
+	if (sp_ledger_sign(l->ledger, NULL, &err) != SP_OK)
+		sp_log_error(NULL, "no checkpoint was signed: %s", err.msg);
+	publish_checkpoint(l);
+}
+
 static void
 send_offer(struct ledgerd *l, const struct ledgerd_action *action)
 {
@@ -385,6 +417,9 @@ send_offer(struct ledgerd *l, const struct ledgerd_action *action)
 	sallyport__envelope__init(&envelope);
 	sallyport__offer__init(&offer);
 	SP_ASSERT(live != NULL);
+	/* a release carries proofs of all that led to it */
+	if (live->a.step == SP_STEP_PACKAGE)
+		sign(l);
 	code = ledgerd_task_build(l, &live->a, &offer.task, &err);
 	if (code != SP_OK) {
 		sp_log_error(action->job, "step %s cannot be offered: %s",
@@ -417,25 +452,6 @@ schedule(struct ledgerd *l)
 	for (i = 0; i < actions.count; i++)
 		send_offer(l, &actions.list[i]);
 	ledgerd_actions_clear(&actions);
-}
-
-/* A checkpoint over what is committed; one that cannot be stored is tried again each time. */
-static void
-sign(struct ledgerd *l)
-{
-	const uint8_t *note;
-	struct sp_err err;
-	size_t len;
-	int fresh;
-
-	if (sp_ledger_sign(l->ledger, &fresh, &err) != SP_OK) {
-		sp_log_error(NULL, "no checkpoint was signed: %s", err.msg);
-		return;
-	}
-	if (!fresh)
-		return;
-	note = sp_ledger_checkpoint(l->ledger, &len, NULL);
-	ledgerd_publish(l, "checkpoint", note, len);
 }
 
 static void
@@ -485,6 +501,8 @@ wake_waiters(struct ledgerd *l)
 	}
 }
 
+static void on_settle(uv_timer_t *timer);
+
 void
 ledgerd_flush(struct ledgerd *l)
 {
@@ -495,11 +513,33 @@ ledgerd_flush(struct ledgerd *l)
 		if (sp_ledger_commit(l->ledger, &err) != SP_OK)
 			fail_batch(l, &err);
 	}
-	sign(l);
+	publish_checkpoint(l);
 	wake_waiters(l);
 	send_all(l);
 	schedule(l);
+	send_all(l);
 	uv_idle_stop(&l->flush);
+	if (sp_ledger_is_behind(l->ledger))
+		uv_timer_start(&l->settle, on_settle, SETTLE_MS, 0);
+}
+
+void
+ledgerd_settle(struct ledgerd *l)
+{
+	ledgerd_flush(l);
+	sign(l);
+	send_all(l);
+	uv_timer_stop(&l->settle);
+}
+
+static void
+on_settle(uv_timer_t *timer)
+{
+	struct ledgerd *l = timer->data;
+
+	/* a batch is about to be committed, and takes the checkpoint along */
+	if (!l->in_batch)
+		ledgerd_settle(l);
 }
 
 static void
@@ -588,7 +628,7 @@ publish_kept(struct ledgerd *l, struct sp_err *err)
 	uint8_t *content;
 	size_t len;
 
-	note = sp_ledger_checkpoint(l->ledger, &len, NULL);
+	note = sp_ledger_checkpoint(l->ledger, &len, &l->published);
 	code = sp_hub_publish(l->hub, "checkpoint", note, len, err);
 	if (code != SP_OK)
 		return code;
@@ -620,9 +660,10 @@ start_timers(struct ledgerd *l)
 	uint64_t tick_ms = (uint64_t)l->core.settings.heartbeat_ms / 2;
 
 	tick_ms = tick_ms < 20 ? 20 : tick_ms > 500 ? 500 : tick_ms;
-	l->timer.data = l->flush.data = l;
+	l->timer.data = l->flush.data = l->settle.data = l;
 	uv_idle_init(l->loop, &l->flush);
 	uv_timer_init(l->loop, &l->timer);
+	uv_timer_init(l->loop, &l->settle);
 	uv_timer_start(&l->timer, on_timer, tick_ms, tick_ms);
 }
 
@@ -676,13 +717,14 @@ ledgerd_close(struct ledgerd *l)
 {
 	size_t i;
 
-	if (l->in_batch)
-		ledgerd_flush(l);
+	if (l->hub != NULL && l->timer.data != NULL)
+		ledgerd_settle(l);
 	for (i = 0; i < l->out_count; i++)
 		clear_out(&l->out[i]);
 	free(l->out);
 	if (l->timer.data != NULL) {
 		uv_close((uv_handle_t *)&l->timer, NULL);
+		uv_close((uv_handle_t *)&l->settle, NULL);
 		uv_close((uv_handle_t *)&l->flush, NULL);
 	}
 	if (l->hub != NULL)
@@ -693,6 +735,7 @@ ledgerd_close(struct ledgerd *l)
 	sp_key_free(&l->log_key);
 	free(l->origin);
 	free(l->name);
+	ledgerd_profile_clear(&l->profile.profile);
 	free(l->trust_dir);
 	free(l->trust_file);
 }

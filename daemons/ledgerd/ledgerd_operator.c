@@ -136,7 +136,7 @@ submitted_before(
 
 static enum sp_code
 prepare(const struct asked *a, const Sallyport__OperatorSubmit *submit, struct sp_source *source,
-    struct ledgerd_profile *profile, char name[SP_NAME_MAX + 1], struct sp_err *err)
+    const struct ledgerd_profile **profile, char name[SP_NAME_MAX + 1], struct sp_err *err)
 {
 	const char *dir = sp_conf_string(a->l->conf, "profiles.dir");
 	enum sp_code code;
@@ -146,11 +146,11 @@ prepare(const struct asked *a, const Sallyport__OperatorSubmit *submit, struct s
 		    err, SP_E_STATE, "this is the enclave: jobs are submitted on the bastion");
 	code = sp_source_parse(submit->source, source, err);
 	if (code == SP_OK)
-		code = ledgerd_profile_load(dir, submit->profile, profile, err);
+		code = ledgerd_profile_get(&a->l->profile, dir, submit->profile, profile, err);
 	if (code == SP_OK)
-		code = ledgerd_profile_fits(profile, submit->profile, recipe_of(source), err);
+		code = ledgerd_profile_fits(*profile, submit->profile, recipe_of(source), err);
 	if (code == SP_OK)
-		code = candidate_name(source, profile, name, err);
+		code = candidate_name(source, *profile, name, err);
 	return code;
 }
 
@@ -159,7 +159,7 @@ on_submit(const struct asked *a, const Sallyport__OperatorSubmit *submit)
 {
 	struct sp_change change = {.event = SP_EV_SUBMIT, .actor = actor_of(a, "")};
 	struct sp_job job, fresh = {.submitter = a->from->uid};
-	struct ledgerd_profile profile = {0};
+	const struct ledgerd_profile *profile;
 	struct sp_source source;
 	char name[SP_NAME_MAX + 1];
 	uint8_t raw[SP_JOB_ID_LEN / 2];
@@ -184,17 +184,16 @@ on_submit(const struct asked *a, const Sallyport__OperatorSubmit *submit)
 		fresh.source = submit->source;
 		fresh.profile = submit->profile;
 		fresh.name = name;
-		fresh.destination = profile.destination;
-		fresh.policy = (uint8_t *)profile.policy;
-		fresh.policy_len = profile.policy_len;
-		fresh.approvals_needed = profile.approvals;
+		fresh.destination = profile->destination;
+		fresh.policy = (uint8_t *)profile->policy;
+		fresh.policy_len = profile->policy_len;
+		fresh.approvals_needed = profile->approvals;
 		change.job = submit->request;
 		change.fresh = &fresh;
 		change_and_reply(a, &change, 1, "");
 	} else {
 		reply_error(a, &err);
 	}
-	ledgerd_profile_clear(&profile);
 }
 
 /* --- approve, reject, cancel, retry ----------------------------------------------------------- */
@@ -345,23 +344,31 @@ on_reason(const struct asked *a, const Sallyport__OperatorReason *body, enum sp_
 struct lister {
 	struct ledgerd *l;
 	Sallyport__OperatorJobView *views[LEDGERD_JOBS_MAX];
-	size_t count;
+	size_t count, bytes;
+	int more; /* than fit one message */
 };
 
 static enum sp_code
 list_one(void *ctx, const struct sp_job *job, struct sp_err *err)
 {
 	struct lister *lister = ctx;
+	Sallyport__OperatorJobView *view;
 	enum sp_code code;
 
-	code = ledgerd_view_job(lister->l, job, 0, &lister->views[lister->count], err);
-	if (code == SP_OK)
-		lister->count++;
-	return code;
+	if (lister->count == LEDGERD_JOBS_MAX || lister->bytes > LEDGERD_REPLY_BYTES) {
+		lister->more = 1;
+		return SP_E_LIMIT;
+	}
+	code = ledgerd_view_job(lister->l, job, 0, &view, err);
+	if (code != SP_OK)
+		return code;
+	lister->views[lister->count++] = view;
+	lister->bytes += sallyport__operator_job_view__get_packed_size(view);
+	return SP_OK;
 }
 
 static void
-reply_jobs(const struct asked *a, Sallyport__OperatorJobView **views, size_t count)
+reply_jobs(const struct asked *a, Sallyport__OperatorJobView **views, size_t count, int more)
 {
 	Sallyport__OperatorReply reply;
 	Sallyport__OperatorJobList list;
@@ -370,6 +377,7 @@ reply_jobs(const struct asked *a, Sallyport__OperatorJobView **views, size_t cou
 	sallyport__operator_job_list__init(&list);
 	list.n_jobs = count;
 	list.jobs = views;
+	list.more = more;
 	reply.body_case = SALLYPORT__OPERATOR_REPLY__BODY_JOBS;
 	reply.jobs = &list;
 	ledgerd_reply(a->l, a->from, a->seq, &reply);
@@ -380,12 +388,14 @@ on_jobs(const struct asked *a, const Sallyport__OperatorJobs *body)
 {
 	struct lister *lister = sp_xcalloc(1, sizeof(*lister));
 	struct sp_err err;
+	enum sp_code code;
 	size_t i;
 
 	lister->l = a->l;
-	if (sp_table_jobs(sp_ledger_db(a->l->ledger), body->ended, LEDGERD_JOBS_MAX, list_one,
-		lister, &err) == SP_OK)
-		reply_jobs(a, lister->views, lister->count);
+	code = sp_table_jobs(sp_ledger_db(a->l->ledger), body->ended,
+	    body->before > 0 ? body->before : UINT64_MAX, list_one, lister, &err);
+	if (code == SP_OK || lister->more)
+		reply_jobs(a, lister->views, lister->count, lister->more);
 	else
 		reply_error(a, &err);
 	for (i = 0; i < lister->count; i++)
@@ -431,7 +441,7 @@ on_job(const struct asked *a, const Sallyport__OperatorJob *body)
 	if (code == SP_OK)
 		code = ledgerd_view_job(a->l, &job, 1, &view, &err);
 	if (code == SP_OK) {
-		reply_jobs(a, &view, 1);
+		reply_jobs(a, &view, 1, 0);
 		ledgerd_view_free(&view);
 	} else {
 		reply_error(a, &err);
@@ -452,7 +462,7 @@ collect(void *ctx, uint64_t seq, const uint8_t *data, size_t len, struct sp_err 
 	struct collector *c = ctx;
 
 	(void)seq;
-	if (c->bytes + len > LEDGERD_LOG_BYTES_MAX)
+	if (c->count > 0 && c->bytes + len > LEDGERD_REPLY_BYTES)
 		return sp_err_set(err, SP_E_LIMIT, "as many entries as fit one message");
 	if (c->count == c->cap) {
 		c->cap = c->cap == 0 ? 64 : c->cap * 2;
@@ -482,7 +492,7 @@ on_log(const struct asked *a, const Sallyport__OperatorLog *body)
 	sallyport__operator_reply__init(&reply);
 	sallyport__operator_entries__init(&entries);
 	/* only what a checkpoint covers: what is not yet committed must not be seen */
-	ledgerd_flush(a->l);
+	ledgerd_settle(a->l);
 	if (body->job[0] != '\0')
 		code = sp_table_resolve(sp_ledger_db(ledger), body->job, id, &err);
 	if (code == SP_OK)
@@ -528,7 +538,7 @@ on_checkpoint(const struct asked *a)
 	const uint8_t *note;
 	size_t len;
 
-	ledgerd_flush(a->l);
+	ledgerd_settle(a->l);
 	note = sp_ledger_checkpoint(a->l->ledger, &len, NULL);
 	reply_content(a, note, len);
 }

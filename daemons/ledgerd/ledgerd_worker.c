@@ -81,6 +81,7 @@ carry_out(struct incoming *in, struct ledgerd_actions *actions, const struct sp_
 			code = ledgerd_batch(in->l, &err);
 		if (code != SP_OK)
 			break;
+		in->l->moved |= action->what == LEDGERD_RUNNING;
 		switch (action->what) {
 		case LEDGERD_CHANGE:
 			code = carry_change(

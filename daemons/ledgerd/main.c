@@ -187,9 +187,9 @@ serve(const struct sp_conf *conf)
 		code = ledgerd_open(l, conf, &loop, &err);
 	if (code == SP_OK) {
 		sp_log_info(NULL, "%s: log of %llu entries, %zu steps under way", l->origin,
-		    (unsigned long long)sp_ledger_size(l->ledger), l->core.live_count);
+		    (unsigned long long)sp_ledger_size(l->ledger), l->core.lives.count);
 		sp_notify("READY=1", "%s: log of %llu entries, %zu steps under way", l->origin,
-		    (unsigned long long)sp_ledger_size(l->ledger), l->core.live_count);
+		    (unsigned long long)sp_ledger_size(l->ledger), l->core.lives.count);
 		uv_run(&loop, UV_RUN_DEFAULT);
 	} else {
 		sp_log_error(NULL, "%s", err.msg);

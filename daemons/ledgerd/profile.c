@@ -323,6 +323,28 @@ ledgerd_profile_clear(struct ledgerd_profile *profile)
 }
 
 enum sp_code
+ledgerd_profile_get(struct ledgerd_profile_kept *kept, const char *dir, const char *name,
+    const struct ledgerd_profile **out, struct sp_err *err)
+{
+	char *path = sp_xasprintf("%s/%.64s.conf", dir, name);
+	enum sp_code code = SP_OK;
+	struct stat st;
+
+	memset(&st, 0, sizeof(st));
+	if (stat(path, &st) != 0 || kept->profile.policy == NULL || strcmp(kept->name, name) != 0 ||
+	    st.st_ino != kept->seen.st_ino || st.st_size != kept->seen.st_size ||
+	    memcmp(&st.st_mtim, &kept->seen.st_mtim, sizeof(st.st_mtim)) != 0) {
+		ledgerd_profile_clear(&kept->profile);
+		code = ledgerd_profile_load(dir, name, &kept->profile, err);
+		kept->seen = st;
+		snprintf(kept->name, sizeof(kept->name), "%s", name);
+	}
+	free(path);
+	*out = &kept->profile;
+	return code;
+}
+
+enum sp_code
 ledgerd_profile_fits(const struct ledgerd_profile *profile, const char *name, enum sp_recipe recipe,
     struct sp_err *err)
 {

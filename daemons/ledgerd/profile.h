@@ -10,6 +10,8 @@
 #include "base/conf.h"
 #include "ledger/jobs.h"
 
+#include <sys/stat.h>
+
 struct ledgerd_profile {
 	char *policy; /* malloc'd, NUL-terminated */
 	size_t policy_len;
@@ -27,6 +29,17 @@ int ledgerd_profile_is_name(const char *name);
 enum sp_code ledgerd_profile_load(
     const char *dir, const char *name, struct ledgerd_profile *out, struct sp_err *err) SP_MUST_USE;
 void ledgerd_profile_clear(struct ledgerd_profile *profile);
+
+/* The profile that was used last, read again when its file is another. Zero-initialised is none;
+ * cleared by ledgerd_profile_clear(&kept->profile). */
+struct ledgerd_profile_kept {
+	char name[65];
+	struct stat seen;
+	struct ledgerd_profile profile;
+};
+/* As _load; borrowed until the next call. */
+enum sp_code ledgerd_profile_get(struct ledgerd_profile_kept *kept, const char *dir,
+    const char *name, const struct ledgerd_profile **out, struct sp_err *err) SP_MUST_USE;
 
 /* Whether an artefact of that recipe can go by this profile: SP_E_CONFIG says what it lacks. */
 enum sp_code ledgerd_profile_fits(const struct ledgerd_profile *profile, const char *name,

@@ -132,7 +132,8 @@ ctl_submit(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 /* --- jobs, job ------------------------------------------------------------------------------ */
 
 enum sp_code
-ctl_jobs_list(struct ctl *ctl, int ended, Sallyport__OperatorReply **reply, struct sp_err *err)
+ctl_jobs_list(struct ctl *ctl, int ended, uint64_t before, Sallyport__OperatorReply **reply,
+    struct sp_err *err)
 {
 	Sallyport__OperatorRequest request;
 	Sallyport__OperatorJobs body;
@@ -140,60 +141,68 @@ ctl_jobs_list(struct ctl *ctl, int ended, Sallyport__OperatorReply **reply, stru
 	sallyport__operator_request__init(&request);
 	sallyport__operator_jobs__init(&body);
 	body.ended = ended;
+	body.before = before;
 	request.body_case = SALLYPORT__OPERATOR_REQUEST__BODY_JOBS;
 	request.jobs = &body;
 	return ctl_ask(ctl, &request, 0, SALLYPORT__OPERATOR_REPLY__BODY_JOBS, reply, err);
 }
 
 static void
-print_list(const Sallyport__OperatorJobList *list, int all)
+list_rows(const Sallyport__OperatorJobList *list, struct ctl_out_table *table)
 {
 	const Sallyport__OperatorJobView *view;
-	struct ctl_out_table table = {0};
 	char *progress;
 	size_t i;
 
-	if (list->n_jobs == 0) {
-		puts(all ? "No job was ever submitted here."
-			 : "No job is under way; `sallyctl jobs --all` lists those that have "
-			   "ended.");
-		return;
-	}
-	ctl_out_row(&table, "JOB", "STATE", "NAME", "SOURCE", "CHANGED", "PROGRESS", NULL);
 	for (i = 0; i < list->n_jobs; i++) {
 		view = list->jobs[i];
 		progress = view->phase[0] != '\0'
 			       ? ctl_out_progress(view->done, view->total, view->unit)
 			       : sp_xstrdup("");
-		ctl_out_row(&table, view->job, view->state, view->name, view->source, view->changed,
+		ctl_out_row(table, view->job, view->state, view->name, view->source, view->changed,
 		    progress, NULL);
 		free(progress);
 	}
-	ctl_out_table(&table, "", stdout);
 }
 
 enum sp_code
 ctl_jobs(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 {
-	int all = ctl_args_get(args, "--all") != NULL;
+	int all = ctl_args_get(args, "--all") != NULL, more = 1;
+	struct ctl_out_table table = {0};
 	Sallyport__OperatorReply *reply;
-	enum sp_code code;
-	json_t *list;
-	size_t i;
+	json_t *list = json_array();
+	size_t i, n, count = 0;
+	enum sp_code code = SP_OK;
+	uint64_t before = 0;
 
-	code = ctl_jobs_list(ctl, all, &reply, err);
-	if (code != SP_OK)
-		return code;
-	if (ctl->json) {
-		list = json_array();
-		for (i = 0; i < reply->jobs->n_jobs; i++)
+	while (code == SP_OK && more) {
+		code = ctl_jobs_list(ctl, all, before, &reply, err);
+		if (code != SP_OK)
+			break;
+		n = reply->jobs->n_jobs;
+		for (i = 0; ctl->json && i < n; i++)
 			json_array_append_new(list, ctl_view_json(reply->jobs->jobs[i]));
-		ctl_out_json(json_pack("{s:o}", "jobs", list));
-	} else {
-		print_list(reply->jobs, all);
+		if (!ctl->json && n > 0) {
+			if (count == 0)
+				ctl_out_row(&table, "JOB", "STATE", "NAME", "SOURCE", "CHANGED",
+				    "PROGRESS", NULL);
+			list_rows(reply->jobs, &table);
+		}
+		count += n;
+		more = reply->jobs->more && n > 0;
+		before = n > 0 ? reply->jobs->jobs[n - 1]->first_seq : 0;
+		sallyport__operator_reply__free_unpacked(reply, NULL);
 	}
-	sallyport__operator_reply__free_unpacked(reply, NULL);
-	return SP_OK;
+	if (code == SP_OK && ctl->json)
+		ctl_out_json(json_pack("{s:O}", "jobs", list));
+	else if (code == SP_OK && count == 0)
+		puts(all ? "No job was ever submitted here."
+			 : "No job is under way; `sallyctl jobs --all` lists those that have "
+			   "ended.");
+	ctl_out_table(&table, "", stdout);
+	json_decref(list);
+	return code;
 }
 
 enum sp_code

@@ -9,8 +9,10 @@
 enum sp_code ctl_jobs_fetch(struct ctl *ctl, const char *id, uint64_t after_change, int wait_ms,
     Sallyport__OperatorReply **reply, const Sallyport__OperatorJobView **view,
     struct sp_err *err) SP_MUST_USE;
-/* All that are under way, with `ended` also the others; without what only one job's view has. */
-enum sp_code ctl_jobs_list(
-    struct ctl *ctl, int ended, Sallyport__OperatorReply **reply, struct sp_err *err) SP_MUST_USE;
+/* Those under way, with `ended` also the others; without what only one job's view has. Newest
+ * first, as many as fit a message (`more` says so); before: 0, or the first_seq that theirs must be
+ * below. */
+enum sp_code ctl_jobs_list(struct ctl *ctl, int ended, uint64_t before,
+    Sallyport__OperatorReply **reply, struct sp_err *err) SP_MUST_USE;
 
 #endif

@@ -400,7 +400,7 @@ watch_all(struct ctl *ctl, struct sp_err *err)
 	enum sp_code code;
 
 	for (;;) {
-		code = ctl_jobs_list(ctl, 0, &reply, err);
+		code = ctl_jobs_list(ctl, 0, 0, &reply, err);
 		if (code != SP_OK)
 			break;
 		take_new(&w, reply->jobs);

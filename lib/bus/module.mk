@@ -9,6 +9,6 @@ $(eval $(call unit,bus,lib/bus/outcome lib/bus/wire lib/bus/envelope lib/bus/res
 $(eval $(call unit,bus_wire,tests/unit/bus_rig tests/unit/bus_fetcher $(BUS) proto/bus lib/release/key lib/release/dsse \
 	lib/release/trust lib/base/conf lib/base/conf_keys $(BASE),libzmq libuv libsodium \
 	libprotobuf-c gnutls jansson libconfig))
-$(eval $(call unit,progress,daemons/ledgerd/core lib/ledger/jobs $(BUS) proto/bus lib/release/key \
+$(eval $(call unit,progress,daemons/ledgerd/core daemons/ledgerd/live lib/ledger/jobs $(BUS) proto/bus lib/release/key \
 	lib/release/dsse lib/release/trust lib/base/conf lib/base/conf_keys $(BASE),libzmq libuv libsodium \
 	libprotobuf-c gnutls jansson libconfig))

@@ -10,8 +10,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 #define STATEMENTS_MAX 96
+/* KiB of pages in memory: a batch of a busy host must fit, or its pages are written twice */
+#define CACHE_KIB "65536"
+/* Pages in the WAL before a COMMIT carries them into the database file: everybody waits for that,
+ * so it is done often and takes a few milliseconds. A WAL that one large transaction made is cut
+ * back. */
+#define WAL_PAGES "1000"
+#define WAL_BYTES_MAX "33554432"
 
 struct sp_db {
 	sqlite3 *handle;
@@ -76,8 +83,13 @@ static const char schema[] =
     " SELECT RAISE(ABORT, 'the checkpoint is never removed'); END;"
     "CREATE TABLE topic(topic TEXT PRIMARY KEY, content BLOB NOT NULL, seq INTEGER NOT NULL) "
     "STRICT;"
-    "CREATE TABLE version(name TEXT PRIMARY KEY, last INTEGER NOT NULL CHECK(last > 0)) STRICT;"
-    "PRAGMA user_version = 1;";
+    "CREATE TABLE version(name TEXT PRIMARY KEY, last INTEGER NOT NULL CHECK(last > 0)) STRICT;";
+
+/* What version 2 has beyond that: lists of jobs without a look at each that ever was. */
+static const char schema_2[] =
+    "CREATE UNIQUE INDEX job_order ON job(first_seq);"
+    "CREATE INDEX job_under_way ON job(first_seq) WHERE " SP_DB_UNDER_WAY ";"
+    "PRAGMA user_version = 2;";
 
 static enum sp_code
 fail(const struct sp_db *db, struct sp_err *err, const char *what)
@@ -165,6 +177,18 @@ configure(struct sp_db *db, struct sp_err *err)
 		code = set(db, "PRAGMA synchronous = FULL", "PRAGMA synchronous", "2", err);
 	if (code == SP_OK)
 		code = set(db, "PRAGMA foreign_keys = ON", "PRAGMA foreign_keys", "1", err);
+	/* what a savepoint must be able to undo is kept in memory, not in a file for each mark */
+	if (code == SP_OK)
+		code = set(db, "PRAGMA temp_store = MEMORY", "PRAGMA temp_store", "2", err);
+	if (code == SP_OK)
+		code = set(
+		    db, "PRAGMA cache_size = -" CACHE_KIB, "PRAGMA cache_size", "-" CACHE_KIB, err);
+	if (code == SP_OK)
+		code = set(db, "PRAGMA wal_autocheckpoint = " WAL_PAGES,
+		    "PRAGMA wal_autocheckpoint", WAL_PAGES, err);
+	if (code == SP_OK)
+		code = set(db, "PRAGMA journal_size_limit = " WAL_BYTES_MAX,
+		    "PRAGMA journal_size_limit", WAL_BYTES_MAX, err);
 	if (code == SP_OK)
 		code = exec(db, "BEGIN EXCLUSIVE", err);
 	return code;
@@ -181,13 +205,15 @@ make_schema(struct sp_db *db, struct sp_err *err)
 	if (code != SP_OK)
 		return code;
 	if (strcmp(version, "0") == 0)
-		return exec(db, schema, err);
-	if (atoi(version) != SCHEMA_VERSION)
+		code = exec(db, schema, err);
+	if (code == SP_OK && (strcmp(version, "0") == 0 || strcmp(version, "1") == 0))
+		return exec(db, schema_2, err);
+	if (code == SP_OK && atoi(version) != SCHEMA_VERSION)
 		return sp_err_set(err, SP_E_UNSUPPORTED,
 		    "database %s: has schema version %s, this ledgerd knows %d: install the "
 		    "release that wrote it, or a newer one",
 		    db->path, version, SCHEMA_VERSION);
-	return SP_OK;
+	return code;
 }
 
 /* SQLite would make it with the umask's mode, and not sync the directory that names it. */

@@ -14,6 +14,12 @@
 struct sp_db;
 struct sqlite3_stmt;
 
+/* Jobs that have not ended (sp_jobs_ended), as a condition on the table "job"; word for word that
+ * of an index, or SQLite would not use it. */
+#define SP_DB_UNDER_WAY                                                                    \
+	"state NOT IN ('SENT', 'REGISTERED', 'REVOKED', 'BLOCKED', 'FAILED', 'CANCELLED'," \
+	" 'REJECTED', 'QUARANTINED') AND NOT (state = 'FETCHED' AND recipe = 'dataset')"
+
 /* Makes the file (0640) and its tables when there are none; refuses another schema version. */
 enum sp_code sp_db_open(const char *path, struct sp_db **out, struct sp_err *err) SP_MUST_USE;
 void sp_db_close(struct sp_db **db);

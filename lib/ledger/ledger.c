@@ -16,6 +16,7 @@ struct sp_ledger {
 	void *ctx;
 	struct sp_merkle_nodes nodes; /* of all entries, appended ones included */
 	uint64_t committed;	      /* entries that are durable */
+	int has_mark;		      /* in the transaction that is open */
 	uint64_t marked;	      /* entries at the mark */
 	uint8_t *checkpoint;
 	size_t checkpoint_len;
@@ -184,7 +185,7 @@ check_all(struct sp_ledger *ledger, struct sp_err *err)
 	if (code == SP_OK)
 		code = check_checkpoint(ledger, err);
 	if (code == SP_OK)
-		code = sp_table_jobs(ledger->db, 1, UINT32_MAX, check_job, &c, err);
+		code = sp_table_jobs(ledger->db, 1, UINT64_MAX, check_job, &c, err);
 	if (code == SP_OK)
 		code = count_jobs(ledger->db, &jobs, err);
 	if (code == SP_OK && jobs != c.replay.count)
@@ -263,22 +264,131 @@ sp_ledger_size(const struct sp_ledger *ledger)
 	return ledger->nodes.size;
 }
 
+/* --- checkpoints ------------------------------------------------------------------------------ */
+
+/* A signed note over the first `size` entries, which must be durable. */
+static enum sp_code
+make_note(struct sp_ledger *ledger, uint64_t size, char **note, size_t *len, struct sp_err *err)
+{
+	struct sp_checkpoint checkpoint;
+	enum sp_code code;
+	char *text;
+
+	SP_ASSERT(size <= ledger->committed);
+	memset(&checkpoint, 0, sizeof(checkpoint));
+	SP_ASSERT(strlen(ledger->origin) < sizeof(checkpoint.origin));
+	memcpy(checkpoint.origin, ledger->origin, strlen(ledger->origin));
+	checkpoint.size = size;
+	code = sp_merkle_root_from(size, sp_merkle_nodes_get, &ledger->nodes, checkpoint.root, err);
+	if (code != SP_OK)
+		return code;
+	text = sp_checkpoint_format(&checkpoint);
+	*note = sp_note_sign(text, ledger->origin, ledger->pk, ledger->sign, ledger->ctx, len);
+	free(text);
+	return SP_OK;
+}
+
+/* In the transaction that is open, or in one of its own. */
+static enum sp_code
+store_note(
+    struct sp_ledger *ledger, uint64_t size, const char *note, size_t len, struct sp_err *err)
+{
+	return sp_db_run(ledger->db,
+	    "INSERT INTO checkpoint(one, size, note) VALUES(1, ?, ?)"
+	    " ON CONFLICT(one) DO UPDATE SET size = excluded.size, note = excluded.note",
+	    err, "ib", (int64_t)size, (const void *)note, len);
+}
+
+/* It is durable: from now on it may be shown. */
+static void
+take_note(struct sp_ledger *ledger, uint64_t size, char *note, size_t len)
+{
+	free(ledger->checkpoint);
+	ledger->checkpoint = (uint8_t *)note;
+	ledger->checkpoint_len = len;
+	ledger->checkpoint_size = size;
+}
+
+int
+sp_ledger_is_behind(const struct sp_ledger *ledger)
+{
+	return ledger->checkpoint == NULL || ledger->checkpoint_size < ledger->committed;
+}
+
+enum sp_code
+sp_ledger_sign(struct sp_ledger *ledger, int *fresh, struct sp_err *err)
+{
+	uint64_t size = ledger->committed;
+	enum sp_code code;
+	char *note;
+	size_t len;
+
+	if (fresh != NULL)
+		*fresh = 0;
+	SP_ASSERT(size == ledger->nodes.size);
+	if (!sp_ledger_is_behind(ledger))
+		return SP_OK;
+	code = make_note(ledger, size, &note, &len, err);
+	if (code != SP_OK)
+		return code;
+	code = store_note(ledger, size, note, len, err);
+	if (code != SP_OK) {
+		free(note);
+		return code;
+	}
+	take_note(ledger, size, note, len);
+	if (fresh != NULL)
+		*fresh = 1;
+	return SP_OK;
+}
+
 /* --- transactions ----------------------------------------------------------------------------- */
 
 enum sp_code
 sp_ledger_begin(struct sp_ledger *ledger, struct sp_err *err)
 {
+	ledger->has_mark = 0;
 	return sp_db_begin(ledger->db, err);
 }
 
+/* SQLite ends a transaction by itself after some failures; SAVEPOINT would quietly begin another,
+ * and what the first had appended be signed for without being there. */
+static enum sp_code
+gone(struct sp_err *err)
+{
+	return sp_err_set(
+	    err, SP_E_IO, "the database gave up the transaction: what it held did not happen");
+}
+
+/*
+ * What the commits before this one left uncovered is signed for here, so that its checkpoint costs
+ * no commit of its own: one sync of the disk a batch.
+ */
 enum sp_code
 sp_ledger_commit(struct sp_ledger *ledger, struct sp_err *err)
 {
-	enum sp_code code = sp_db_commit(ledger->db, err);
+	uint64_t size = ledger->committed;
+	enum sp_code code = SP_OK;
+	char *note = NULL;
+	size_t len = 0;
 
+	if (!sp_db_in_transaction(ledger->db))
+		return gone(err);
+	if (sp_ledger_is_behind(ledger) && size > 0) {
+		code = make_note(ledger, size, &note, &len, err);
+		if (code == SP_OK)
+			code = store_note(ledger, size, note, len, err);
+	}
 	if (code == SP_OK)
-		ledger->committed = ledger->nodes.size;
-	return code;
+		code = sp_db_commit(ledger->db, err);
+	if (code != SP_OK) {
+		free(note);
+		return code;
+	}
+	ledger->committed = ledger->nodes.size;
+	if (note != NULL)
+		take_note(ledger, size, note, len);
+	return SP_OK;
 }
 
 void
@@ -291,16 +401,20 @@ sp_ledger_rollback(struct sp_ledger *ledger)
 enum sp_code
 sp_ledger_mark(struct sp_ledger *ledger, struct sp_err *err)
 {
-	enum sp_code code;
+	enum sp_code code = SP_OK;
 
-	/* SQLite ends a transaction by itself after some failures; SAVEPOINT would quietly begin
-	 * another, and what the first had appended be signed for without being there */
 	if (!sp_db_in_transaction(ledger->db))
-		return sp_err_set(err, SP_E_IO,
-		    "the database gave up the transaction: what it held did not happen");
-	/* a savepoint of the same name hides the one before, which is then never gone back to */
-	code = sp_db_run(ledger->db, "SAVEPOINT mark", err, "");
-	ledger->marked = ledger->nodes.size;
+		return gone(err);
+	/* the mark before is never gone back to: nested, each would keep its own copy of the pages
+	 */
+	if (ledger->has_mark)
+		code = sp_db_run(ledger->db, "RELEASE mark", err, "");
+	if (code == SP_OK)
+		code = sp_db_run(ledger->db, "SAVEPOINT mark", err, "");
+	if (code == SP_OK) {
+		ledger->has_mark = 1;
+		ledger->marked = ledger->nodes.size;
+	}
 	return code;
 }
 
@@ -311,55 +425,6 @@ sp_ledger_undo(struct sp_ledger *ledger)
 		return 0;
 	sp_merkle_nodes_truncate(&ledger->nodes, ledger->marked);
 	return 1;
-}
-
-static enum sp_code
-store_checkpoint(
-    struct sp_ledger *ledger, uint64_t size, const char *note, size_t len, struct sp_err *err)
-{
-	return sp_db_run(ledger->db,
-	    "INSERT INTO checkpoint(one, size, note) VALUES(1, ?, ?)"
-	    " ON CONFLICT(one) DO UPDATE SET size = excluded.size, note = excluded.note",
-	    err, "ib", (int64_t)size, (const void *)note, len);
-}
-
-enum sp_code
-sp_ledger_sign(struct sp_ledger *ledger, int *fresh, struct sp_err *err)
-{
-	struct sp_checkpoint checkpoint;
-	char *text, *note;
-	enum sp_code code;
-	size_t len;
-
-	if (fresh != NULL)
-		*fresh = 0;
-	SP_ASSERT(ledger->committed == ledger->nodes.size);
-	if (ledger->checkpoint != NULL && ledger->checkpoint_size == ledger->committed)
-		return SP_OK;
-	memset(&checkpoint, 0, sizeof(checkpoint));
-	SP_ASSERT(strlen(ledger->origin) < sizeof(checkpoint.origin));
-	memcpy(checkpoint.origin, ledger->origin, strlen(ledger->origin));
-	checkpoint.size = ledger->committed;
-	code = sp_merkle_root_from(
-	    checkpoint.size, sp_merkle_nodes_get, &ledger->nodes, checkpoint.root, err);
-	if (code != SP_OK)
-		return code;
-	text = sp_checkpoint_format(&checkpoint);
-	note = sp_note_sign(text, ledger->origin, ledger->pk, ledger->sign, ledger->ctx, &len);
-	free(text);
-	/* a statement outside of a transaction is one of its own */
-	code = store_checkpoint(ledger, checkpoint.size, note, len, err);
-	if (code != SP_OK) {
-		free(note);
-		return code;
-	}
-	free(ledger->checkpoint);
-	ledger->checkpoint = (uint8_t *)note;
-	ledger->checkpoint_len = len;
-	ledger->checkpoint_size = checkpoint.size;
-	if (fresh != NULL)
-		*fresh = 1;
-	return SP_OK;
 }
 
 enum sp_code

@@ -2,7 +2,8 @@
  * ledger.h -- the ledger of a host: its database and the audit log in it.
  *
  * Order, so that no crash can fork the log: entries are appended inside a transaction, COMMIT makes
- * them durable, then a checkpoint over them is signed, then stored, then shown to anybody.
+ * them durable, then a checkpoint over them is signed, then stored, then shown to anybody. It is
+ * stored by the next COMMIT, or by sp_ledger_sign when there is none soon.
  */
 #ifndef SP_LEDGER_H
 #define SP_LEDGER_H
@@ -38,6 +39,7 @@ const struct sp_actor *sp_ledger_self(const struct sp_ledger *ledger);
 uint64_t sp_ledger_size(const struct sp_ledger *ledger); /* entries, also not yet committed ones */
 
 enum sp_code sp_ledger_begin(struct sp_ledger *ledger, struct sp_err *err) SP_MUST_USE;
+/* Also signs and stores a checkpoint of what was committed before. */
 enum sp_code sp_ledger_commit(struct sp_ledger *ledger, struct sp_err *err) SP_MUST_USE;
 void sp_ledger_rollback(struct sp_ledger *ledger);
 /* Inside a transaction: what follows the mark can be undone alone. Marks do not nest. */
@@ -45,6 +47,8 @@ enum sp_code sp_ledger_mark(struct sp_ledger *ledger, struct sp_err *err) SP_MUS
 /* 1 when only what followed the mark is gone, 0 when the whole transaction is (as after a full
  * disk): roll it back. */
 int sp_ledger_undo(struct sp_ledger *ledger);
+/* 1 when entries are durable that no stored checkpoint covers. */
+int sp_ledger_is_behind(const struct sp_ledger *ledger);
 /* After a commit: signs and stores a checkpoint of all entries, when there are new ones. *fresh
  * (may be NULL) is 1 when it did. */
 enum sp_code sp_ledger_sign(struct sp_ledger *ledger, int *fresh, struct sp_err *err) SP_MUST_USE;

@@ -8,3 +8,4 @@ $(eval $(call unit,ledger,lib/ledger/merkle lib/ledger/note $(BASE),libsodium gn
 $(eval $(call unit,merkle_vectors,lib/ledger/merkle $(BASE),libsodium gnutls jansson))
 $(eval $(call unit,ledger_jobs,$(LEDGER) $(BASE),libsodium gnutls jansson libprotobuf-c))
 $(eval $(call unit,ledger_db,$(LEDGER_DB) $(BASE),sqlite3 libsodium gnutls jansson libprotobuf-c))
+$(eval $(call unit,ledger_check,$(LEDGER_DB) $(BASE),sqlite3 libsodium gnutls jansson libprotobuf-c))

@@ -127,27 +127,31 @@ sp_table_resolve(
 }
 
 enum sp_code
-sp_table_jobs(
-    struct sp_db *db, int ended, unsigned max, sp_table_job_fn *fn, void *ctx, struct sp_err *err)
+sp_table_jobs(struct sp_db *db, int ended, uint64_t before, sp_table_job_fn *fn, void *ctx,
+    struct sp_err *err)
 {
-	enum sp_code code, inner;
+	int64_t below = before <= INT64_MAX ? (int64_t)before : INT64_MAX;
 	sqlite3_stmt *stmt = NULL;
 	struct sp_job job;
-	unsigned n = 0;
+	enum sp_code code;
 	int row;
 
-	code = sp_db_prepare(
-	    db, "SELECT " JOB_COLUMNS " FROM job ORDER BY first_seq DESC", &stmt, err, "");
-	while (code == SP_OK && n < max) {
+	if (ended)
+		code = sp_db_prepare(db,
+		    "SELECT " JOB_COLUMNS " FROM job WHERE first_seq < ? ORDER BY first_seq DESC",
+		    &stmt, err, "i", below);
+	else
+		code = sp_db_prepare(db,
+		    "SELECT " JOB_COLUMNS " FROM job WHERE " SP_DB_UNDER_WAY
+		    " AND first_seq < ? ORDER BY first_seq DESC",
+		    &stmt, err, "i", below);
+	while (code == SP_OK) {
 		code = sp_db_step(db, stmt, &row, err);
 		if (code != SP_OK || !row)
 			break;
 		code = read_job(stmt, &job, err);
-		if (code == SP_OK && (ended || !sp_jobs_ended(job.recipe, job.state))) {
-			inner = fn(ctx, &job, err);
-			n++;
-			code = inner;
-		}
+		if (code == SP_OK && (ended || !sp_jobs_ended(job.recipe, job.state)))
+			code = fn(ctx, &job, err);
 		sp_table_job_clear(&job);
 	}
 	sp_db_done(stmt);

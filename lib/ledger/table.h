@@ -78,9 +78,10 @@ void sp_table_job_clear(struct sp_job *job);
  * the prefix is shorter than 4 digits. */
 enum sp_code sp_table_resolve(struct sp_db *db, const char *prefix, char id[SP_JOB_ID_LEN + 1],
     struct sp_err *err) SP_MUST_USE;
-/* Newest first, until fn returns anything but SP_OK. ended: also those that have. */
+/* Newest first, those whose first_seq is below `before`, until fn returns anything but SP_OK.
+ * ended: also those that have; without, only those under way are read. */
 typedef enum sp_code sp_table_job_fn(void *ctx, const struct sp_job *job, struct sp_err *err);
-enum sp_code sp_table_jobs(struct sp_db *db, int ended, unsigned max, sp_table_job_fn *fn,
+enum sp_code sp_table_jobs(struct sp_db *db, int ended, uint64_t before, sp_table_job_fn *fn,
     void *ctx, struct sp_err *err) SP_MUST_USE;
 enum sp_code
 sp_table_insert_job(struct sp_db *db, const struct sp_job *job, struct sp_err *err) SP_MUST_USE;

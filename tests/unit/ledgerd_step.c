@@ -278,7 +278,7 @@ test_core_follows_changes(void **state)
 	ledgerd_core_note(&core, &changed, 20);
 	assert_null(ledgerd_core_lease(&core, LEASE1));
 	assert_string_equal(ledgerd_core_job(&core, RIG_JOB)->a.lease, LEASE2);
-	assert_int_equal(core.live_count, 1);
+	assert_int_equal(core.lives.count, 1);
 }
 
 /* A crowd of workers: the list keeps to its size, and the silent ones make room. */

@@ -186,7 +186,7 @@ test_files_in_hand(void **unused)
 	changed.attempt = a;
 	changed.attempt.state = SP_LEASE_DONE;
 	ledgerd_core_note(&core, &changed, 20);
-	assert_int_equal(core.live_count, 0);
+	assert_int_equal(core.lives.count, 0);
 	ledgerd_actions_clear(&actions);
 	ledgerd_core_free(&core);
 }

@@ -1,0 +1,1 @@
+$(eval $(call program,sp-bench-ledger,tests/bench,ledger ledger_submit,bus release ledger base proto,libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig sqlite3))

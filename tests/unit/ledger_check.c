@@ -1,0 +1,277 @@
+/* ledger_check.c -- the database's lists, its versions, and when a checkpoint is stored. */
+#include "base/file.h"
+#include "ledger/change.h"
+
+#include <setjmp.h>
+#include <sodium.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define ORIGIN "sallyport/bastion/test"
+
+static const struct sp_actor self = {0, 0, "ledgerd", "ledgerd@bastion", ""};
+
+static uint8_t log_pk[32], log_sk[64];
+
+struct fixture {
+	char dir[64];
+	char *path;
+	struct sp_ledger *ledger;
+};
+
+static void
+sign(void *ctx, const void *data, size_t len, uint8_t sig[64])
+{
+	(void)ctx;
+	crypto_sign_detached(sig, NULL, data, len, log_sk);
+}
+
+static enum sp_code
+open_ledger(struct fixture *f, struct sp_err *err)
+{
+	struct sp_ledger_spec spec = {f->path, ORIGIN, self, log_pk, sign, NULL};
+
+	return sp_ledger_open(&spec, &f->ledger, err);
+}
+
+static void
+reopen(struct fixture *f)
+{
+	struct sp_err err;
+
+	sp_ledger_close(&f->ledger);
+	if (open_ledger(f, &err) != SP_OK)
+		fail_msg("%s", err.msg);
+}
+
+static int
+setup(void **state)
+{
+	struct fixture *f = sp_xcalloc(1, sizeof(*f));
+
+	snprintf(f->dir, sizeof(f->dir), "/tmp/sp-ledger-XXXXXX");
+	*state = f; /* teardown frees it, whatever happens here */
+	if (mkdtemp(f->dir) == NULL)
+		return -1;
+	f->path = sp_xasprintf("%s/ledger.db", f->dir);
+	reopen(f);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	sp_ledger_close(&f->ledger);
+	if (sp_file_remove_all(f->dir, NULL) != SP_OK)
+		return -1;
+	free(f->path);
+	free(f);
+	return 0;
+}
+
+static void
+append(struct fixture *f)
+{
+	struct sp_entry *entry = sp_entry_new(&self, "admission");
+	struct sp_err err;
+	uint64_t seq;
+
+	if (sp_ledger_append(f->ledger, entry, 1, 1, &seq, &err) != SP_OK)
+		fail_msg("%s", err.msg);
+	sp_entry_free(&entry);
+}
+
+/* What a statement does to the closed database, from outside. */
+static void
+outside(struct fixture *f, const char *statement)
+{
+	char *why = NULL;
+	sqlite3 *db;
+
+	sp_ledger_close(&f->ledger);
+	assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+	if (sqlite3_exec(db, statement, NULL, NULL, &why) != SQLITE_OK)
+		fail_msg("%s: %s", statement, why);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+/* --- lists ------------------------------------------------------------------------------------ */
+
+struct listed {
+	uint64_t first_seqs[SP_RECIPE_COUNT * SP_JOB_STATE_COUNT];
+	size_t count, max;
+};
+
+static enum sp_code
+list(void *ctx, const struct sp_job *job, struct sp_err *err)
+{
+	struct listed *listed = ctx;
+
+	if (listed->count == listed->max)
+		return sp_err_set(err, SP_E_LIMIT, "enough");
+	listed->first_seqs[listed->count++] = job->first_seq;
+	return SP_OK;
+}
+
+/* What the index of jobs under way leaves out is what has ended, for every recipe and state: the
+ * list is of SQL, sp_jobs_ended is C. */
+static void
+test_lists(void **state)
+{
+	struct fixture *f = *state;
+	struct sp_db *db = sp_ledger_db(f->ledger);
+	struct listed alive = {.max = 1000}, all = {.max = 1000}, page;
+	char id[40], text[] = "x";
+	uint8_t policy[] = "{}";
+	size_t under_way = 0, seen = 0;
+	uint64_t before = UINT64_MAX, seq = 0;
+	struct sp_err err;
+
+	for (int recipe = 0; recipe < SP_RECIPE_COUNT; recipe++) {
+		for (int s = SP_JOB_NONE + 1; s < SP_JOB_STATE_COUNT; s++, seq++) {
+			struct sp_job job = {.recipe = (enum sp_recipe)recipe,
+			    .state = (enum sp_job_state)s,
+			    .resume = SP_JOB_SUBMITTED,
+			    .source = text,
+			    .profile = text,
+			    .name = text,
+			    .destination = text,
+			    .reason = text,
+			    .policy = policy,
+			    .policy_len = 2,
+			    .first_seq = seq};
+
+			snprintf(id, sizeof(id), "%032x", (unsigned)seq);
+			memcpy(job.id, id, sizeof(job.id));
+			if (sp_table_insert_job(db, &job, &err) != SP_OK)
+				fail_msg("%s", err.msg);
+			under_way += !sp_jobs_ended(job.recipe, job.state);
+		}
+	}
+	assert_int_equal(sp_table_jobs(db, 0, UINT64_MAX, list, &alive, NULL), SP_OK);
+	assert_int_equal(alive.count, under_way);
+	assert_int_equal(sp_table_jobs(db, 1, UINT64_MAX, list, &all, NULL), SP_OK);
+	assert_int_equal(all.count, seq);
+	/* in pages: the same, each once */
+	do {
+		memset(&page, 0, sizeof(page));
+		page.max = 7;
+		if (sp_table_jobs(db, 1, before, list, &page, &err) != SP_OK)
+			assert_int_equal(page.count, 7);
+		for (size_t i = 0; i < page.count; i++)
+			assert_int_equal(page.first_seqs[i], seq - ++seen);
+		before = page.count > 0 ? page.first_seqs[page.count - 1] : 0;
+	} while (page.count == 7);
+	assert_int_equal(seen, seq);
+	outside(f, "DELETE FROM job");
+}
+
+/* 1 when SQLite reads the table by that index alone. */
+static int
+uses(struct fixture *f, const char *query, const char *index)
+{
+	sqlite3_stmt *stmt;
+	int found = 0, scans = 0;
+	sqlite3 *db;
+
+	assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db, query, -1, &stmt, NULL), SQLITE_OK);
+	while (sqlite3_step(stmt) == SQLITE_ROW) {
+		const char *text = (const char *)sqlite3_column_text(stmt, 3);
+
+		found |= strstr(text, index) != NULL;
+		scans |= strstr(text, "TEMP B-TREE") != NULL;
+	}
+	sqlite3_finalize(stmt);
+	sqlite3_close(db);
+	return found && !scans;
+}
+
+/* A database of the first version gets what the second has beyond it, and keeps what it holds. */
+static void
+test_older_version(void **state)
+{
+	struct fixture *f = *state;
+	struct sp_err err;
+
+	assert_int_equal(sp_ledger_begin(f->ledger, &err), SP_OK);
+	append(f);
+	assert_int_equal(sp_ledger_commit(f->ledger, &err), SP_OK);
+	outside(f, "DROP INDEX job_order; DROP INDEX job_under_way; PRAGMA user_version = 1");
+	reopen(f);
+	assert_int_equal(sp_ledger_size(f->ledger), 1);
+	sp_ledger_close(&f->ledger);
+	assert_true(uses(f,
+	    "EXPLAIN QUERY PLAN SELECT * FROM job WHERE " SP_DB_UNDER_WAY
+	    " AND first_seq < 9 ORDER BY first_seq DESC",
+	    "job_under_way"));
+	assert_true(uses(f,
+	    "EXPLAIN QUERY PLAN SELECT * FROM job WHERE first_seq < 9"
+	    " ORDER BY first_seq DESC",
+	    "job_order"));
+	reopen(f);
+}
+
+/* --- checkpoints ------------------------------------------------------------------------------ */
+
+/* Each commit stores the checkpoint over those before it; alone it is stored when asked. */
+static void
+test_checkpoint_rides_along(void **state)
+{
+	struct fixture *f = *state;
+	struct sp_err err;
+	uint64_t size;
+	size_t len;
+
+	for (uint64_t i = 1; i <= 5; i++) {
+		assert_int_equal(sp_ledger_begin(f->ledger, &err), SP_OK);
+		append(f);
+		assert_int_equal(sp_ledger_commit(f->ledger, &err), SP_OK);
+		assert_true(sp_ledger_is_behind(f->ledger));
+		sp_ledger_checkpoint(f->ledger, &len, &size);
+		assert_int_equal(size, i - 1);
+	}
+	assert_int_equal(sp_ledger_sign(f->ledger, NULL, &err), SP_OK);
+	assert_false(sp_ledger_is_behind(f->ledger));
+	sp_ledger_checkpoint(f->ledger, &len, &size);
+	assert_int_equal(size, 5);
+	/* a commit that fails shows nothing: SQLite has given the transaction up */
+	assert_int_equal(sp_ledger_begin(f->ledger, &err), SP_OK);
+	append(f);
+	assert_int_equal(sp_ledger_commit(f->ledger, &err), SP_OK);
+	assert_int_equal(sp_ledger_begin(f->ledger, &err), SP_OK);
+	append(f);
+	sp_db_rollback(sp_ledger_db(f->ledger));
+	assert_int_not_equal(sp_ledger_commit(f->ledger, &err), SP_OK);
+	sp_ledger_rollback(f->ledger);
+	assert_int_equal(sp_ledger_size(f->ledger), 6);
+	sp_ledger_checkpoint(f->ledger, &len, &size);
+	assert_int_equal(size, 5);
+	reopen(f);
+	sp_ledger_checkpoint(f->ledger, &len, &size);
+	assert_int_equal(size, 6);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    TEST(test_lists),
+	    TEST(test_older_version),
+	    TEST(test_checkpoint_rides_along),
+	};
+
+	if (sodium_init() < 0)
+		return 1;
+	crypto_sign_keypair(log_pk, log_sk);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
