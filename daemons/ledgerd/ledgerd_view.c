@@ -173,7 +173,7 @@ put_counts(struct ledgerd *l, Sallyport__OperatorHost *host)
 	size_t i;
 
 	host->uptime_ms = (uint64_t)(now_ms - l->started_ms);
-	host->steps = l->core.live_count;
+	host->steps = l->core.lives.count;
 	host->admitted = stats.admitted;
 	host->refused = stats.refused;
 	host->malformed = stats.malformed;
