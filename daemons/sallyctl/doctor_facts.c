@@ -223,7 +223,7 @@ ask_downloads(struct ctl *ctl, struct doctor_facts *f)
 	struct sp_err err;
 	size_t i;
 
-	if (ctl_jobs_list(ctl, 0, &reply, &err) != SP_OK)
+	if (ctl_jobs_list(ctl, 0, 0, &reply, &err) != SP_OK)
 		return;
 	for (i = 0; i < reply->jobs->n_jobs; i++) {
 		view = reply->jobs->jobs[i];
