@@ -224,12 +224,13 @@ not_up(const struct run *run, enum sp_sandbox_kind kind, const char *what, struc
 
 	add_output(&output, "tests' side", &run->tests);
 	add_output(&output, "program's side", &run->generated);
-	code = sp_err_set(err, SP_E_IO, "the sandbox %s (%s)%s. %s; no program was judged", what,
-	    run->program->id, output.len ? (char *)output.data : "",
+	code = sp_err_set(err, SP_E_IO, "the sandbox %s (%s): no program was judged. %s%s", what,
+	    run->program->id,
 	    kind == SP_SANDBOX_LANDLOCK
 		? "It needs python3 and a kernel with Landlock and seccomp"
 		: "It needs bubblewrap, python3 and user namespaces; where there are none, as in "
-		  "many containers, set validatord.sandbox = \"landlock\"");
+		  "many containers, set validatord.sandbox = \"landlock\"",
+	    output.len ? (char *)output.data : "");
 	sp_buf_free(&output);
 	return code;
 }

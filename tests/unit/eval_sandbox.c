@@ -295,12 +295,13 @@ wall_clock(void **state)
 	    "    import os\n    os.read(3, 1)\n    os.read(3, 1)\n", /* for a request that never
 									comes */
 	    "    pass\nimport time\ntime.sleep(1000)\n"};
-	struct sp_sandbox_limits brief = limits;
+	struct sp_sandbox_limits brief;
 	struct sp_sandbox_program p[3];
 	struct sp_err err;
 	size_t i;
 
 	use(state);
+	brief = limits;
 	brief.wall_ms = 1000;
 	for (i = 0; i < 3; i++)
 		p[i] = program(waits[i], CHECK);
@@ -393,11 +394,12 @@ broken_tasks_are_errors(void **state)
 static void
 set_up_fails_closed(void **state)
 {
-	struct sp_sandbox_limits tight = limits;
+	struct sp_sandbox_limits tight;
 	struct sp_sandbox_program p = program("    return x + 1\n", CHECK);
 	struct sp_err err;
 
 	use(state);
+	tight = limits;
 	tight.memory_mib = 1;
 	assert_int_equal(sp_sandbox_run(&p, 1, 1, &tight, NULL, NULL, &err), SP_E_IO);
 	assert_non_null(strstr(err.msg, "no program was judged"));
