@@ -10,6 +10,8 @@ const struct sp_conf_key sp_conf_keys[] = {
     {"host", S, NULL, 0, 0, "name in the log's origin; default: the machine's host name"},
 
     {"bus.socket", S, "/run/sallyport/bus.sock", 0, 0, "path: workers' socket"},
+    {"bus.tcp", S, NULL, 0, 0, "host:port for workers on other hosts; default: none"},
+    {"bus.connect", S, NULL, 0, 0, "host:port of a ledgerd elsewhere; default: bus.socket"},
     {"bus.operators", S, "/run/sallyport/operators.sock", 0, 0, "path: operators' socket"},
     {"bus.snapshots", S, "/run/sallyport/snapshots.sock", 0, 0, "path: published snapshots"},
     {"keys.dir", S, "/etc/sallyport/keys", 0, 0, "path: DAEMON/ROLE.key below it"},

@@ -6,7 +6,8 @@
 #define SP_TREE_FILES_MAX 100000       /* files in a tree */
 #define SP_TREE_BYTES_MAX (128u << 20) /* bytes of a tree blob: 100,000 lines of ~1,100 bytes */
 #define SP_ENTRY_MAX 65535	       /* bytes of an audit entry (tlog-tiles u16be length) */
-#define SP_MESSAGE_MAX (16u << 20)     /* bytes of one bus message */
+#define SP_MESSAGE_MAX (16u << 20)     /* bytes of what ledgerd says, and of published content */
+#define SP_REQUEST_MAX (1u << 20)      /* bytes of one message to ledgerd: workers, operators */
 #define SP_JSON_MAX (16u << 20)	       /* bytes of a JSON document from outside */
 #define SP_NAME_MAX 256		       /* bytes of a model, profile, key or host name */
 #define SP_SOURCE_MAX 1024	       /* bytes of a SOURCE as submitted */

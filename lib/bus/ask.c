@@ -1,9 +1,14 @@
 /* ask.c -- what threads say to ledgerd and wait for: records, published content, new jobs. */
+#include "base/limits.h"
+#include "base/time.h"
 #include "bus/worker_int.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#define PART_MAX (SP_REQUEST_MAX - 4096) /* of published content; the rest is the message's form \
+					  */
 
 static void
 deadline(struct timespec *at, int timeout_ms)
@@ -98,6 +103,7 @@ enum sp_code
 sp_worker_publish(struct sp_worker *worker, const char *topic, const void *content, size_t len,
     int timeout_ms, struct sp_err *err)
 {
+	int64_t deadline_ms = sp_time_monotonic_ms() + timeout_ms, left_ms;
 	char *name = sp_xstrdup(topic);
 	uint8_t *copy = sp_xcalloc(len + 1, 1);
 	Sallyport__Envelope envelope;
@@ -107,12 +113,19 @@ sp_worker_publish(struct sp_worker *worker, const char *topic, const void *conte
 	memcpy(copy, content, len);
 	sallyport__publish__init(&publish);
 	publish.topic = name;
-	publish.content.data = copy;
-	publish.content.len = len;
+	publish.total = len;
 	sallyport__envelope__init(&envelope);
 	envelope.body_case = SALLYPORT__ENVELOPE__BODY_PUBLISH;
 	envelope.publish = &publish;
-	code = ask_and_wait(worker, &envelope, "publishing", timeout_ms, NULL, err);
+	do {
+		publish.offset += publish.content.len;
+		publish.content.data = copy + publish.offset;
+		publish.content.len =
+		    len - publish.offset < PART_MAX ? len - publish.offset : PART_MAX;
+		left_ms = deadline_ms - sp_time_monotonic_ms();
+		code = ask_and_wait(
+		    worker, &envelope, "publishing", left_ms > 0 ? (int)left_ms : 0, NULL, err);
+	} while (code == SP_OK && publish.offset + publish.content.len < len);
 	free(name);
 	free(copy);
 	return code;

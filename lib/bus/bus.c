@@ -82,6 +82,24 @@ sp_bus_prepare(struct sp_worker *worker, struct sp_err *err)
 	return code == SP_OK ? load_trust(worker, err) : code;
 }
 
+/* What to connect to, malloc'd, and what to call it in messages. */
+static char *
+find_ledgerd(const struct sp_worker *worker, struct sp_err *err)
+{
+	const char *tcp = sp_conf_string(worker->conf, "bus.connect");
+
+	return tcp != NULL ? sp_zloop_address("bus.connect", tcp, 0, err)
+			   : sp_zloop_endpoint(sp_conf_string(worker->conf, "bus.socket"), err);
+}
+
+static const char *
+name_ledgerd(const struct sp_worker *worker)
+{
+	const char *tcp = sp_conf_string(worker->conf, "bus.connect");
+
+	return tcp != NULL ? tcp : sp_conf_string(worker->conf, "bus.socket");
+}
+
 /* --- what comes in -------------------------------------------------------------------------------
  */
 
@@ -198,7 +216,7 @@ on_monitor(void *ctx, void *socket)
 		sp_log_warn(NULL,
 		    "bus: handshake with ledgerd failed: is %s served by the ledgerd that the "
 		    "trust document names?",
-		    sp_conf_string(worker->conf, "bus.socket"));
+		    name_ledgerd(worker));
 		event.kind = SP_EVENT_DISCONNECTED;
 		break;
 	default:
@@ -296,8 +314,7 @@ open_monitor(struct sp_worker *worker, void *dealer, struct sp_err *err)
 enum sp_code
 sp_bus_open(struct sp_worker *worker, struct sp_err *err)
 {
-	const char *path = sp_conf_string(worker->conf, "bus.socket");
-	char *endpoint = sp_zloop_endpoint(path, err);
+	char *endpoint = find_ledgerd(worker, err);
 	enum sp_code code;
 	void *socket;
 
@@ -306,12 +323,13 @@ sp_bus_open(struct sp_worker *worker, struct sp_err *err)
 	if (worker->context == NULL)
 		worker->context = zmq_ctx_new();
 	socket = worker->context != NULL ? zmq_socket(worker->context, ZMQ_DEALER) : NULL;
-	if (socket == NULL || !set_dealer(worker, socket))
+	if (socket == NULL || !set_dealer(worker, socket) ||
+	    !set_int(socket, ZMQ_IPV6, sp_zloop_is_ipv6(endpoint)))
 		code = zmq_fault("socket", err);
 	else
 		code = open_monitor(worker, socket, err);
 	if (code == SP_OK && zmq_connect(socket, endpoint) != 0)
-		code = zmq_fault(path, err);
+		code = zmq_fault(name_ledgerd(worker), err);
 	if (code == SP_OK)
 		code =
 		    sp_zloop_open(&worker->loop, socket, on_message, worker, &worker->dealer, err);
@@ -337,6 +355,12 @@ sp_bus_subscribe(struct sp_worker *worker, struct sp_err *err)
 
 	if (worker->topics == NULL)
 		return SP_OK;
+	if (sp_conf_string(worker->conf, "bus.connect") != NULL)
+		return sp_err_set(err, SP_E_CONFIG,
+		    "bus.connect is set, but %s needs what ledgerd publishes, which does not leave "
+		    "its "
+		    "host: run it there",
+		    worker->spec->service);
 	endpoint = sp_zloop_endpoint(path, err);
 	if (endpoint == NULL)
 		return SP_E_CONFIG;
@@ -375,7 +399,7 @@ sp_bus_reopen(struct sp_worker *worker)
 	sp_log_warn(NULL,
 	    "bus: no answer from ledgerd at %s: is it running? connecting anew, with the trust "
 	    "document as it is now",
-	    sp_conf_string(worker->conf, "bus.socket"));
+	    name_ledgerd(worker));
 	close_dealer(worker);
 	/* when that fails, the next attempt is due as for a connection that was made in vain */
 	if (load_trust(worker, &err) != SP_OK || sp_bus_open(worker, &err) != SP_OK)

@@ -300,6 +300,10 @@ check_publish(const Sallyport__Publish *p, struct sp_err *err)
 
 	if (code == SP_OK && p->content.len == 0)
 		code = sp_err_set(err, SP_E_INVALID, "publish.content is empty");
+	if (code == SP_OK && p->total > SP_MESSAGE_MAX)
+		code = sp_err_set(err, SP_E_LIMIT, "publish.total is more than %u", SP_MESSAGE_MAX);
+	if (code == SP_OK && (p->offset > p->total || p->content.len > p->total - p->offset))
+		code = sp_err_set(err, SP_E_INVALID, "publish: the part ends beyond its total");
 	return code;
 }
 
@@ -396,6 +400,12 @@ check_envelope(const Sallyport__Envelope *e, enum sp_envelope_from from, struct 
 /* --- in and out ----------------------------------------------------------------------------------
  */
 
+static size_t
+max_bytes(enum sp_envelope_from from)
+{
+	return from == SP_FROM_WORKER ? SP_REQUEST_MAX : SP_MESSAGE_MAX;
+}
+
 enum sp_code
 sp_envelope_unpack(const uint8_t *data, size_t len, enum sp_envelope_from from,
     Sallyport__Envelope **out, struct sp_err *err)
@@ -407,6 +417,10 @@ sp_envelope_unpack(const uint8_t *data, size_t len, enum sp_envelope_from from,
 	if (err == NULL)
 		err = &mine;
 	*out = NULL;
+	if (len > max_bytes(from))
+		return sp_err_set(err, SP_E_LIMIT,
+		    "bus message of %zu bytes: larger than the %zu that one may have", len,
+		    max_bytes(from));
 	e = (Sallyport__Envelope *)sp_wire_unpack(&sallyport__envelope__descriptor, data, len, err);
 	if (e == NULL)
 		return err->code;
@@ -431,10 +445,10 @@ sp_envelope_pack(Sallyport__Envelope *envelope, enum sp_envelope_from from, uint
 	if (code != SP_OK)
 		return code;
 	*len = sallyport__envelope__get_packed_size(envelope);
-	if (*len > SP_MESSAGE_MAX)
+	if (*len > max_bytes(from))
 		return sp_err_set(err, SP_E_LIMIT,
-		    "bus message of %zu bytes: larger than the %u that one may have", *len,
-		    SP_MESSAGE_MAX);
+		    "bus message of %zu bytes: larger than the %zu that one may have", *len,
+		    max_bytes(from));
 	*data = malloc(*len);
 	if (*data == NULL)
 		return sp_err_set(err, SP_E_NO_MEMORY, "bus message of %zu bytes: no memory", *len);

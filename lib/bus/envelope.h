@@ -4,7 +4,8 @@
  * Rules: version 1; one known body, of the direction that it travels in; lease and job ids 32,
  * digests 64 lower-case hex digits; service, step, kind, store, topic: 1 to 31 of [a-z0-9-];
  * failure codes from SP_CODES; one-line texts without control characters; paths as in a tree
- * (sp_path_check); counts and lengths as below.
+ * (sp_path_check); counts and lengths as below; from a worker at most SP_REQUEST_MAX bytes, from
+ * ledgerd SP_MESSAGE_MAX: an offer carries all the evidence that its job has gathered.
  */
 #ifndef SP_ENVELOPE_H
 #define SP_ENVELOPE_H

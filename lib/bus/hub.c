@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "bus/envelope.h"
+#include "bus/parts.h"
 #include "bus/zap.h"
 #include "bus/zloop.h"
 
@@ -22,18 +23,27 @@
 
 #define SOCKET_MODE 0660
 #define TOPICS_MAX 16
-#define PEERS_MAX 4096	      /* workers ever seen: more than any trust document names */
-#define RECEIVED_MAX 16	      /* messages of one peer held here: they may be SP_MESSAGE_MAX each */
-#define QUEUE_MAX 64	      /* messages for one peer that does not read */
-#define LINGER_MS 500	      /* for the last acknowledgements, at the end */
-#define HANDSHAKE_MS 10000    /* a connection that has not said who it is by then is closed */
-#define COMPLAINTS_MAX 20     /* log lines about what others do wrong, each second */
+#define PEERS_MAX 4096	   /* workers ever seen: more than any trust document names */
+#define RECEIVED_MAX 16	   /* messages of one peer held here: they may be SP_REQUEST_MAX each */
+#define OVERSIZE 4	   /* up to so many times too large is read, to be told from whom it is */
+#define QUEUE_MAX 64	   /* messages for one peer that does not read */
+#define LINGER_MS 500	   /* for the last acknowledgements, at the end */
+#define HANDSHAKE_MS 10000 /* a connection that has not said who it is by then is closed */
+#define COMPLAINTS_MAX 20  /* log lines about what others do wrong, each second */
+#define MONITOR "inproc://workers-monitor"
 #define SUBSCRIPTION_MAX 1024 /* bytes of one; it is a topic's name, or a command of ZMTP's */
+
+struct route {
+	uint8_t id[255];
+	size_t len;
+};
 
 struct peer {
 	char *name;
-	uint8_t routing[255];
-	size_t routing_len;
+	struct route route;
+	int64_t heard_ms;
+	struct route rival; /* that was told last to wait for this name */
+	struct sp_parts parts;
 };
 
 struct topic {
@@ -46,7 +56,7 @@ struct topic {
 struct sp_hub {
 	void *context;
 	struct sp_zap *zap;
-	struct sp_zloop *workers, *operators, *snapshots;
+	struct sp_zloop *workers, *operators, *snapshots, *monitor;
 	void *workers_socket, *operators_socket, *snapshots_socket; /* borrowed from the three */
 	sp_hub_admit_fn *admit;
 	sp_hub_worker_fn *on_worker;
@@ -105,35 +115,59 @@ find_peer(const struct sp_hub *hub, const char *name)
 	return NULL;
 }
 
-/* Where to answer: the connection of the worker's newest message. */
 static int
-note_peer(struct sp_hub *hub, const char *name, const void *routing, size_t len)
+same_route(const struct route *route, zmq_msg_t *frame)
 {
-	struct peer *peer = find_peer(hub, name);
-
-	if (peer == NULL) {
-		if (hub->peer_count == PEERS_MAX)
-			return 0;
-		hub->peers = sp_xrealloc(hub->peers, hub->peer_count + 1, sizeof(*hub->peers));
-		peer = &hub->peers[hub->peer_count++];
-		memset(peer, 0, sizeof(*peer));
-		peer->name = sp_xstrdup(name);
-	}
-	if (len == peer->routing_len && memcmp(routing, peer->routing, len) == 0)
-		return 1;
-	if (may_log(hub))
-		sp_log_info(NULL, "bus: %s is connected", name);
-	memcpy(peer->routing, routing, len);
-	peer->routing_len = len;
-	return 1;
+	return route->len == zmq_msg_size(frame) &&
+	       memcmp(route->id, zmq_msg_data(frame), route->len) == 0;
 }
 
 static void
-welcome(struct sp_hub *hub, const char *worker)
+set_route(struct route *route, zmq_msg_t *frame)
+{
+	route->len = zmq_msg_size(frame);
+	memcpy(route->id, zmq_msg_data(frame), route->len);
+}
+
+/* [routing][data] without waiting. */
+static enum sp_code
+send_routed(void *socket, const uint8_t *routing, size_t routing_len, const void *data, size_t len,
+    struct sp_err *err)
+{
+	/* with ROUTER_MANDATORY the first frame already fails when the peer is gone or does not
+	 * read; what follows it belongs to the same message and cannot */
+	if (zmq_send(socket, routing, routing_len, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 ||
+	    zmq_send(socket, data, len, ZMQ_DONTWAIT) < 0)
+		return sp_err_set(err, SP_E_UNREACHABLE, "%s",
+		    zmq_errno() == EAGAIN ? "does not read its messages" : "is not connected");
+	return SP_OK;
+}
+
+static enum sp_code
+send_envelope(
+    struct sp_hub *hub, const struct route *to, Sallyport__Envelope *envelope, struct sp_err *err)
+{
+	enum sp_code code;
+	uint8_t *data;
+	size_t len;
+
+	envelope->seq = ++hub->seq;
+	code = sp_envelope_pack(envelope, SP_FROM_LEDGERD, &data, &len, err);
+	if (code != SP_OK)
+		return code;
+	code = send_routed(hub->workers_socket, to->id, to->len, data, len, err);
+	free(data);
+	return code;
+}
+
+/* 0 when the connection is gone; one that does not read is still there. */
+static int
+welcome(struct sp_hub *hub, const struct route *to)
 {
 	Sallyport__Envelope envelope;
 	Sallyport__Welcome body;
 	struct sp_err err;
+	int gone;
 
 	sallyport__envelope__init(&envelope);
 	sallyport__welcome__init(&body);
@@ -142,28 +176,156 @@ welcome(struct sp_hub *hub, const char *worker)
 	body.origin = hub->origin;
 	envelope.body_case = SALLYPORT__ENVELOPE__BODY_WELCOME;
 	envelope.welcome = &body;
-	if (sp_hub_send(hub, worker, &envelope, &err) != SP_OK)
-		sp_log_debug(NULL, "bus: welcome: %s", err.msg);
+	if (send_envelope(hub, to, &envelope, &err) == SP_OK)
+		return 1;
+	gone = zmq_errno() != EAGAIN;
+	sp_log_debug(NULL, "bus: welcome: %s", err.msg);
+	return !gone;
+}
+
+static void
+refuse(struct sp_hub *hub, const struct route *to, uint64_t seq, const struct sp_err *why)
+{
+	char *code = sp_xstrdup(sp_err_word(why->code)), *message = sp_xstrdup(why->msg);
+	Sallyport__Envelope envelope;
+	Sallyport__Refusal body;
+	struct sp_err err;
+
+	sallyport__envelope__init(&envelope);
+	sallyport__refusal__init(&body);
+	body.ack_seq = seq;
+	body.code = code;
+	body.message = message;
+	envelope.body_case = SALLYPORT__ENVELOPE__BODY_REFUSAL;
+	envelope.refusal = &body;
+	if (send_envelope(hub, to, &envelope, &err) != SP_OK)
+		sp_log_debug(NULL, "bus: refusal: %s", err.msg);
+	free(code);
+	free(message);
+}
+
+static struct peer *
+add_peer(struct sp_hub *hub, const char *name)
+{
+	struct peer *peer;
+
+	if (hub->peer_count == PEERS_MAX)
+		return NULL;
+	hub->peers = sp_xrealloc(hub->peers, hub->peer_count + 1, sizeof(*hub->peers));
+	peer = &hub->peers[hub->peer_count++];
+	memset(peer, 0, sizeof(*peer));
+	peer->name = sp_xstrdup(name);
+	return peer;
+}
+
+/* Whether the name is another connection's; the one that asks is told so, once. It repeats what it
+ * has to say when it is welcomed at last. */
+static int
+is_taken(struct sp_hub *hub, struct peer *peer, zmq_msg_t *routing, int64_t now_ms)
+{
+	struct sp_err why;
+
+	if (peer->route.len == 0 || now_ms - peer->heard_ms >= hub->lease_ms / 2 ||
+	    !welcome(hub, &peer->route))
+		return 0;
+	if (same_route(&peer->rival, routing))
+		return 1;
+	set_route(&peer->rival, routing);
+	hub->stats.rivals++;
+	sp_err_set(&why, SP_E_EXISTS,
+	    "another process has the key of %s, and is connected: this one is not listened to "
+	    "while "
+	    "that is so. Give each worker a key and a name of its own",
+	    peer->name);
+	refuse(hub, &peer->rival, 0, &why);
+	if (may_log(hub))
+		sp_log_warn(NULL,
+		    "bus: a second process with the key of %s: it waits until the first has gone",
+		    peer->name);
+	return 1;
+}
+
+/* The peer whose message this is, answers go to its connection; NULL when it is not to be heard. */
+static struct peer *
+note_peer(struct sp_hub *hub, const char *name, zmq_msg_t *routing)
+{
+	int64_t now_ms = sp_time_monotonic_ms();
+	struct peer *peer = find_peer(hub, name);
+
+	if (peer == NULL)
+		peer = add_peer(hub, name);
+	if (peer == NULL) {
+		complain(hub, "worker", name, "too many workers");
+		return NULL;
+	}
+	if (!same_route(&peer->route, routing)) {
+		if (is_taken(hub, peer, routing, now_ms))
+			return NULL;
+		if (may_log(hub))
+			sp_log_info(NULL, "bus: %s is connected", name);
+		set_route(&peer->route, routing);
+		peer->rival.len = 0;
+		sp_parts_clear(&peer->parts);
+	}
+	peer->heard_ms = now_ms;
+	return peer;
+}
+
+/* 1: publish holds the whole content now, which is the peer's. Other parts are answered here. */
+static int
+join_parts(struct sp_hub *hub, struct peer *peer, uint64_t seq, Sallyport__Publish *publish)
+{
+	Sallyport__Envelope envelope;
+	Sallyport__Ack ack;
+	struct sp_err err;
+	int whole;
+
+	if (publish->content.len == publish->total)
+		return 1;
+	if (sp_parts_add(&peer->parts, publish, &whole, &err) != SP_OK) {
+		sp_log_warn(NULL, "bus: %s: %s", peer->name, err.msg);
+		refuse(hub, &peer->route, seq, &err);
+		return 0;
+	}
+	if (whole) {
+		free(publish->content.data);
+		publish->content.data = peer->parts.data;
+		publish->content.len = peer->parts.len;
+		peer->parts.data = NULL;
+		sp_parts_clear(&peer->parts);
+		return 1;
+	}
+	sallyport__envelope__init(&envelope);
+	sallyport__ack__init(&ack);
+	ack.ack_seq = seq;
+	envelope.body_case = SALLYPORT__ENVELOPE__BODY_ACK;
+	envelope.ack = &ack;
+	if (send_envelope(hub, &peer->route, &envelope, &err) != SP_OK)
+		sp_log_debug(NULL, "bus: acknowledgement: %s", err.msg);
+	return 0;
 }
 
 static void
 take_from_worker(struct sp_hub *hub, const char *name, zmq_msg_t *routing, zmq_msg_t *data)
 {
 	Sallyport__Envelope *envelope;
+	struct peer *peer;
 	struct sp_err err;
+	int heard;
 
 	if (sp_envelope_unpack(
 		zmq_msg_data(data), zmq_msg_size(data), SP_FROM_WORKER, &envelope, &err) != SP_OK) {
 		complain(hub, "worker", name, err.msg);
 		return;
 	}
-	if (!note_peer(hub, name, zmq_msg_data(routing), zmq_msg_size(routing)))
-		complain(hub, "worker", name, "too many workers");
-	else {
-		if (envelope->body_case == SALLYPORT__ENVELOPE__BODY_HEARTBEAT)
-			welcome(hub, name);
+	peer = note_peer(hub, name, routing);
+	heard = peer != NULL;
+	if (heard && envelope->body_case == SALLYPORT__ENVELOPE__BODY_HEARTBEAT)
+		welcome(hub, &peer->route);
+	if (heard && envelope->body_case == SALLYPORT__ENVELOPE__BODY_PUBLISH)
+		heard = join_parts(hub, peer, envelope->seq, envelope->publish);
+	if (heard)
 		hub->on_worker(hub->ctx, name, envelope);
-	}
 	sallyport__envelope__free_unpacked(envelope, NULL);
 }
 
@@ -197,39 +359,20 @@ on_worker_message(void *ctx, void *socket)
 	return 1;
 }
 
-/* [routing][data] without waiting. */
-static enum sp_code
-send_routed(void *socket, const uint8_t *routing, size_t routing_len, const void *data, size_t len,
-    struct sp_err *err)
-{
-	/* with ROUTER_MANDATORY the first frame already fails when the peer is gone or does not
-	 * read; what follows it belongs to the same message and cannot */
-	if (zmq_send(socket, routing, routing_len, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 ||
-	    zmq_send(socket, data, len, ZMQ_DONTWAIT) < 0)
-		return sp_err_set(err, SP_E_UNREACHABLE, "%s",
-		    zmq_errno() == EAGAIN ? "does not read its messages" : "is not connected");
-	return SP_OK;
-}
-
 enum sp_code
 sp_hub_send(
     struct sp_hub *hub, const char *worker, Sallyport__Envelope *envelope, struct sp_err *err)
 {
 	const struct peer *peer = find_peer(hub, worker);
-	uint8_t *data;
-	size_t len;
 	enum sp_code code;
 
 	if (peer == NULL) {
 		hub->stats.unsent++;
 		return sp_err_set(err, SP_E_UNREACHABLE, "worker %s is not connected", worker);
 	}
-	envelope->seq = ++hub->seq;
-	code = sp_envelope_pack(envelope, SP_FROM_LEDGERD, &data, &len, err);
-	if (code != SP_OK)
+	code = send_envelope(hub, &peer->route, envelope, err);
+	if (code != SP_OK && code != SP_E_UNREACHABLE)
 		return code;
-	code = send_routed(hub->workers_socket, peer->routing, peer->routing_len, data, len, err);
-	free(data);
 	if (code == SP_OK)
 		return SP_OK;
 	hub->stats.unsent++;
@@ -459,6 +602,17 @@ set_curve(void *socket, const struct sp_key *key)
 	       zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, sp_key_secret(key), SP_PUBKEY_LEN) == 0;
 }
 
+/* A dead host's connection goes after some two minutes; while it stands its worker is not heard
+ * from and loses its leases. */
+static int
+set_keepalive(void *socket)
+{
+	return set_int(socket, ZMQ_TCP_KEEPALIVE, 1) &&
+	       set_int(socket, ZMQ_TCP_KEEPALIVE_IDLE, 60) &&
+	       set_int(socket, ZMQ_TCP_KEEPALIVE_INTVL, 20) &&
+	       set_int(socket, ZMQ_TCP_KEEPALIVE_CNT, 3);
+}
+
 /* The mode is right from the first moment on: bind(2) obeys the umask. */
 static enum sp_code
 bind_path(void *socket, const char *path, struct sp_err *err)
@@ -507,21 +661,86 @@ no_socket(void *socket, struct sp_err *err)
 	return code;
 }
 
+/* For workers on other hosts: another address of the workers' socket. */
+static enum sp_code
+bind_tcp(void *socket, const char *address, struct sp_err *err)
+{
+	char *endpoint = sp_zloop_address("bus.tcp", address, 1, err), bound[256];
+	size_t len = sizeof(bound);
+	enum sp_code code = SP_OK;
+
+	if (endpoint == NULL)
+		return SP_E_CONFIG;
+	if (!set_int(socket, ZMQ_IPV6, sp_zloop_is_ipv6(endpoint)) || !set_keepalive(socket) ||
+	    zmq_bind(socket, endpoint) != 0 ||
+	    zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, bound, &len) != 0)
+		code = sp_err_set(err, SP_E_IO,
+		    "bus.tcp: %s: %s: is it an address of this host, and free?", address,
+		    zmq_strerror(zmq_errno()));
+	else
+		sp_log_info(NULL, "bus: workers on other hosts may connect to %s", bound);
+	free(endpoint);
+	return code;
+}
+
+/* Handshakes that came to nothing before ZAP could be asked. First frame: u16 event, u32 value. */
+static int
+on_monitor(void *ctx, void *socket)
+{
+	struct sp_hub *hub = ctx;
+	zmq_msg_t frames[2];
+	int n = sp_zloop_recv(socket, frames, 2);
+
+	if (n == 0)
+		return 0;
+	hub->stats.failed++;
+	if (n == 2 && may_log(hub))
+		sp_log_warn(NULL,
+		    "bus: a connection to %.*s failed its handshake: no worker, or one whose trust "
+		    "document names another ledgerd",
+		    (int)zmq_msg_size(&frames[1]), (const char *)zmq_msg_data(&frames[1]));
+	sp_zloop_drop(frames, n, 2);
+	return 1;
+}
+
+static enum sp_code
+open_monitor(struct sp_hub *hub, uv_loop_t *loop, struct sp_err *err)
+{
+	void *s = zmq_socket(hub->context, ZMQ_PAIR);
+	enum sp_code code;
+
+	if (s == NULL || !set_int(s, ZMQ_LINGER, 0) ||
+	    zmq_socket_monitor(hub->workers_socket, MONITOR,
+		ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) != 0 ||
+	    zmq_connect(s, MONITOR) != 0)
+		return no_socket(s, err);
+	code = sp_zloop_open(loop, s, on_monitor, hub, &hub->monitor, err);
+	if (code != SP_OK)
+		zmq_close(s);
+	return code;
+}
+
 static enum sp_code
 open_sockets(struct sp_hub *hub, const struct sp_hub_spec *spec, struct sp_err *err)
 {
+	const char *tcp = sp_conf_string(spec->conf, "bus.tcp");
 	enum sp_code code;
 	void *s;
 
 	s = zmq_socket(hub->context, ZMQ_ROUTER);
-	if (s == NULL || !set_router(s, "workers", SP_MESSAGE_MAX) || !set_curve(s, spec->key))
+	if (s == NULL || !set_router(s, "workers", OVERSIZE * SP_REQUEST_MAX) ||
+	    !set_curve(s, spec->key))
 		return no_socket(s, err);
 	hub->workers_socket = s;
 	code = start(hub, spec, s, "bus.socket", on_worker_message, &hub->workers, err);
+	if (code == SP_OK)
+		code = open_monitor(hub, spec->loop, err);
+	if (code == SP_OK && tcp != NULL)
+		code = bind_tcp(s, tcp, err);
 	if (code != SP_OK)
 		return code;
 	s = zmq_socket(hub->context, ZMQ_ROUTER);
-	if (s == NULL || !set_router(s, "operators", SP_HUB_REQUEST_MAX))
+	if (s == NULL || !set_router(s, "operators", SP_REQUEST_MAX))
 		return no_socket(s, err);
 	hub->operators_socket = s;
 	code = start(hub, spec, s, "bus.operators", on_operator_message, &hub->operators, err);
@@ -576,14 +795,19 @@ sp_hub_close(struct sp_hub **out)
 	if (hub == NULL)
 		return;
 	*out = NULL;
+	if (hub->monitor != NULL)
+		zmq_socket_monitor(hub->workers_socket, NULL, 0);
+	sp_zloop_close(&hub->monitor);
 	sp_zloop_close(&hub->workers);
 	sp_zloop_close(&hub->operators);
 	sp_zloop_close(&hub->snapshots);
 	sp_zap_close(&hub->zap);
 	if (hub->context != NULL)
 		zmq_ctx_term(hub->context);
-	for (i = 0; i < hub->peer_count; i++)
+	for (i = 0; i < hub->peer_count; i++) {
 		free(hub->peers[i].name);
+		sp_parts_clear(&hub->peers[i].parts);
+	}
 	for (i = 0; i < hub->topic_count; i++)
 		free(hub->topics[i].content);
 	free(hub->peers);

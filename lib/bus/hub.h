@@ -1,15 +1,24 @@
 /*
  * hub.h -- ledgerd's end of the bus: workers, operators, published content; all on one uv loop.
  *
- * bus.socket     ROUTER, CURVE: workers. A connection is admitted by its Curve key (ZAP,
- * spec.admit) and known from then on by the name that admit gave it, which libzmq attaches to every
- * message as User-Id. Routing ids are libzmq's affair and prove nothing. bus.operators  ROUTER,
- * NULL: who may open the socket (mode 0660) may ask; the kernel names the uid. bus.snapshots  XPUB,
- * NULL: signed content by topic, frames [topic][content]; who subscribes gets the newest at once.
+ * bus.socket     ROUTER, CURVE: workers, and those on other hosts at bus.tcp. A connection is
+ *                admitted by its Curve key (ZAP, spec.admit) and known from then on by the name
+ * that admit gave it, which libzmq attaches to every message as User-Id. Routing ids are libzmq's
+ * affair and prove nothing. bus.operators  ROUTER, NULL: who may open the socket (mode 0660) may
+ * ask; the kernel names the uid. bus.snapshots  XPUB, NULL: signed content by topic, frames
+ * [topic][content]; who subscribes gets the newest at once. On this host only: no worker elsewhere
+ * needs what is published.
  *
- * A message that breaks a rule is dropped, logged with its sender's name and counted. Callbacks run
- * on the loop and may call any function here but sp_hub_close. None blocks, but that sp_hub_close
- * gives what is still to be sent half a second.
+ * One process to a name. While its connection stands and it is heard from, another one with the
+ * same key is told so (Refusal "exists", once a connection) and not listened to; it takes the name
+ * over when the first has gone, or was silent for half of ledgerd.lease_ms (a host that died leaves
+ * its connection standing). So nothing changes hands to and fro.
+ *
+ * What comes in has at most SP_REQUEST_MAX bytes (published content comes in parts, and on_worker
+ * sees the whole), what goes out SP_MESSAGE_MAX: an offer carries its job's evidence, an operator's
+ * reply up to LEDGERD_LOG_BYTES_MAX of the log. A message that breaks a rule is dropped, logged
+ * with its sender's name and counted. Callbacks run on the loop and may call any function here but
+ * sp_hub_close. None blocks, but that sp_hub_close gives what is still to be sent half a second.
  *
  * The hub itself answers each Heartbeat with a Welcome (ledgerd.heartbeat_ms, ledgerd.lease_ms,
  * spec.origin) before on_worker sees it: workers take silence for a dead ledgerd. What is left to
@@ -30,10 +39,6 @@
 
 #include <uv.h>
 
-#define SP_HUB_REQUEST_MAX                                                    \
-	(1u << 20) /* bytes of an operator's request; replies: SP_MESSAGE_MAX \
-		    */
-
 struct sp_hub;
 
 /* A connection that asked something: copy it to answer later. uid, gid, pid as the kernel says. */
@@ -53,7 +58,7 @@ typedef enum sp_code sp_hub_admit_fn(void *ctx, const uint8_t key[SP_PUBKEY_LEN]
  * made: who wants a removal from the trust document to bite sooner looks the name up again. */
 typedef void sp_hub_worker_fn(void *ctx, const char *worker, const Sallyport__Envelope *envelope);
 
-/* From an operator: one frame of at most SP_HUB_REQUEST_MAX bytes, otherwise unchecked: see
+/* From an operator: one frame of at most SP_REQUEST_MAX bytes, otherwise unchecked: see
  * bus/wire.h. */
 typedef void
 sp_hub_operator_fn(void *ctx, const struct sp_hub_operator *from, const uint8_t *data, size_t len);
@@ -69,8 +74,9 @@ struct sp_hub_spec {
 	void *ctx; /* of the three */
 };
 
-/* Binds the three sockets. A socket file left behind by a dead ledgerd is replaced: the caller
- * holds the database lock first, so that there is no living one. Errors name the socket's path. */
+/* Binds the three sockets, and bus.tcp when it is set. A socket file left behind by a dead ledgerd
+ * is replaced: the caller holds the database lock first, so that there is no living one. Errors
+ * name the socket's path. */
 enum sp_code
 sp_hub_open(const struct sp_hub_spec *spec, struct sp_hub **out, struct sp_err *err) SP_MUST_USE;
 /* Not from a callback of the hub. Frees when the loop has run its close callbacks. */
@@ -97,6 +103,8 @@ enum sp_code sp_hub_publish(struct sp_hub *hub, const char *topic, const void *c
 
 struct sp_hub_stats {
 	uint64_t admitted, refused; /* connections of workers */
+	uint64_t failed;	    /* handshakes: strangers, garbage, other keys of ledgerd */
+	uint64_t rivals;	    /* connections that wanted a name in use */
 	uint64_t malformed;	    /* messages dropped, of workers and operators */
 	uint64_t unsent;	    /* messages for which sp_hub_send found no taker */
 };

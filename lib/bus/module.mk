@@ -1,4 +1,4 @@
-BUS := lib/bus/outcome lib/bus/paths lib/bus/wire lib/bus/envelope lib/bus/result lib/bus/zloop \
+BUS := lib/bus/outcome lib/bus/paths lib/bus/wire lib/bus/envelope lib/bus/parts lib/bus/result lib/bus/zloop \
 	lib/bus/zap lib/bus/hub lib/bus/lease lib/bus/spawn lib/bus/child lib/bus/bus lib/bus/ask \
 	lib/bus/work lib/bus/helper lib/bus/worker_step lib/bus/pulse lib/bus/worker \
 	lib/bus/worker_main
@@ -11,4 +11,7 @@ $(eval $(call unit,bus_wire,tests/unit/bus_rig tests/unit/bus_fetcher $(BUS) pro
 	libprotobuf-c gnutls jansson libconfig))
 $(eval $(call unit,progress,daemons/ledgerd/core daemons/ledgerd/live lib/ledger/jobs $(BUS) proto/bus lib/release/key \
 	lib/release/dsse lib/release/trust lib/base/conf lib/base/conf_keys $(BASE),libzmq libuv libsodium \
+	libprotobuf-c gnutls jansson libconfig))
+$(eval $(call unit,bus_peers,tests/unit/bus_rig tests/unit/bus_fetcher $(BUS) proto/bus lib/release/key lib/release/dsse \
+	lib/release/trust lib/base/conf lib/base/conf_keys $(BASE),libzmq libuv libsodium \
 	libprotobuf-c gnutls jansson libconfig))

@@ -1,7 +1,9 @@
 /* zloop.c -- a ZeroMQ socket in a uv loop. */
 #include "bus/zloop.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
@@ -171,6 +173,48 @@ sp_zloop_drop(zmq_msg_t *frames, int count, int max)
 
 	for (i = 0; i < count && i < max; i++)
 		zmq_msg_close(&frames[i]);
+}
+
+static int
+is_host(const char *host, size_t len)
+{
+	static const char name[] =
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-";
+	char address[INET6_ADDRSTRLEN];
+	struct in6_addr in6;
+
+	if (len == 0 || len > NAME_MAX)
+		return 0;
+	if (host[0] != '[')
+		return strspn(host, name) == len;
+	if (len < 4 || len - 2 >= sizeof(address) || host[len - 1] != ']')
+		return 0;
+	memcpy(address, host + 1, len - 2);
+	address[len - 2] = '\0';
+	return inet_pton(AF_INET6, address, &in6) == 1;
+}
+
+char *
+sp_zloop_address(const char *key, const char *text, int binding, struct sp_err *err)
+{
+	const char *colon = strrchr(text, ':');
+	size_t digits = colon != NULL ? strspn(colon + 1, "0123456789") : 0;
+	long port = digits > 0 && digits <= 5 ? strtol(colon + 1, NULL, 10) : -1;
+
+	if (port >= (binding ? 0 : 1) && port <= 65535 && colon[1 + digits] == '\0' &&
+	    is_host(text, (size_t)(colon - text)))
+		return sp_xasprintf("tcp://%s", text);
+	sp_err_set(err, SP_E_CONFIG,
+	    "%s is \"%.128s\": it must be HOST:PORT, such as \"192.0.2.7:5700\" or "
+	    "\"[2001:db8::7]:5700\"",
+	    key, text);
+	return NULL;
+}
+
+int
+sp_zloop_is_ipv6(const char *endpoint)
+{
+	return strncmp(endpoint, "tcp://[", 7) == 0;
 }
 
 char *

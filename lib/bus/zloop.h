@@ -35,6 +35,13 @@ void sp_zloop_close(struct sp_zloop **zloop);
 int sp_zloop_recv(void *socket, zmq_msg_t *frames, int max);
 void sp_zloop_drop(zmq_msg_t *frames, int count, int max);
 
+/* Endpoint of a network address, malloc'd, or NULL with err that names key: text is HOST:PORT,
+ * where HOST is a name, an IPv4 address or an IPv6 address in brackets; PORT 0 only when binding.
+ */
+char *sp_zloop_address(const char *key, const char *text, int binding, struct sp_err *err);
+/* 1 when it is an IPv6 address. */
+int sp_zloop_is_ipv6(const char *endpoint);
+
 /* Path of an ipc endpoint ("ipc://" + path), malloc'd, or NULL with err: libzmq and the kernel take
  * at most 107 bytes. */
 char *sp_zloop_endpoint(const char *path, struct sp_err *err);

@@ -119,13 +119,17 @@ test_too_many_fields(void **unused)
 	data[5] = (uint8_t)(body >> 14);
 	for (i = 0; i < count; i++)
 		memcpy(data + 6 + 2 * i, "\x2a\x00", 2); /* leases */
-	assert_int_equal(sp_envelope_unpack(data, 6 + body, SP_FROM_WORKER, &e, &err), SP_E_LIMIT);
+	assert_int_equal(
+	    sp_wire_check(&sallyport__envelope__descriptor, data, 6 + body, &err), SP_E_LIMIT);
 	assert_non_null(strstr(err.msg, "too many fields"));
 	free(data);
 
 	data = calloc(SP_MESSAGE_MAX + 1, 1);
 	assert_int_equal(
-	    sp_envelope_unpack(data, SP_MESSAGE_MAX + 1, SP_FROM_WORKER, &e, &err), SP_E_LIMIT);
+	    sp_envelope_unpack(data, SP_REQUEST_MAX + 1, SP_FROM_WORKER, &e, &err), SP_E_LIMIT);
+	assert_non_null(strstr(err.msg, "1048577 bytes"));
+	assert_int_equal(
+	    sp_envelope_unpack(data, SP_MESSAGE_MAX + 1, SP_FROM_LEDGERD, &e, &err), SP_E_LIMIT);
 	free(data);
 }
 

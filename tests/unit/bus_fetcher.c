@@ -162,12 +162,12 @@ seal_record(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
 	return worked;
 }
 
-/* An attestation of as many MiB as the task's name says. */
+/* An attestation of as many KiB as the task's name says. */
 static enum sp_code
 seal_big(void *ctx, struct sp_worker *worker, const Sallyport__Task *task, struct sp_lease *lease,
     enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err)
 {
-	size_t len = (size_t)atoi(task->name) << 20;
+	size_t len = (size_t)atoi(task->name) << 10;
 	char *bytes = sp_xcalloc(len, 1);
 
 	(void)ctx;
@@ -201,6 +201,25 @@ seal_begin(void *ctx, struct sp_worker *worker, const Sallyport__Task *task, str
 		/* breaks a rule: refused here, at once */
 		sp_outcome_detail(outcome, "empty", "%s",
 		    sp_err_word(sp_worker_publish(worker, "snapshot", "", 0, RECORD_MS, err)));
+	return code == SP_OK ? worked : code;
+}
+
+/* Publishes as many KiB as the task's name says. */
+static enum sp_code
+seal_parts(void *ctx, struct sp_worker *worker, const Sallyport__Task *task, struct sp_lease *lease,
+    enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err)
+{
+	size_t len = (size_t)atoi(task->name) << 10, i;
+	uint8_t *bytes = sp_xcalloc(len, 1);
+	enum sp_code code;
+
+	(void)ctx;
+	(void)lease;
+	(void)outcome;
+	for (i = 0; i < len; i++)
+		bytes[i] = (uint8_t)(i % 251);
+	code = sp_worker_publish(worker, "snapshot", bytes, len, RECORD_MS, err);
+	free(bytes);
 	return code == SP_OK ? worked : code;
 }
 
@@ -318,7 +337,10 @@ open_fetcher(struct sp_worker *worker, void **ctx, struct sp_err *err)
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_cond_init(&f->cond, NULL);
 	*ctx = f;
-	sp_worker_subscribe(worker, "snapshot", on_topic, f);
+	/* 7: wants to hear what its ledgerd elsewhere publishes, which is refused */
+	if (sp_conf_string(sp_worker_conf(worker), "bus.connect") == NULL ||
+	    sp_conf_int(sp_worker_conf(worker), "fetcherd.parallel") == 7)
+		sp_worker_subscribe(worker, "snapshot", on_topic, f);
 	return sp_worker_helper_start(worker, "echo", on_note, f, err);
 }
 
@@ -351,6 +373,7 @@ static const struct sp_worker_step steps[] = {
     {"record", NULL, seal_record},
     {"big", NULL, seal_big},
     {"begin", NULL, seal_begin},
+    {"parts", NULL, seal_parts},
     {"topic", NULL, seal_topic},
     {"helper", NULL, seal_helper},
 };

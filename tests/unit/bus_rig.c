@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <zmq.h>
 
 #include <cmocka.h>
 
@@ -386,7 +387,7 @@ admit(void *ctx, const uint8_t key[SP_PUBKEY_LEN], int64_t uid, char name[SP_NAM
 
 	if (rig->deny)
 		return sp_err_set(err, SP_E_DENIED, "nobody comes in");
-	return sp_hub_admit(rig->trust, key, uid, name, err);
+	return sp_hub_admit(rig->trust, key, rig->any_uid ? (int64_t)getuid() : uid, name, err);
 }
 
 void
@@ -460,6 +461,92 @@ rig_close(struct rig *rig)
 	sp_conf_free(&rig->conf);
 	assert_int_equal(sp_file_remove_all(rig->root, NULL), SP_OK);
 	free(rig->conf_file);
+}
+
+/* --- sockets without our worker's manners --------------------------------------------------------
+ */
+
+static int
+no_linger(void *socket)
+{
+	int zero = 0;
+
+	return zmq_setsockopt(socket, ZMQ_LINGER, &zero, sizeof(zero));
+}
+
+void
+raw_open_as(struct rig *rig, struct raw *raw, int type, const struct sp_key *key,
+    const uint8_t *server, const char *path)
+{
+	const char *where = sp_conf_string(rig->conf, path);
+	char *endpoint =
+	    sp_xasprintf("%s://%s", strcmp(path, "bus.tcp") == 0 ? "tcp" : "ipc", where);
+
+	raw->context = zmq_ctx_new();
+	raw->socket = zmq_socket(raw->context, type);
+	raw->monitor = zmq_socket(raw->context, ZMQ_PAIR);
+	assert_int_equal(no_linger(raw->socket), 0);
+	assert_int_equal(zmq_socket_monitor(raw->socket, "inproc://monitor", ZMQ_EVENT_ALL), 0);
+	assert_int_equal(zmq_connect(raw->monitor, "inproc://monitor"), 0);
+	if (key != NULL) {
+		zmq_setsockopt(raw->socket, ZMQ_CURVE_SERVERKEY, server, 32);
+		zmq_setsockopt(raw->socket, ZMQ_CURVE_PUBLICKEY, sp_key_public(key)->bytes, 32);
+		zmq_setsockopt(raw->socket, ZMQ_CURVE_SECRETKEY, sp_key_secret(key), 32);
+	}
+	assert_int_equal(zmq_connect(raw->socket, endpoint), 0);
+	free(endpoint);
+}
+
+void
+raw_open(struct rig *rig, struct raw *raw, const struct sp_key *key, const uint8_t *server,
+    const char *path)
+{
+	raw_open_as(rig, raw, ZMQ_DEALER, key, server, path);
+}
+
+void
+raw_close(struct raw *raw)
+{
+	/* libzmq leaks the account of what happens after nobody listens to it */
+	zmq_socket_monitor(raw->socket, NULL, 0);
+	zmq_close(raw->monitor);
+	zmq_close(raw->socket);
+	zmq_ctx_term(raw->context);
+}
+
+int
+raw_was_turned_away(void *ctx)
+{
+	struct raw *raw = ctx;
+	uint8_t event[16];
+	char address[256];
+	uint16_t kind;
+
+	while (zmq_recv(raw->monitor, event, sizeof(event), ZMQ_DONTWAIT) > 0) {
+		zmq_recv(raw->monitor, address, sizeof(address), ZMQ_DONTWAIT);
+		memcpy(&kind, event, sizeof(kind));
+		assert_int_not_equal(kind, ZMQ_EVENT_HANDSHAKE_SUCCEEDED);
+		if (kind == ZMQ_EVENT_DISCONNECTED ||
+		    kind == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL ||
+		    kind == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL)
+			return 1;
+	}
+	return 0;
+}
+
+int
+raw_was_cut_off(void *ctx)
+{
+	struct raw *raw = ctx;
+	uint8_t event[16];
+	uint16_t kind = 0;
+
+	while (kind != ZMQ_EVENT_DISCONNECTED &&
+	       zmq_recv(raw->monitor, event, sizeof(event), ZMQ_DONTWAIT) > 0) {
+		memcpy(&kind, event, sizeof(kind));
+		zmq_recv(raw->monitor, event, sizeof(event), ZMQ_DONTWAIT); /* the address */
+	}
+	return kind == ZMQ_EVENT_DISCONNECTED;
 }
 
 /* --- worker processes ----------------------------------------------------------------------------

@@ -26,7 +26,8 @@ struct rig {
 	uv_loop_t loop;
 	uv_timer_t deadline, pulse;
 	int late;
-	int deny; /* the hub refuses every key */
+	int deny;    /* the hub refuses every key */
+	int any_uid; /* it admits as if the document gave nobody a uid */
 	struct sp_conf *conf;
 	struct sp_trust *trust;
 	struct sp_key *server, *worker, *other, *wrong_uid;
@@ -54,6 +55,22 @@ void rig_wait_log(struct rig *rig, const char *text);
 int rig_wait_worker(struct rig *rig);
 /* Runs `worker ARGS…` to its end, with what it printed (malloc'd) in *output. */
 int rig_run(struct rig *rig, char **output, const char *const *args);
+
+/* A socket without our worker's manners. key NULL: no CURVE at all. path: key of the configuration.
+ */
+struct raw {
+	void *context, *socket, *monitor;
+};
+void raw_open(struct rig *rig, struct raw *raw, const struct sp_key *key, const uint8_t *server,
+    const char *path);
+void raw_open_as(struct rig *rig, struct raw *raw, int type, const struct sp_key *key,
+    const uint8_t *server, const char *path);
+void raw_close(struct raw *raw);
+/* For rig_until, ctx a struct raw: its connection was closed, and before that there was no word
+ * about a handshake that is done. */
+int raw_was_turned_away(void *ctx);
+/* The connection was closed. */
+int raw_was_cut_off(void *ctx);
 
 /* Runs the loop until done(ctx); the test fails after 30 s. */
 void rig_until(struct rig *rig, int (*done)(void *ctx), void *ctx);

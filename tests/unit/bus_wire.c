@@ -141,12 +141,12 @@ test_large_results(void **unused)
 	struct rig_message *m;
 
 	(void)unused;
-	m = rig_do(&rig, LEASE, "big", "15");
+	m = rig_do(&rig, LEASE, "big", "1000");
 	assert_int_equal(m->envelope->result->outcome_case, SALLYPORT__RESULT__OUTCOME_DONE);
-	assert_int_equal(m->envelope->result->done->attestation.len, 15 << 20);
+	assert_int_equal(m->envelope->result->done->attestation.len, 1000 << 10);
 	rig_free(m);
 	/* what no message can hold still ends the lease, with a reason */
-	m = rig_do(&rig, LEASE, "big", "17");
+	m = rig_do(&rig, LEASE, "big", "1024");
 	assert_string_equal(failure_of(m)->code, "limit");
 	assert_non_null(strstr(failure_of(m)->message, "cannot be reported"));
 	rig_free(m);
@@ -419,6 +419,33 @@ test_begin_and_publish(void **unused)
 	rig_free(m);
 }
 
+/* More than a message may hold comes in parts, and ledgerd sees the whole. */
+static void
+test_publish_in_parts(void **unused)
+{
+	const ProtobufCBinaryData *content;
+	struct rig_message *m;
+	size_t i;
+
+	(void)unused;
+	rig_lease(&rig, LEASE, "parts", "3000");
+	m = rig_wait(&rig, SALLYPORT__ENVELOPE__BODY_PUBLISH);
+	content = &m->envelope->publish->content;
+	assert_int_equal(content->len, 3000 << 10);
+	for (i = 0; i < content->len; i++)
+		if (content->data[i] != (uint8_t)(i % 251))
+			fail_msg("byte %zu is %u", i, content->data[i]);
+	rig_ack(&rig, m->envelope->seq, 2);
+	rig_free(m);
+	m = rig_result(&rig, LEASE);
+	assert_int_equal(m->envelope->result->outcome_case, SALLYPORT__RESULT__OUTCOME_DONE);
+	rig_free(m);
+	/* what ledgerd keeps of a topic has a limit too */
+	m = rig_do(&rig, LEASE, "parts", "17000");
+	assert_string_equal(failure_of(m)->code, "limit");
+	rig_free(m);
+}
+
 static void
 publish(const char *topic, const char *content)
 {
@@ -465,57 +492,6 @@ test_helper(void **unused)
 /* --- who is let in -------------------------------------------------------------------------------
  */
 
-/* A socket without our worker's manners. */
-struct raw {
-	void *context, *socket, *monitor;
-};
-
-static int
-no_linger(void *socket)
-{
-	int zero = 0;
-
-	return zmq_setsockopt(socket, ZMQ_LINGER, &zero, sizeof(zero));
-}
-
-/* key NULL: no CURVE at all. path: key of the configuration. */
-static void
-raw_open_as(
-    struct raw *raw, int type, const struct sp_key *key, const uint8_t *server, const char *path)
-{
-	char *endpoint = sp_xasprintf("ipc://%s", sp_conf_string(rig.conf, path));
-
-	raw->context = zmq_ctx_new();
-	raw->socket = zmq_socket(raw->context, type);
-	raw->monitor = zmq_socket(raw->context, ZMQ_PAIR);
-	assert_int_equal(no_linger(raw->socket), 0);
-	assert_int_equal(zmq_socket_monitor(raw->socket, "inproc://monitor", ZMQ_EVENT_ALL), 0);
-	assert_int_equal(zmq_connect(raw->monitor, "inproc://monitor"), 0);
-	if (key != NULL) {
-		zmq_setsockopt(raw->socket, ZMQ_CURVE_SERVERKEY, server, 32);
-		zmq_setsockopt(raw->socket, ZMQ_CURVE_PUBLICKEY, sp_key_public(key)->bytes, 32);
-		zmq_setsockopt(raw->socket, ZMQ_CURVE_SECRETKEY, sp_key_secret(key), 32);
-	}
-	assert_int_equal(zmq_connect(raw->socket, endpoint), 0);
-	free(endpoint);
-}
-
-static void
-raw_open(struct raw *raw, const struct sp_key *key, const uint8_t *server, const char *path)
-{
-	raw_open_as(raw, ZMQ_DEALER, key, server, path);
-}
-
-static void
-raw_close(struct raw *raw)
-{
-	/* libzmq leaks the account of what happens after nobody listens to it */
-	zmq_socket_monitor(raw->socket, NULL, 0);
-	zmq_close(raw->monitor);
-	zmq_close(raw->socket);
-	zmq_ctx_term(raw->context);
-}
-
 static uint64_t refusals_wanted, malformed_wanted;
 
 static int
@@ -543,16 +519,16 @@ test_unknown_keys_are_refused(void **unused)
 	(void)unused;
 	assert_int_equal(sp_key_new(SP_ROLE_BUS, "nobody", &unknown, &err), SP_OK);
 	refusals_wanted = 1;
-	raw_open(&raw, unknown, server, "bus.socket");
+	raw_open(&rig, &raw, unknown, server, "bus.socket");
 	rig_until(&rig, enough_refusals, NULL);
 	raw_close(&raw);
 	refusals_wanted =
 	    2; /* a known key, used by a process of another user than the document's */
-	raw_open(&raw, rig.wrong_uid, server, "bus.socket");
+	raw_open(&rig, &raw, rig.wrong_uid, server, "bus.socket");
 	rig_until(&rig, enough_refusals, NULL);
 	raw_close(&raw);
 	refusals_wanted = 3; /* ledgerd's own key does not make a worker */
-	raw_open(&raw, rig.server, server, "bus.socket");
+	raw_open(&rig, &raw, rig.server, server, "bus.socket");
 	rig_until(&rig, enough_refusals, NULL);
 	raw_close(&raw);
 	assert_true(sp_hub_stats(rig.hub).admitted == 0);
@@ -561,27 +537,6 @@ test_unknown_keys_are_refused(void **unused)
 	rig_start_worker(&rig, rig.worker);
 	wait_for_free(2);
 	assert_true(sp_hub_stats(rig.hub).admitted == 1);
-}
-
-/* The connection was closed, and before that there was no word about a handshake that is done. */
-static int
-was_turned_away(void *ctx)
-{
-	struct raw *raw = ctx;
-	uint8_t event[16];
-	char address[256];
-	uint16_t kind;
-
-	while (zmq_recv(raw->monitor, event, sizeof(event), ZMQ_DONTWAIT) > 0) {
-		zmq_recv(raw->monitor, address, sizeof(address), ZMQ_DONTWAIT);
-		memcpy(&kind, event, sizeof(kind));
-		assert_int_not_equal(kind, ZMQ_EVENT_HANDSHAKE_SUCCEEDED);
-		if (kind == ZMQ_EVENT_DISCONNECTED ||
-		    kind == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL ||
-		    kind == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL)
-			return 1;
-	}
-	return 0;
 }
 
 /* The trust document comes to name it later: the worker asks again until then. */
@@ -606,12 +561,12 @@ test_wrong_server_and_plain(void **unused)
 	struct raw wrong, plain;
 
 	(void)unused;
-	raw_open(&wrong, rig.other, sp_key_public(rig.other)->bytes, "bus.socket");
-	raw_open(&plain, NULL, NULL, "bus.socket");
+	raw_open(&rig, &wrong, rig.other, sp_key_public(rig.other)->bytes, "bus.socket");
+	raw_open(&rig, &plain, NULL, NULL, "bus.socket");
 	zmq_send(wrong.socket, "\x08\x01", 2, 0);
 	zmq_send(plain.socket, "\x08\x01", 2, 0);
-	rig_until(&rig, was_turned_away, &wrong);
-	rig_until(&rig, was_turned_away, &plain);
+	rig_until(&rig, raw_was_turned_away, &wrong);
+	rig_until(&rig, raw_was_turned_away, &plain);
 	assert_true(sp_hub_stats(rig.hub).admitted == 0);
 	assert_true(sp_hub_stats(rig.hub).malformed == 0);
 	raw_close(&wrong);
@@ -630,7 +585,7 @@ test_malformed_messages(void **unused)
 	int i;
 
 	(void)unused;
-	raw_open(&raw, rig.other, sp_key_public(rig.server)->bytes, "bus.socket");
+	raw_open(&rig, &raw, rig.other, sp_key_public(rig.server)->bytes, "bus.socket");
 	zmq_send(raw.socket, "", 0, 0);
 	zmq_send(raw.socket, "nonsense", 8, 0);
 	zmq_send(raw.socket, big, sizeof(big), 0);
@@ -661,7 +616,7 @@ test_name_is_the_keys(void **unused)
 	struct raw raw;
 
 	(void)unused;
-	raw_open(&raw, rig.other, sp_key_public(rig.server)->bytes, "bus.socket");
+	raw_open(&rig, &raw, rig.other, sp_key_public(rig.server)->bytes, "bus.socket");
 	zmq_send(raw.socket, accept, sizeof(accept) - 1, 0);
 	m = rig_wait(&rig, SALLYPORT__ENVELOPE__BODY_ACCEPT);
 	assert_string_equal(m->worker, RIG_OTHER);
@@ -696,7 +651,7 @@ test_operators(void **unused)
 	(void)unused;
 	assert_int_equal(stat(sp_conf_string(rig.conf, "bus.operators"), &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0660);
-	raw_open(&raw, NULL, NULL, "bus.operators");
+	raw_open(&rig, &raw, NULL, NULL, "bus.operators");
 	zmq_send(raw.socket, "a", 1, ZMQ_SNDMORE);
 	zmq_send(raw.socket, "b", 1, 0);
 	zmq_send(raw.socket, "jobs?", 5, 0);
@@ -716,21 +671,6 @@ test_operators(void **unused)
 	assert_int_equal(sp_hub_send(rig.hub, "nobody", NULL, &err), SP_E_UNREACHABLE);
 }
 
-static int
-was_cut_off(void *ctx)
-{
-	struct raw *raw = ctx;
-	uint8_t event[16];
-	uint16_t kind = 0;
-
-	while (kind != ZMQ_EVENT_DISCONNECTED &&
-	       zmq_recv(raw->monitor, event, sizeof(event), ZMQ_DONTWAIT) > 0) {
-		memcpy(&kind, event, sizeof(kind));
-		zmq_recv(raw->monitor, event, sizeof(event), ZMQ_DONTWAIT); /* the address */
-	}
-	return kind == ZMQ_EVENT_DISCONNECTED;
-}
-
 /* Who subscribes says a topic's name; nothing larger is read into memory for him. */
 static void
 test_subscriber_that_sends(void **unused)
@@ -739,9 +679,9 @@ test_subscriber_that_sends(void **unused)
 	struct raw raw;
 
 	(void)unused;
-	raw_open_as(&raw, ZMQ_XSUB, NULL, NULL, "bus.snapshots");
+	raw_open_as(&rig, &raw, ZMQ_XSUB, NULL, NULL, "bus.snapshots");
 	zmq_send(raw.socket, big, sizeof(big), 0);
-	rig_until(&rig, was_cut_off, &raw);
+	rig_until(&rig, raw_was_cut_off, &raw);
 	raw_close(&raw);
 }
 
@@ -826,6 +766,7 @@ main(int argc, char **argv)
 	    WITH_WORKER(test_record_times_out),
 	    WITH_WORKER(test_record_across_restart),
 	    WITH_WORKER(test_begin_and_publish),
+	    WITH_WORKER(test_publish_in_parts),
 	    WITH_WORKER(test_topics),
 	    WITH_WORKER(test_helper),
 	    HUB_ONLY(test_unknown_keys_are_refused),
