@@ -1,12 +1,11 @@
 /* main.c -- sallyctl: help, and what becomes of a command's errors. */
 #include "base/path.h"
+#include "base/program.h"
 #include "base/version.h"
 #include "ctl.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 
 static void
 help_all(void)
@@ -63,19 +62,6 @@ report(const struct ctl *ctl, const struct sp_err *err)
 	free(clean);
 }
 
-/* Keys and passphrases pass through our memory: no core dump, nobody attaches. */
-static void
-keep_secrets(void)
-{
-	const struct rlimit none = {0, 0};
-
-	SP_ASSERT(setrlimit(RLIMIT_CORE, &none) == 0);
-	/* the leak detector of sanitizer builds attaches to its own process */
-#ifndef __SANITIZE_ADDRESS__
-	SP_ASSERT(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
-#endif
-}
-
 int
 main(int argc, char **argv)
 {
@@ -85,7 +71,8 @@ main(int argc, char **argv)
 	struct sp_err err = {0};
 	enum sp_code code;
 
-	keep_secrets();
+	/* keys and passphrases pass through our memory */
+	sp_program_undumpable();
 	code = ctl_args_parse(ctl_commands, argc, argv, &args, &err);
 	ctl.json = args.json;
 	ctl.root = args.root != NULL ? args.root : root != NULL ? root : "";

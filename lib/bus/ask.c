@@ -7,8 +7,9 @@
 #include <string.h>
 #include <time.h>
 
-#define PART_MAX (SP_REQUEST_MAX - 4096) /* of published content; the rest is the message's form \
-					  */
+#define PART_MAX                                                                        \
+	(SP_REQUEST_MAX - 4096) /* of published content; the rest is the message's form \
+				 */
 
 static void
 deadline(struct timespec *at, int timeout_ms)

@@ -92,6 +92,18 @@ find_ledgerd(const struct sp_worker *worker, struct sp_err *err)
 			   : sp_zloop_endpoint(sp_conf_string(worker->conf, "bus.socket"), err);
 }
 
+enum sp_code
+sp_bus_check(const struct sp_conf *conf, struct sp_err *err)
+{
+	const char *tcp = sp_conf_string(conf, "bus.connect");
+	char *endpoint = tcp != NULL ? sp_zloop_address("bus.connect", tcp, 0, err) : NULL;
+
+	if (tcp != NULL && endpoint == NULL)
+		return SP_E_CONFIG;
+	free(endpoint);
+	return SP_OK;
+}
+
 static const char *
 name_ledgerd(const struct sp_worker *worker)
 {

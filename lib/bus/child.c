@@ -38,7 +38,7 @@ sp_child_harden(pid_t parent)
 	if (getppid() != parent)
 		_exit(1);
 	SP_ASSERT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	sp_worker_undumpable();
+	sp_program_undumpable();
 	SP_ASSERT(fcntl(SP_CHILD_FD, F_SETFD, FD_CLOEXEC) == 0);
 	SP_ASSERT(close_range(SP_CHILD_FD + 1, ~0U, 0) == 0);
 }

@@ -755,6 +755,21 @@ open_sockets(struct sp_hub *hub, const struct sp_hub_spec *spec, struct sp_err *
 }
 
 enum sp_code
+sp_hub_check(const struct sp_conf *conf, struct sp_err *err)
+{
+	const char *tcp = sp_conf_string(conf, "bus.tcp");
+	char *endpoint;
+
+	if (tcp == NULL)
+		return SP_OK;
+	endpoint = sp_zloop_address("bus.tcp", tcp, 1, err);
+	if (endpoint == NULL)
+		return SP_E_CONFIG;
+	free(endpoint);
+	return SP_OK;
+}
+
+enum sp_code
 sp_hub_open(const struct sp_hub_spec *spec, struct sp_hub **out, struct sp_err *err)
 {
 	struct sp_hub *hub = sp_xcalloc(1, sizeof(*hub));

@@ -74,6 +74,8 @@ struct sp_hub_spec {
 	void *ctx; /* of the three */
 };
 
+/* The configuration's part of it. */
+enum sp_code sp_hub_check(const struct sp_conf *conf, struct sp_err *err) SP_MUST_USE;
 /* Binds the three sockets, and bus.tcp when it is set. A socket file left behind by a dead ledgerd
  * is replaced: the caller holds the database lock first, so that there is no living one. Errors
  * name the socket's path. */

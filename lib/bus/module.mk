@@ -7,11 +7,11 @@ $(eval $(call lib,bus,$(BUS:lib/bus/%=%) step))
 $(eval $(call unit,bus,lib/bus/outcome lib/bus/wire lib/bus/envelope lib/bus/result \
 	lib/bus/worker_step proto/bus $(BASE),libprotobuf-c gnutls jansson))
 $(eval $(call unit,bus_wire,tests/unit/bus_rig tests/unit/bus_fetcher $(BUS) proto/bus lib/release/key lib/release/dsse \
-	lib/release/trust lib/base/conf lib/base/conf_keys $(BASE),libzmq libuv libsodium \
+	lib/release/trust lib/base/conf lib/base/conf_keys lib/base/program $(BASE),libzmq libuv libsodium \
 	libprotobuf-c gnutls jansson libconfig))
 $(eval $(call unit,progress,daemons/ledgerd/core daemons/ledgerd/live lib/ledger/jobs $(BUS) proto/bus lib/release/key \
-	lib/release/dsse lib/release/trust lib/base/conf lib/base/conf_keys $(BASE),libzmq libuv libsodium \
+	lib/release/dsse lib/release/trust lib/base/conf lib/base/conf_keys lib/base/program $(BASE),libzmq libuv libsodium \
 	libprotobuf-c gnutls jansson libconfig))
 $(eval $(call unit,bus_peers,tests/unit/bus_rig tests/unit/bus_fetcher $(BUS) proto/bus lib/release/key lib/release/dsse \
-	lib/release/trust lib/base/conf lib/base/conf_keys $(BASE),libzmq libuv libsodium \
+	lib/release/trust lib/base/conf lib/base/conf_keys lib/base/program $(BASE),libzmq libuv libsodium \
 	libprotobuf-c gnutls jansson libconfig))

@@ -2,6 +2,7 @@
 #ifndef SP_WORKER_INT_H
 #define SP_WORKER_INT_H
 
+#include "base/program.h"
 #include "bus/lease.h"
 #include "bus/spawn.h"
 #include "bus/worker.h"
@@ -9,14 +10,6 @@
 #include "bus/zloop.h"
 
 #include <pthread.h>
-
-struct sp_options {
-	const char *conf_file; /* as given or found */
-	const char *root;      /* "" or a directory */
-	const char *child;     /* "step:NAME", "helper:NAME" or NULL */
-	int parent;	       /* its process id */
-	int check, verbose;
-};
 
 /* One lease at work (work.c). All but finished is the loop's thread's. */
 struct sp_work {
@@ -138,6 +131,8 @@ void sp_worker_settle(struct sp_worker *worker);
 /* --- bus.c: the worker's sockets
  * ------------------------------------------------------------------ */
 
+/* The configuration's part of it. */
+enum sp_code sp_bus_check(const struct sp_conf *conf, struct sp_err *err) SP_MUST_USE;
 /* Loads key and trust: what can be wrong with them shows before anything starts. */
 enum sp_code sp_bus_prepare(struct sp_worker *worker, struct sp_err *err) SP_MUST_USE;
 enum sp_code sp_bus_open(struct sp_worker *worker, struct sp_err *err) SP_MUST_USE;
@@ -181,7 +176,5 @@ void sp_worker_free_args(char **args);
  * ----------------------------------------------------------------------- */
 
 int sp_child_main(const struct sp_worker_spec *spec, const struct sp_conf *conf, const char *name);
-/* No core dumps, no debugger: memory holds keys, or what must not be tampered with. */
-void sp_worker_undumpable(void);
 
 #endif

@@ -1,105 +1,12 @@
 /* worker_main.c -- the command line that the seven worker daemons share. */
 #include "base/log.h"
 #include "base/notify.h"
-#include "base/path.h"
-#include "base/version.h"
 #include "bus/worker_int.h"
 
-#include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-
-#define CONF_FILE "/etc/sallyport/sallyport.conf"
-
-enum { OPT_ROOT = 256, OPT_HELP, OPT_VERSION, OPT_CHILD, OPT_PARENT };
-
-static const struct option long_options[] = {
-    {"root", required_argument, NULL, OPT_ROOT},
-    {"help", no_argument, NULL, OPT_HELP},
-    {"version", no_argument, NULL, OPT_VERSION},
-    /* not for people: how the daemon starts its own children */
-    {"child", required_argument, NULL, OPT_CHILD},
-    {"parent", required_argument, NULL, OPT_PARENT},
-    {NULL, 0, NULL, 0},
-};
-
-static void
-print_help(const struct sp_worker_spec *spec, FILE *to)
-{
-	fprintf(to,
-	    "usage: %s [-nvf] [-c FILE] [--root DIR]\n"
-	    "%s\n\n"
-	    "  -c FILE       configuration; default %s\n"
-	    "  -n            check the configuration and exit\n"
-	    "  -v            log more\n"
-	    "  -f            stay in the foreground (always so; accepted for scripts)\n"
-	    "  --root DIR    put DIR in front of every path (also: SALLYPORT_ROOT)\n"
-	    "  --help, --version\n",
-	    spec->service, spec->summary, CONF_FILE);
-}
-
-/* -1: go on; else the exit status. */
-static int
-parse_options(int argc, char **argv, const struct sp_worker_spec *spec, struct sp_options *options)
-{
-	int c;
-
-	while ((c = getopt_long(argc, argv, "c:nvf", long_options, NULL)) != -1) {
-		switch (c) {
-		case 'c':
-			options->conf_file = optarg;
-			break;
-		case 'n':
-			options->check = 1;
-			break;
-		case 'v':
-			options->verbose = 1;
-			break;
-		case 'f':
-			break;
-		case OPT_ROOT:
-			options->root = optarg;
-			break;
-		case OPT_CHILD:
-			options->child = optarg;
-			break;
-		case OPT_PARENT:
-			options->parent = atoi(optarg);
-			break;
-		case OPT_HELP:
-			print_help(spec, stdout);
-			return 0;
-		case OPT_VERSION:
-			printf("%s (Sallyport) %s\n", spec->service, SP_VERSION);
-			return 0;
-		default:
-			print_help(spec, stderr);
-			return 2;
-		}
-	}
-	if (optind == argc)
-		return -1;
-	fprintf(stderr, "%s: unexpected argument \"%s\"\n", spec->service, argv[optind]);
-	print_help(spec, stderr);
-	return 2;
-}
-
-void
-sp_worker_undumpable(void)
-{
-	struct rlimit none = {0, 0};
-
-	SP_ASSERT(setrlimit(RLIMIT_CORE, &none) == 0);
-	/* the leak detector of sanitizer builds attaches to its own process */
-#ifndef __SANITIZE_ADDRESS__
-	SP_ASSERT(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
-#endif
-}
 
 static void
 check_spec(const struct sp_worker_spec *spec)
@@ -130,6 +37,8 @@ check_conf(const struct sp_worker_spec *spec, const struct sp_conf *conf, struct
 			    "side is \"%s\": it must be \"bastion\" or \"enclave\"",
 			    sp_conf_string(conf, "side"));
 	}
+	if (code == SP_OK)
+		code = sp_bus_check(conf, err);
 	if (code == SP_OK && spec->check != NULL)
 		code = spec->check(conf, err);
 	return code;
@@ -166,29 +75,24 @@ run(const struct sp_worker_spec *spec, const struct sp_options *options)
 int
 sp_worker_main(int argc, char **argv, const struct sp_worker_spec *spec)
 {
-	struct sp_options options = {0};
-	const char *root = getenv("SALLYPORT_ROOT");
-	char *file = NULL;
+	struct sp_options options;
 	int status;
 
 	check_spec(spec);
 	sp_notify_init();
-	options.root = root != NULL ? root : "";
-	status = parse_options(argc, argv, spec, &options);
+	status = sp_program_options(argc, argv, spec->service, spec->summary, 1, &options);
 	if (status >= 0)
 		return status;
 	sp_log_init(spec->service, options.verbose);
-	if (options.conf_file == NULL)
-		options.conf_file = file = sp_path_join(options.root, CONF_FILE);
 	if (options.child != NULL)
 		sp_child_harden(options.parent);
 	else if (!options.check) {
 		/* pipes and sockets whose other end is gone are errors of write(2), not an end */
 		SP_ASSERT(signal(SIGPIPE, SIG_IGN) != SIG_ERR);
 		SP_ASSERT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-		sp_worker_undumpable();
+		sp_program_undumpable();
 	}
 	status = run(spec, &options);
-	free(file);
+	sp_program_options_free(&options);
 	return status;
 }
