@@ -13,6 +13,8 @@ REGISTRYD_TEST := tests/unit/worker_stub $(addprefix daemons/registryd/,$(REGIST
 # it says itself which addresses are inside
 $(eval $(call unit,hub_wire,$(filter-out lib/hub/address,$(REGISTRYD_TEST)),\
 	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
+$(eval $(call unit,hub_listing,lib/base/glob $(REGISTRYD_TEST),\
+	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
 FETCHERD := fetcherd_conf fetcherd_policy fetcherd_step fetcherd_download fetcherd_io
 # their hub is a registryd, or speaks through lib/http
 $(eval $(call unit,fetcherd,tests/unit/release_rig \

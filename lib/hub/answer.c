@@ -331,6 +331,8 @@ sp_answer_next(const char *link, const char *base, char **next, struct sp_err *e
 /* --- errors -------------------------------------------------------------------------------------
  */
 
+#define TOKEN "fetcherd.token_file (or the credential hf-token)"
+
 static int
 is(const char *value, const char *word)
 {
@@ -352,6 +354,28 @@ fail_later(
 	    limit[0] != '\0' ? "; its limit: " : "", limit);
 }
 
+/* Who may see it: 401 where it asks who we are, 403 where that is not enough. */
+static enum sp_code
+fail_access(const struct sp_answer_failure *f, const char *what, const char *host, const char *said,
+    struct sp_err *err)
+{
+	const char *separator = said[0] != '\0' ? ", " : "";
+
+	if (!f->with_token)
+		return sp_err_set(err, SP_E_DENIED,
+		    "%s: %s wants to know who asks (status %ld%s%s): set " TOKEN, what, host,
+		    f->status, separator, said);
+	if (f->status == 401)
+		return sp_err_set(err, SP_E_DENIED,
+		    "%s: %s does not accept the token (status %ld%s%s): it may have expired; put a "
+		    "new one into " TOKEN,
+		    what, host, f->status, separator, said);
+	return sp_err_set(err, SP_E_DENIED,
+	    "%s: the token does not reach so far at %s (status %ld%s%s): it needs the right to "
+	    "read this repository",
+	    what, host, f->status, separator, said);
+}
+
 enum sp_code
 sp_answer_fail(
     const struct sp_answer_failure *f, const char *what, const char *host, struct sp_err *err)
@@ -364,28 +388,30 @@ sp_answer_fail(
 		return fail_later(f, what, host, err);
 	if (is(f->error_code, "GatedRepo"))
 		return sp_err_set(err, SP_E_DENIED,
-		    f->with_token ? "%s is gated at %s, and the account of fetcherd.token_file has "
-				    "no access: "
-				    "accept its conditions there"
-				  : "%s is gated at %s: accept its conditions there and set "
-				    "fetcherd.token_file to a token of that account",
+		    f->with_token ? "%s is gated at %s, and the token's account has no access: "
+				    "accept its conditions there with that account"
+				  : "%s is gated at %s: accept its conditions there, and set " TOKEN
+				    " to a token of that account",
 		    what, host);
 	if (is(f->error_message, "Access to this resource is disabled."))
-		return sp_err_set(err, SP_E_DENIED, "%s is disabled at %s", what, host);
+		return sp_err_set(err, SP_E_DENIED,
+		    "%s is disabled at %s: only its owner or the hub can change that", what, host);
 	if (is(f->error_code, "RevisionNotFound"))
 		return sp_err_set(err, SP_E_NOT_FOUND,
-		    "%s: %s has the repository, but not this revision", what, host);
+		    "%s: %s has the repository, but not this revision: name a branch, tag or "
+		    "commit that it has",
+		    what, host);
 	if (is(f->error_code, "EntryNotFound"))
 		return sp_err_set(err, SP_E_NOT_FOUND, "%s: %s has no such file", what, host);
 	if (is(f->error_code, "RepoNotFound") || f->status == 404)
 		return sp_err_set(err, SP_E_NOT_FOUND,
-		    "%s: %s has no such repository, or it is private%s", what, host,
-		    f->with_token ? "" : " and needs fetcherd.token_file");
+		    f->with_token ? "%s: %s has no such repository, or it is private and the token "
+				    "does not reach it: check the name"
+				  : "%s: %s has no such repository, or it is private: check the "
+				    "name, or set " TOKEN,
+		    what, host);
 	if (f->status == 401 || f->status == 403)
-		return sp_err_set(err, SP_E_DENIED,
-		    "%s: %s refuses access (status %ld%s%s): check the name and "
-		    "fetcherd.token_file",
-		    what, host, f->status, said[0] != '\0' ? ", " : "", said);
+		return fail_access(f, what, host, said, err);
 	return sp_err_set(err, SP_E_UNSUPPORTED, "%s: %s answers with status %ld%s%s", what, host,
 	    f->status, said[0] != '\0' ? ": " : "", said);
 }
