@@ -25,7 +25,7 @@ PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libzmq3-dev libpro
 	libuv1-dev libsodium-dev libgnutls28-dev libcurl4-gnutls-dev libmicrohttpd-dev \
 	libjansson-dev libpcre2-dev libutf8proc-dev libisal-dev libseccomp-dev libconfig-dev \
 	libsqlite3-dev zlib1g-dev \
-	libcmocka-dev clang-format cppcheck \
+	libcmocka-dev clang-format clang-tidy cppcheck \
 	bubblewrap python3 jq curl gnutls-bin ca-certificates systemd
 # `make fuzz` alone
 FUZZ_PACKAGES := clang-14 libclang-rt-14-dev
@@ -133,7 +133,7 @@ fuzz: deps-present ## each fuzz target for FUZZ_S seconds (20); installs clang w
 	+$(Q)$(SUBMAKE) SAN=1 B=$(FUZZ_B) CC=clang-14 SANFLAGS='$(FUZZ_FLAGS)' fuzz-targets
 
 check: deps-present ## format, static analysis, headers that compile alone, size budgets, units
-	+$(Q)$(SUBMAKE) check-format check-budgets check-headers check-cppcheck check-units
+	+$(Q)$(SUBMAKE) check-format check-budgets check-headers check-cppcheck check-tidy check-units
 	@echo "check: all passed"
 
 demo: all ## both sides on this machine: a model goes the whole way
@@ -166,7 +166,7 @@ help: ## this list
 	@echo; echo "V=1 shows commands, SAN=1 builds with sanitizers, B=DIR builds in DIR, -jN limits"
 
 .PHONY: all programs units deps deps-present test test-unit san fuzz check demo bench peers install clean help \
-	check-format check-budgets check-headers check-cppcheck FORCE
+	check-format check-budgets check-headers check-cppcheck check-tidy FORCE
 
 # --- checks --------------------------------------------------------------------------------------
 # tests/vectors holds what other implementations wrote
@@ -196,6 +196,17 @@ check-cppcheck:
 		--cppcheck-build-dir=$$cache -j "$$(nproc)" -D_GNU_SOURCE -Ilib -Idaemons \
 		--include=/usr/include/$$($(CC) -print-multiarch)/sys/queue.h \
 		$(filter %.c,$(SOURCES))
+
+# one stamp a file, older than nothing that the file includes; a file that fails says so every time
+check-tidy: $(patsubst %,$(B)/tidy/%.ok,$(filter %.c,$(SOURCES)))
+
+$(B)/tidy/%.c.ok: %.c .clang-tidy tests/check/tidy.h $(B)/flags | $(PROTO_H)
+	@mkdir -p $(@D); echo "  TIDY    $<"
+	$(Q)$(CC) $(CFLAGS_ALL) -MM -MP -MT $@ -MF $(@:.ok=.d) $<
+	$(Q)clang-tidy --quiet $< -- $(filter-out -D_FORTIFY_SOURCE=% -ffile-prefix-map=%,$(CFLAGS_ALL)) \
+		$(if $(filter lib/base/err.c,$<),,-include tests/check/tidy.h) 2>$(@:.ok=.err) || \
+		{ grep -v ' generated\.$$' $(@:.ok=.err) >&2; exit 1; }
+	@touch $@
 
 # --- rules ---------------------------------------------------------------------------------------
 # flags: changes when the compiler or its flags do, and everything is built from it

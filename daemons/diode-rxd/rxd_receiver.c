@@ -271,9 +271,9 @@ receiver_open(struct receiver *receiver, const struct sp_conf *conf, struct sp_e
 	config.listen = sp_conf_string(conf, "diode-rxd.listen");
 	config.spool_dir = spool;
 	config.rcvbuf_bytes = (int)sp_conf_int(conf, "diode-rxd.rcvbuf_mib") * (int)MIB;
-	config.rx.spool_max_bytes = (uint64_t)sp_conf_int(conf, "diode-rxd.spool_max_mib") * MIB;
+	config.rx.spool_max_bytes = (uint64_t)sp_conf_int(conf, "diode-rxd.spool_max_mib") << 20;
 	config.rx.stray_max_bytes = config.rx.spool_max_bytes / 4;
-	config.rx.memory_max_bytes = (uint64_t)sp_conf_int(conf, "diode-rxd.memory_max_mib") * MIB;
+	config.rx.memory_max_bytes = (uint64_t)sp_conf_int(conf, "diode-rxd.memory_max_mib") << 20;
 	config.rx.idle_timeout_ms = sp_conf_int(conf, "diode-rxd.idle_timeout_ms");
 	config.rx.grace_ms = sp_conf_int(conf, "diode-rxd.grace_ms");
 	config.rx.have = have_blob;

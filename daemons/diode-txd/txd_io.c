@@ -221,7 +221,7 @@ wait_sent(struct txd *txd, struct waiter *waiter, struct sp_lease *lease, struct
 	pthread_mutex_lock(&waiter->lock);
 	while (!waiter->done) {
 		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += PROGRESS_MS * 1000000;
+		until.tv_nsec += PROGRESS_MS * 1000000L;
 		until.tv_sec += until.tv_nsec / 1000000000;
 		until.tv_nsec %= 1000000000;
 		pthread_cond_timedwait(&waiter->wake, &waiter->lock, &until);

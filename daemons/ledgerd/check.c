@@ -149,6 +149,21 @@ stage_of(enum sp_step step)
 }
 
 static enum sp_code
+check_stage(const struct sp_trust *trust, enum sp_step step, int blocked,
+    const struct sp_dsse *dsse, struct sp_statement *statement, struct sp_err *err)
+{
+	enum sp_code code = sp_chain_stage_check(trust, stage_of(step), dsse, statement, err);
+
+	/* a verdict that says no is all in order, but for that */
+	if (blocked && code == SP_E_BLOCKED)
+		return SP_OK;
+	if (blocked && code == SP_OK)
+		return sp_err_set(
+		    err, SP_E_DENIED, "it says PASSED, but the step reports that it is blocked");
+	return code;
+}
+
+static enum sp_code
 check_attestation(const struct sp_trust *trust, const struct ledgerd_who *who, enum sp_step step,
     const struct sp_job *job, const struct sp_table_extras *extras,
     const struct sp_outcome *outcome, int blocked, struct sp_err *err)
@@ -167,13 +182,7 @@ check_attestation(const struct sp_trust *trust, const struct ledgerd_who *who, e
 		return code;
 	code = check_signer(trust, who, sp_jobs_step_role(step), &dsse, err);
 	if (code == SP_OK)
-		code = sp_chain_stage_check(trust, stage_of(step), &dsse, &statement, err);
-	/* a verdict that says no is all in order, but for that */
-	if (blocked && code == SP_E_BLOCKED)
-		code = SP_OK;
-	else if (blocked && code == SP_OK)
-		code = sp_err_set(
-		    err, SP_E_DENIED, "it says PASSED, but the step reports that it is blocked");
+		code = check_stage(trust, step, blocked, &dsse, &statement, err);
 	if (code == SP_OK)
 		code = check_job(job, &statement, err);
 	if (code == SP_OK)

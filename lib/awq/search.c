@@ -113,8 +113,8 @@ sp_search_scales(const float *x_mean, const float *w_mean, size_t in, size_t k, 
 
 	for (size_t i = 0; i < in; i++) {
 		/* fp64 and one rounding: libm's powf is not the same everywhere */
-		float x = (float)pow(x_mean[i], ratio);
-		float w = (float)pow(w_mean[i], rest);
+		float x = (float)pow((double)x_mean[i], (double)ratio);
+		float w = (float)pow((double)w_mean[i], (double)rest);
 		float s = x / (w + 1e-4f);
 
 		s = s < 1e-4f ? 1e-4f : s;

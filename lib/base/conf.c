@@ -133,7 +133,7 @@ last(const char *key)
 static enum sp_code
 unknown(const struct sp_conf *conf, const char *key, unsigned line, int group, struct sp_err *err)
 {
-	char closest[KEY_MAX] = "", candidate[KEY_MAX];
+	char closest[KEY_MAX] = "", candidate[KEY_MAX] = "";
 	size_t best = SIZE_MAX, i, d;
 
 	for (i = 0; i < conf->key_count; i++) {

@@ -64,7 +64,7 @@ take_option(int c, int children, struct sp_options *out)
 		out->child = optarg;
 		return children;
 	case OPT_PARENT:
-		out->parent = atoi(optarg);
+		out->parent = (int)strtol(optarg, NULL, 10);
 		return children;
 	default:
 		return 0;

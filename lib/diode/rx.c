@@ -8,8 +8,8 @@
 
 #define TRANSFERS_MAX 32 /* bits of struct sp_incoming's transfers */
 /* What costs memory whatever its size: objects of all transfers together, and strays */
-#define OBJECTS_MAX (4 * SP_MANIFEST_OBJECTS_MAX)
-#define STRAYS_MAX (2 * SP_MANIFEST_OBJECTS_MAX)
+#define OBJECTS_MAX ((size_t)4 * SP_MANIFEST_OBJECTS_MAX)
+#define STRAYS_MAX ((size_t)2 * SP_MANIFEST_OBJECTS_MAX)
 
 enum progress { UNUSED, ACTIVE, INCOMPLETE, COMPLETE, FORGOTTEN };
 
@@ -48,7 +48,7 @@ sp_rx_defaults(struct sp_rx_config *config)
 	config->idle_timeout_ms = 5000;
 	config->grace_ms = 500;
 	config->link_timeout_ms = 5000;
-	config->keep_ms = 3600 * 1000;
+	config->keep_ms = 3600 * 1000L;
 	config->have = have_nothing;
 }
 
@@ -284,7 +284,7 @@ transfer_fits(
 		if (!evict_transfer(rx, now_ms))
 			return sp_err_set(err, SP_E_LIMIT,
 			    "transfer of job %s has %zu objects beside %zu that are awaited or not "
-			    "yet taken; together at most %d",
+			    "yet taken; together at most %zu",
 			    manifest->job, manifest->count, object_count(rx), OBJECTS_MAX);
 	while (bytes_to_come(rx, manifest) + rx->set.spool_bytes > rx->config.spool_max_bytes)
 		if (!evict_transfer(rx, now_ms))
@@ -310,7 +310,7 @@ transfer_name(
 		entry = sp_inbox_new(&rx->set, &id, object->size, now_ms);
 	} else if (entry->layout.size != object->size ||
 		   (entry->state == SP_INBOX_DONE &&
-		       memcmp(entry->object.digest, object->digest, SP_DIGEST_LEN))) {
+		       memcmp(entry->object.digest, object->digest, SP_DIGEST_LEN) != 0)) {
 		/* a stray that only shares the prefix, or whose sender was wrong about its size */
 		sp_inbox_reset(&rx->set, entry);
 		entry->layout.size = object->size;

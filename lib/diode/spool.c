@@ -86,7 +86,7 @@ static void
 header_pack(const struct part *part, uint8_t out[HEADER_LEN])
 {
 	memset(out, 0, HEADER_LEN);
-	memcpy(out, "SPJ1", 4);
+	memcpy(out, "SPJ1", 4); // NOLINT(bugprone-not-null-terminated-result): a magic number
 	out[4] = (uint8_t)part->is_manifest;
 	out[5] = (uint8_t)part->layout.k;
 	out[6] = (uint8_t)part->layout.parity;

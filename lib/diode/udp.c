@@ -38,7 +38,8 @@ is_port(const char *text)
 {
 	size_t digits = strspn(text, "0123456789");
 
-	return digits >= 1 && digits <= 5 && text[digits] == '\0' && atoi(text) <= 65535;
+	return digits >= 1 && digits <= 5 && text[digits] == '\0' &&
+	       strtoul(text, NULL, 10) <= 65535;
 }
 
 static enum sp_code

@@ -98,7 +98,7 @@ sp_attention_reserve(
 		len = max(len, 2 * work->len);
 	sp_attention_close(work);
 	work->parts = sp_pool_threads(env->pool);
-	work->stride = part_rows(config) * (2 * config->head_dim + score_stride(len));
+	work->stride = part_rows(config) * ((size_t)2 * config->head_dim + score_stride(len));
 	work->data = malloc(work->parts * work->stride * sizeof(float));
 	work->busy = malloc(work->parts * sizeof(*work->busy));
 	if (work->data == NULL || work->busy == NULL) {

@@ -102,8 +102,8 @@ sp_layer_env_open(struct sp_layer_env *env, const struct sp_model_config *config
 		for (size_t p = 0; p < positions; p++) {
 			float angle = (float)p * frequency;
 
-			env->rope[(p * half + i) * 2] = (float)cos(angle);
-			env->rope[(p * half + i) * 2 + 1] = (float)sin(angle);
+			env->rope[(p * half + i) * 2] = (float)cos((double)angle);
+			env->rope[(p * half + i) * 2 + 1] = (float)sin((double)angle);
 		}
 	}
 	return SP_OK;

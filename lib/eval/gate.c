@@ -133,7 +133,7 @@ more_samples(const struct sp_gate_pairs *pairs, const struct sp_gate_limits *lim
 {
 	double margin = limits->max_drop_pp / 100, all = (double)pairs->n;
 	double lost = (double)pairs->lost / all, gained = (double)pairs->gained / all;
-	uint64_t low = pairs->n, high = pairs->n; /* low does not decide, high does */
+	uint64_t low, high = pairs->n; /* low does not decide, high does */
 
 	do {
 		low = high;

@@ -57,6 +57,7 @@ take_line(struct sp_verdict *verdict)
 		verdict->broken = 1;
 		decide(verdict, SP_VERDICT_UNKNOWN, line + 7);
 	} else if (!verdict->ready)
+		// NOLINTNEXTLINE(bugprone-branch-clone): the order of the questions decides
 		decide(verdict, SP_VERDICT_DIED, "protocol");
 	else if (strncmp(line, "nonce ", 6) == 0 && strcmp(line + 6, verdict->nonce) == 0)
 		decide(verdict, SP_VERDICT_PASSED, "");

@@ -366,6 +366,7 @@ open_socket(struct sp_http *http, const char *listen_on, struct sp_err *err)
 		code = sp_err_errno(err, "cannot listen on %s", listen_on);
 		goto out;
 	}
+	// NOLINTNEXTLINE(clang-analyzer-core.*): getsockname wrote the address of that family
 	http->port = ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
 						    : ((struct sockaddr_in *)&at)->sin_port);
 out:

@@ -208,7 +208,7 @@ make_schema(struct sp_db *db, struct sp_err *err)
 		code = exec(db, schema, err);
 	if (code == SP_OK && (strcmp(version, "0") == 0 || strcmp(version, "1") == 0))
 		return exec(db, schema_2, err);
-	if (code == SP_OK && atoi(version) != SCHEMA_VERSION)
+	if (code == SP_OK && strtol(version, NULL, 10) != SCHEMA_VERSION)
 		return sp_err_set(err, SP_E_UNSUPPORTED,
 		    "database %s: has schema version %s, this ledgerd knows %d: install the "
 		    "release that wrote it, or a newer one",

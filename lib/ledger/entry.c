@@ -41,6 +41,7 @@ keep(struct sp_entry *entry, const char *text, size_t max)
 			len--;
 	}
 	copy = sp_xcalloc(len + 1, 1);
+	// NOLINTNEXTLINE(bugprone-not-null-terminated-result): calloc wrote it
 	memcpy(copy, text, len);
 	entry->strings =
 	    sp_xrealloc(entry->strings, entry->string_count + 1, sizeof(*entry->strings));

@@ -5,6 +5,7 @@
 
 /* --- names ------------------------------------------------------------------------------------ */
 
+// NOLINTBEGIN(bugprone-macro-parentheses): a text in parentheses is no initializer
 static const char *const state_names[] = {
 #define X(id, name) [id] = name,
     SP_JOB_STATES(X)
@@ -40,6 +41,7 @@ static const char *const lease_names[] = {
     SP_LEASE_STATES(X)
 #undef X
 };
+// NOLINTEND(bugprone-macro-parentheses)
 
 static const struct {
 	const char *service;

@@ -189,7 +189,7 @@ int sp_jobs_ends_lease(enum sp_job_event event);
 enum sp_job_event sp_jobs_failure(
     enum sp_step step, enum sp_code code, int may_retry, unsigned attempt, unsigned attempts);
 
-#define SP_JOBS_BACKOFF_MAX_MS (60 * 60 * 1000)
+#define SP_JOBS_BACKOFF_MAX_MS (3600 * 1000L)
 /* Wait before the attempt after `attempt`: doubles each time, at most SP_JOBS_BACKOFF_MAX_MS. */
 int64_t sp_jobs_backoff_ms(int64_t backoff_ms, unsigned attempt);
 

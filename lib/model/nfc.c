@@ -78,7 +78,7 @@ sort_marks(int32_t *points, size_t count, uint64_t *keys, int32_t *run)
 enum sp_code
 sp_nfc_normalize(const char *text, size_t len, char **out, size_t *out_len, struct sp_err *err)
 {
-	size_t points_max = 0, count, size = 0;
+	size_t points_max = 1, count, size = 0;
 	int32_t *points = NULL, *run = NULL;
 	uint64_t *keys = NULL;
 	utf8proc_ssize_t composed;

@@ -309,7 +309,7 @@ sp_safetensors_write_header(
 			sp_buf_printf(&json, "%s%llu", d == 0 ? "" : ",",
 			    (unsigned long long)tensor->shape[d]);
 		sp_buf_printf(&json, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)offset,
-		    (unsigned long long)(offset + size));
+		    (unsigned long long)offset + size);
 		offset += size;
 	}
 	sp_buf_puts(&json, "}");

@@ -122,7 +122,7 @@ match_added(const struct sp__added *added, const char *text, size_t len)
 	size_t low = 0, high = added->count;
 
 	for (size_t i = 0; low < high; i++) {
-		size_t from = low, to = high;
+		size_t from, to;
 
 		if (added->tokens[low].len == i)
 			best = &added->tokens[low++];

@@ -620,6 +620,7 @@ load_chain(const char *dir, struct version *out, struct sp_err *err)
 	free(path);
 	if (code != SP_OK)
 		return code;
+	SP_ASSERT(out->trust->version >= 1); /* as sp_trust_parse has it */
 	for (n = 1; n < out->trust->version && code == SP_OK; n++) {
 		path = version_path(dir, n);
 		code = version_read(path, &next, err);

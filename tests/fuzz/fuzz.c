@@ -31,6 +31,7 @@ fuzz_file(const uint8_t *data, size_t len, char path[FUZZ_PATH_MAX])
 }
 
 /* libconfig 1.5 leaks a text that the file's end or an error cuts off. */
+// NOLINTNEXTLINE(bugprone-reserved-identifier): LeakSanitizer looks for it
 const char *__lsan_default_suppressions(void);
 const char *
 __lsan_default_suppressions(void)

@@ -35,6 +35,7 @@ static const struct sp_conf_key keys[] = {
 };
 
 /* libconfig 1.5 loses the text of a string that the file's end cuts off; it is no leak of ours */
+// NOLINTNEXTLINE(bugprone-reserved-identifier): LeakSanitizer looks for it
 const char *__lsan_default_suppressions(void);
 const char *
 __lsan_default_suppressions(void)

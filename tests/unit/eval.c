@@ -322,7 +322,7 @@ mmlu_choice(void **state)
 	/* equal second and third: the first of them; the whole vocabulary is the denominator */
 	assert_int_equal(sp_mmlu_choose(logits, 8, ids, ll), 1);
 	for (i = 0; i < 8; i++)
-		sum += exp(logits[i]);
+		sum += exp((double)logits[i]);
 	for (i = 0; i < 4; i++)
 		assert_near(ll[i], logits[ids[i]] - log(sum), 1e-12);
 	for (i = 0; i < 8; i++)

@@ -36,6 +36,7 @@ assert_near(double got, double want, double tolerance)
 static double
 lower(double lost, double gained, double n, double confidence)
 {
+	// NOLINTNEXTLINE(readability-suspicious-call-argument): exchanged, as said above
 	return -sp_gate_bound(gained, lost, n, confidence);
 }
 

@@ -611,7 +611,7 @@ test_merges(void **state)
 		ok(sp_bpe_new(merges, n, next, &bpe, &err));
 		for (int word = 0; word < 20; word++) {
 			uint32_t ids[200], expected[200];
-			size_t count = draw() % 200, left = count;
+			size_t count = draw() % 200, left;
 
 			for (size_t i = 0; i < count; i++)
 				ids[i] = expected[i] = (uint32_t)(draw() % letters);
