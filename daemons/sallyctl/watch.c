@@ -394,7 +394,7 @@ drop_ended(struct watch *w)
 static enum sp_code
 watch_all(struct ctl *ctl, struct sp_err *err)
 {
-	const struct timespec pause = {0, POLL_MS * 1000000};
+	const struct timespec pause = {0, POLL_MS * 1000000L};
 	struct watch w = start(ctl, 1, 0);
 	Sallyport__OperatorReply *reply;
 	enum sp_code code;

@@ -297,8 +297,7 @@ main(int argc, char **argv)
 	if (argc >= 7 && strcmp(argv[1], "forge") == 0)
 		return forge(
 		    argv[2], argv[3], argv[4], strtol(argv[5], NULL, 10), argc - 6, argv + 6);
-	fprintf(stderr, "usage: sp-e2e ports N | sandbox | relay FROM TO LOSS SEED STATS |
-"
+	fprintf(stderr, "usage: sp-e2e ports N | sandbox | relay FROM TO LOSS SEED STATS |\n"
 			"       forge LINKKEY TO JOB OFFSET FILE...\n");
 	return 2;
 }
