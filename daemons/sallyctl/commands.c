@@ -7,7 +7,7 @@
 
 /* An option of one name takes a value in every command, or in none: args.c relies on it. */
 const struct ctl_command ctl_commands[] = {
-    {"submit", "SOURCE", 1, 1, "start a job: hf:org/name[@rev]",
+    {"submit", "SOURCE", 1, 1, "start a job: hf:org/name[@rev], hf-dataset:org/name[@rev]",
 	{{"--profile", "P", "how it is quantized and tested; default: \"default\""},
 	    {"--wait", NULL, "until the job has ended, or waits for operators"}},
 	ctl_submit},
