@@ -157,6 +157,8 @@ install: all install-units ## install under $(DESTDIR)$(PREFIX)
 		install -D -m 0644 "$$page" \
 			"$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; \
 	done
+	$(Q)"$(B)/bin/sallyctl" completion bash | install -D -m 0644 /dev/stdin \
+		"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sallyctl"
 
 clean: ## remove what was built
 	rm -rf $(B) $(SAN_B)

@@ -5,11 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct ctl_option globals[] = {
-    {"--json", NULL, NULL},
-    {"--help", NULL, NULL},
-    {"--root", "DIR", NULL},
-    {"-c", "FILE", NULL},
+/* take_global counts on their order */
+const struct ctl_option ctl_globals[] = {
+    {"--json", NULL, "print one JSON document instead of text"},
+    {"--help", NULL, "all commands, or one"},
+    {"--root", "DIR", "in front of every default path (or SALLYPORT_ROOT)"},
+    {"-c", "FILE", "configuration; default: /etc/sallyport/sallyport.conf below --root"},
     {NULL, NULL, NULL},
 };
 
@@ -114,7 +115,7 @@ struct split {
 static void
 take_global(struct ctl_args *out, const struct ctl_option *option, const char *value)
 {
-	switch (option - globals) {
+	switch (option - ctl_globals) {
 	case 0:
 		out->json = 1;
 		break;
@@ -133,7 +134,7 @@ take_global(struct ctl_args *out, const struct ctl_option *option, const char *v
 static const struct ctl_option *
 any_option(const struct ctl_command *commands, const char *name, size_t len)
 {
-	const struct ctl_option *option = find_option(globals, name, len);
+	const struct ctl_option *option = find_option(ctl_globals, name, len);
 
 	for (; option == NULL && commands->name != NULL; commands++)
 		option = find_option(commands->options, name, len);
@@ -159,7 +160,8 @@ take_option(const struct ctl_command *commands, int argc, char *const *argv, int
 	else if (option->value != NULL)
 		return sp_err_set(
 		    err, SP_E_INVALID, "%s wants a value: %s", option->name, option->value);
-	if (option >= globals && option < globals + sizeof(globals) / sizeof(globals[0])) {
+	if (option >= ctl_globals &&
+	    option < ctl_globals + sizeof(ctl_globals) / sizeof(ctl_globals[0])) {
 		take_global(out, option, value);
 		return SP_OK;
 	}
@@ -219,11 +221,14 @@ parse(const struct ctl_command *commands, int argc, char *const *argv, struct ct
 	enum sp_code code;
 	int i;
 
-	/* alone only: `trust new` has an option of that name */
-	out->version = argc == 2 && strcmp(argv[1], "--version") == 0;
-	for (i = 1; i < argc && !out->version; i++) {
+	for (i = 1; i < argc; i++) {
 		if (!split.only_words && strcmp(argv[i], "--") == 0) {
 			split.only_words = 1;
+			continue;
+		}
+		/* before a command only: `trust new` has an option of that name */
+		if (split.count == 0 && !split.only_words && strcmp(argv[i], "--version") == 0) {
+			out->version = 1;
 			continue;
 		}
 		if (!split.only_words && argv[i][0] == '-' && argv[i][1] != '\0') {

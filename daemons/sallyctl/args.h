@@ -14,6 +14,8 @@ struct ctl_option {
 	const char *help;
 };
 
+extern const struct ctl_option ctl_globals[]; /* of every command; the last has no name */
+
 struct ctl;
 struct ctl_args;
 typedef enum sp_code ctl_run_fn(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err);

@@ -63,5 +63,7 @@ const struct ctl_command ctl_commands[] = {
 	ctl_trust_show},
     {"doctor", "", 0, 0, "check this installation, and say what to do about each finding",
 	{{NULL, NULL, NULL}}, ctl_doctor},
+    {"completion", "SHELL", 1, 1, "a script that completes command lines; SHELL is bash",
+	{{NULL, NULL, NULL}}, ctl_completion},
     {NULL, NULL, 0, 0, NULL, {{NULL, NULL, NULL}}, NULL},
 };

@@ -58,6 +58,10 @@ void ctl_passphrase_free(char *passphrase);
 enum sp_code ctl_model_name(struct ctl *ctl, const char *text, char name[SP_NAME_MAX + 1],
     int64_t *version, struct sp_err *err) SP_MUST_USE;
 
+/* help.c: on stdout; command NULL: all of them. */
+void ctl_help(const struct ctl_command *command, int json);
+void ctl_help_version(int json);
+
 /* All of them; the last has no name. */
 extern const struct ctl_command ctl_commands[];
 
@@ -72,7 +76,8 @@ ctl_run_fn ctl_chain;		      /* chain.c */
 ctl_run_fn ctl_pull, ctl_verify;      /* pull.c */
 ctl_run_fn ctl_key_new, ctl_key_show; /* keys.c */
 ctl_run_fn ctl_trust_new, ctl_trust_sign, ctl_trust_init, ctl_trust_update,
-    ctl_trust_show;    /* trust.c */
-ctl_run_fn ctl_doctor; /* doctor.c */
+    ctl_trust_show;	   /* trust.c */
+ctl_run_fn ctl_doctor;	   /* doctor.c */
+ctl_run_fn ctl_completion; /* completion.c */
 
 #endif

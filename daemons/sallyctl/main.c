@@ -1,53 +1,10 @@
-/* main.c -- sallyctl: help, and what becomes of a command's errors. */
+/* main.c -- sallyctl: what becomes of a command and its errors. */
 #include "base/path.h"
 #include "base/program.h"
-#include "base/version.h"
 #include "ctl.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static void
-help_all(void)
-{
-	struct ctl_out_table table = {0};
-	const struct ctl_command *c;
-	char *call;
-
-	puts("usage: sallyctl [--json] [-c FILE] [--root DIR] COMMAND …\n");
-	for (c = ctl_commands; c->name != NULL; c++) {
-		call = sp_xasprintf("%s%s%s", c->name, c->words[0] != '\0' ? " " : "", c->words);
-		ctl_out_row(&table, call, c->summary, NULL);
-		free(call);
-	}
-	ctl_out_table(&table, "  ", stdout);
-	puts("\n  --json      print one JSON document instead of text\n"
-	     "  -c FILE     configuration; default: /etc/sallyport/sallyport.conf below --root\n"
-	     "  --root DIR  in front of every default path (or SALLYPORT_ROOT)\n"
-	     "\nExit status: 0 done, 1 failed, 2 usage, 3 blocked or denied, 4 ledgerd not "
-	     "reachable.\n`sallyctl COMMAND --help` explains one command.");
-}
-
-static void
-help_one(const struct ctl_command *command)
-{
-	struct ctl_out_table table = {0};
-	const struct ctl_option *option;
-	char *name;
-
-	printf("usage: sallyctl %s%s%s%s\n\n%s\n", command->name,
-	    command->words[0] != '\0' ? " " : "", command->words,
-	    command->options[0].name != NULL ? " [options]" : "", command->summary);
-	for (option = command->options; option->name != NULL; option++) {
-		name = sp_xasprintf("%s%s%s", option->name, option->value != NULL ? " " : "",
-		    option->value != NULL ? option->value : "");
-		ctl_out_row(&table, name, option->help, NULL);
-		free(name);
-	}
-	if (table.count > 0)
-		putchar('\n');
-	ctl_out_table(&table, "  ", stdout);
-}
 
 /* Text to stderr for people; with --json also a document, so that stdout always has one. */
 static void
@@ -60,6 +17,19 @@ report(const struct ctl *ctl, const struct sp_err *err)
 		ctl_out_json(json_pack("{s:o}", "error", ctl_error_json(err)));
 	fprintf(stderr, "sallyctl: %s\n", clean);
 	free(clean);
+}
+
+/* A document that could not be written whole is none. */
+static int
+finish(struct ctl *ctl, enum sp_code code)
+{
+	ctl_client_close(&ctl->client);
+	sp_conf_free(&ctl->conf);
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		perror("sallyctl: cannot write the output");
+		return CTL_EXIT_FAILED;
+	}
+	return ctl_exit_status(code, ctl->usage);
 }
 
 int
@@ -80,12 +50,10 @@ main(int argc, char **argv)
 		code = sp_err_set(&err, SP_E_INVALID, "SALLYPORT_ROOT is not UTF-8");
 	if (args.version || args.help) {
 		if (args.version)
-			puts("sallyctl " SP_VERSION);
-		else if (args.command != NULL)
-			help_one(args.command);
+			ctl_help_version(args.json);
 		else
-			help_all();
-		return CTL_EXIT_OK;
+			ctl_help(args.command, args.json);
+		return finish(&ctl, SP_OK);
 	}
 	if (code == SP_OK && args.command == NULL)
 		code = sp_err_set(
@@ -97,11 +65,5 @@ main(int argc, char **argv)
 	code = args.command->run(&ctl, &args, &err);
 	if (code != SP_OK)
 		report(&ctl, &err);
-	ctl_client_close(&ctl.client);
-	sp_conf_free(&ctl.conf);
-	if (fflush(stdout) != 0 || ferror(stdout)) {
-		perror("sallyctl: cannot write the output");
-		return CTL_EXIT_FAILED;
-	}
-	return ctl_exit_status(code, ctl.usage);
+	return finish(&ctl, code);
 }

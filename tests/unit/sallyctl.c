@@ -101,6 +101,8 @@ args_good(void **state)
 	assert_int_equal(args.json, 0);
 	assert_int_equal(parse("--version"), SP_OK);
 	assert_int_equal(args.version, 1);
+	assert_int_equal(parse("--json --version"), SP_OK);
+	assert_int_equal(args.version && args.json, 1);
 	assert_int_equal(parse("submit --help"), SP_OK);
 	assert_int_equal(args.help, 1);
 	assert_int_equal(parse(""), SP_OK);
