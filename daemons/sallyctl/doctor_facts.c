@@ -19,8 +19,6 @@
 
 #define SAID_MAX 4096 /* bytes of what a daemon says about its configuration */
 
-extern char **environ;
-
 /* --- files ---------------------------------------------------------------------------------- */
 
 struct doctor_path

@@ -86,7 +86,7 @@ judge_clock(const struct doctor_facts *f, struct doctor_report *r)
 {
 	int64_t newest_ms = f->host != NULL ? sp_time_parse_rfc3339(f->host->log_time) : -1;
 
-	if (newest_ms > f->unix_ms + AHEAD_MS) {
+	if (f->host != NULL && newest_ms > f->unix_ms + AHEAD_MS) {
 		doctor_say(r, DOCTOR_ERROR, "clock",
 		    "the log's newest entry, of %s, lies %s in the future: the clock was set back",
 		    f->host->log_time, ctl_out_duration(newest_ms - f->unix_ms).s);

@@ -9,14 +9,17 @@ $(eval $(call unit,sallyctl,$(addprefix daemons/sallyctl/,args out client view e
 	libsodium gnutls jansson libconfig libutf8proc))
 $(eval $(call unit,sallyctl_bars,$(addprefix daemons/sallyctl/,bars view out) lib/ledger/jobs proto/operator \
 	proto/bus $(BASE),libprotobuf-c gnutls jansson libutf8proc))
-$(eval $(call unit,sallyctl_commands,$(addprefix daemons/sallyctl/,$(SALLYCTL)) tests/unit/release_rig \
+# what all commands together are made of
+SALLYCTL_ALL := $(addprefix daemons/sallyctl/,$(SALLYCTL)) \
 	$(addprefix lib/release/,key dsse trust statement candidate bom chain proof release snapshot) \
 	lib/ledger/merkle lib/ledger/note lib/ledger/jobs lib/ledger/entry lib/ledger/replay \
 	lib/ledger/log lib/ledger/tiles lib/store/store lib/store/tree lib/store/tree_io lib/bus/wire \
 	lib/bus/paths lib/base/conf lib/base/conf_keys lib/base/landlock \
 	$(addprefix lib/eval/,verdict sandbox sandbox_kind sandbox_py sandbox_filter sandbox_enter) \
-	proto/operator proto/bus proto/audit $(BASE),libzmq libprotobuf-c libsodium gnutls jansson libconfig \
-	libutf8proc libseccomp))
+	proto/operator proto/bus proto/audit
+SALLYCTL_LIBS := libzmq libprotobuf-c libsodium gnutls jansson libconfig libutf8proc libseccomp
+$(eval $(call unit,sallyctl_commands,$(SALLYCTL_ALL) tests/unit/release_rig $(BASE),$(SALLYCTL_LIBS)))
+$(eval $(call unit,sallyctl_table,$(SALLYCTL_ALL) $(BASE),$(SALLYCTL_LIBS)))
 $(eval $(call unit,sallyctl_doctor,$(addprefix daemons/sallyctl/,doctor_judge doctor_judge_host doctor_report out \
 	trust_new) lib/release/key lib/release/dsse lib/release/trust proto/operator proto/bus $(BASE),\
 	libprotobuf-c libsodium gnutls jansson libutf8proc))

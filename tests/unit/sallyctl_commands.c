@@ -23,7 +23,6 @@
 #include "release/bom.h"
 #include "release/snapshot.h"
 #include "release_rig.h"
-#include "sallyctl/completion.h"
 #include "sallyctl/ctl.h"
 
 static struct sp_err err;
@@ -645,31 +644,6 @@ log_commands(void **state)
 	site.from_start = 0;
 }
 
-/* What the table calls its arguments and values is known to the completion: nothing drifts. */
-static void
-completion(void **state)
-{
-	const struct ctl_command *c;
-	const struct ctl_option *o;
-	char *words, *rest, *word;
-
-	(void)state;
-	for (c = ctl_commands; c->name != NULL; c++) {
-		words = rest = sp_xstrdup(c->words);
-		while ((word = strsep(&rest, " ")) != NULL)
-			if (word[0] != '\0' && ctl_completion_kind(word) == NULL)
-				fail_msg("%s: %s", c->name, word);
-		free(words);
-		for (o = c->options; o->name != NULL; o++)
-			if (o->value != NULL && ctl_completion_kind(o->value) == NULL)
-				fail_msg("%s %s: %s", c->name, o->name, o->value);
-	}
-	assert_null(ctl_completion_kind("NONSENSE"));
-	good(run("completion bash"));
-	says("trust update|--trust=dir|file\n");
-	error_says(run("completion fish"), SP_E_INVALID, "not for \"fish\"");
-}
-
 static void
 log_altered(void **state)
 {
@@ -894,7 +868,6 @@ main(void)
 	    cmocka_unit_test(approve_gap),
 	    cmocka_unit_test(approve_lies),
 	    cmocka_unit_test(log_commands),
-	    cmocka_unit_test(completion),
 	    cmocka_unit_test(log_altered),
 	    cmocka_unit_test(models),
 	    cmocka_unit_test(pull_plain),
