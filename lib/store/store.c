@@ -136,6 +136,12 @@ sp_store_close(struct sp_store **store)
 	*store = NULL;
 }
 
+const char *
+sp_store_dir(const struct sp_store *store)
+{
+	return store->dir;
+}
+
 /* --- reading ---------------------------------------------------------------------------------- */
 
 char *
@@ -158,6 +164,19 @@ sp_store_has(const struct sp_store *store, const char *digest, uint64_t *size)
 		*size = (uint64_t)st.st_size;
 	free(path);
 	return there;
+}
+
+int
+sp_store_claim(const struct sp_store *store, const char *digest, uint64_t *size)
+{
+	char *path = sp_store_path(store, digest);
+
+	/* its new time says that somebody needs it; where it cannot be set, nobody collects either
+	 */
+	if (path != NULL)
+		(void)utimensat(AT_FDCWD, path, NULL, AT_SYMLINK_NOFOLLOW);
+	free(path);
+	return sp_store_has(store, digest, size);
 }
 
 enum sp_code
@@ -441,6 +460,12 @@ sp_store_commit(struct sp_store_writer **writer, const char *expected, struct sp
 	return commit_as(writer, &is, expected, digest, err);
 }
 
+int
+sp_store_stat(const struct sp_store_writer *writer, struct stat *st)
+{
+	return fstat(writer->fd, st);
+}
+
 void
 sp_store_abort(struct sp_store_writer **writer)
 {
@@ -553,7 +578,7 @@ sp_store_copy(struct sp_store *to, const struct sp_store *from, const char *dige
 	uint64_t size;
 	int fd = -1;
 
-	if (sp_store_has(to, digest, &size)) {
+	if (sp_store_claim(to, digest, &size)) {
 		if (progress != NULL)
 			progress(ctx, size);
 		return SP_OK;
@@ -585,6 +610,57 @@ sp_store_remove(struct sp_store *store, const char *digest, struct sp_err *err)
 		    err, SP_E_INVALID, "\"%.64s\" is no SHA-256 digest in lower-case hex", digest);
 	if (unlink(path) != 0 && errno != ENOENT)
 		code = sp_err_errno(err, "cannot remove blob %s", path);
+	free(path);
+	return code;
+}
+
+static int
+is_before(const struct timespec *time, int64_t before_ns)
+{
+	return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec < before_ns;
+}
+
+/* Out of everybody's sight first, then looked at once more: who claimed it in between finds it
+ * again. The blob's lock keeps others from clearing it away as a leftover meanwhile. */
+static int
+take_away(const struct sp_store *store, int fd, const char *path, int64_t before_ns, int *removed)
+{
+	char *aside = sp_xasprintf("%s/tmp/blob-%s", store->dir, strrchr(path, '/') + 1);
+	struct stat st;
+	int rc;
+
+	rc = lock_file(fd, LOCK_EX | LOCK_NB) == 0 ? rename(path, aside) : -1;
+	if (rc == 0 && fstat(fd, &st) == 0 && is_before(&st.st_mtim, before_ns)) {
+		rc = unlink(aside);
+		*removed = rc == 0;
+	} else if (rc == 0) {
+		rc = rename(aside, path);
+	}
+	free(aside);
+	return rc;
+}
+
+enum sp_code
+sp_store_expire(
+    struct sp_store *store, const char *digest, int64_t before_ns, int *removed, struct sp_err *err)
+{
+	char *path = sp_store_path(store, digest);
+	enum sp_code code = SP_OK;
+	struct stat st;
+	int fd;
+
+	SP_ASSERT(store->writable && path != NULL);
+	*removed = 0;
+	fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) != 0) {
+		if (errno != ENOENT)
+			code = sp_err_errno(err, "cannot remove blob %s", path);
+	} else if (is_before(&st.st_mtim, before_ns) && is_before(&st.st_ctim, before_ns) &&
+		   take_away(store, fd, path, before_ns, removed) != 0) {
+		code = sp_err_errno(err, "cannot remove blob %s", path);
+	}
+	if (fd >= 0)
+		close(fd);
 	free(path);
 	return code;
 }

@@ -12,15 +12,20 @@
 #include "base/hash.h"
 
 struct sp_store;
+struct stat;
 
 /* writable: makes the directories when missing (0750) and removes leftovers of tmp/. Read-only for
  * somebody else's store: SP_E_NOT_FOUND when there is none. */
 enum sp_code
 sp_store_open(const char *dir, int writable, struct sp_store **out, struct sp_err *err) SP_MUST_USE;
 void sp_store_close(struct sp_store **store);
+const char *sp_store_dir(const struct sp_store *store);
 
 /* 1 when the blob is there; *size (may be NULL) its length. 0 too when digest is no digest. */
 int sp_store_has(const struct sp_store *store, const char *digest, uint64_t *size);
+/* The same, and keeps a blob of our own store from a collection (store/gc.h) that runs now: for who
+ * will rely on it from here on. */
+int sp_store_claim(const struct sp_store *store, const char *digest, uint64_t *size);
 /* malloc'd path, whether or not it is there; NULL when digest is no digest. */
 char *sp_store_path(const struct sp_store *store, const char *digest);
 
@@ -52,6 +57,8 @@ enum sp_code sp_store_write(
 enum sp_code sp_store_commit(struct sp_store_writer **writer, const char *expected,
     struct sp_hex *digest, struct sp_err *err) SP_MUST_USE;
 void sp_store_abort(struct sp_store_writer **writer);
+/* fstat(2) of what was written so far. */
+int sp_store_stat(const struct sp_store_writer *writer, struct stat *st);
 
 /* Takes a file over: copies it (reflink where the filesystem can), hashes the copy, publishes.
  * _put_fd reads from fd's start and leaves fd open. expected, digest and size may be NULL. */
@@ -73,5 +80,9 @@ enum sp_code sp_store_copy_fd(int fd, int to_fd, struct sp_hex *digest, uint64_t
  * error. */
 enum sp_code
 sp_store_remove(struct sp_store *store, const char *digest, struct sp_err *err) SP_MUST_USE;
+/* The same, unless it was written or claimed at before_ns or later, by the clock of the filesystem.
+ * *removed: 0 when it stays, or is not there. */
+enum sp_code sp_store_expire(struct sp_store *store, const char *digest, int64_t before_ns,
+    int *removed, struct sp_err *err) SP_MUST_USE;
 
 #endif
