@@ -44,11 +44,11 @@ remove_ask(struct sp_worker *worker, struct sp_ask *ask)
 	*at = ask->next;
 }
 
+/* The envelope is set; all else is filled in. */
 static enum sp_code
-ask_and_wait(struct sp_worker *worker, Sallyport__Envelope *envelope, const char *what,
-    int timeout_ms, uint64_t *log_seq, struct sp_err *err)
+wait_answer(struct sp_worker *worker, struct sp_ask *ask, const char *what, int timeout_ms,
+    struct sp_err *err)
 {
-	struct sp_ask ask = {.envelope = envelope};
 	struct timespec until;
 	uv_thread_t self = uv_thread_self();
 
@@ -58,33 +58,43 @@ ask_and_wait(struct sp_worker *worker, Sallyport__Envelope *envelope, const char
 		return sp_err_set(
 		    err, SP_E_STATE, "%s: this daemon runs without a ledgerd (standalone)", what);
 	deadline(&until, timeout_ms);
-	init_cond(&ask.cond);
+	init_cond(&ask->cond);
 	pthread_mutex_lock(&worker->lock);
-	ask.id = ++worker->ask_id;
-	ask.next = worker->asks;
-	worker->asks = &ask;
+	ask->id = ++worker->ask_id;
+	ask->next = worker->asks;
+	worker->asks = ask;
 	uv_async_send(&worker->async);
 	if (worker->stopping) {
-		ask.answered = 1;
-		ask.code = sp_err_set(&ask.err, SP_E_CANCELLED, "the daemon is ending");
+		ask->answered = 1;
+		ask->code = sp_err_set(&ask->err, SP_E_CANCELLED, "the daemon is ending");
 	}
-	while (!ask.answered && pthread_cond_timedwait(&ask.cond, &worker->lock, &until) == 0)
+	while (!ask->answered && pthread_cond_timedwait(&ask->cond, &worker->lock, &until) == 0)
 		;
-	remove_ask(worker, &ask);
-	if (!ask.answered) {
+	remove_ask(worker, ask);
+	if (!ask->answered) {
 		worker->withdrawn = 1;
 		uv_async_send(&worker->async);
 	}
 	pthread_mutex_unlock(&worker->lock);
-	pthread_cond_destroy(&ask.cond);
-	if (!ask.answered)
+	pthread_cond_destroy(&ask->cond);
+	if (!ask->answered)
 		return sp_err_set(err, SP_E_TIMEOUT,
 		    "%s: ledgerd has not answered within %d ms: is it running?", what, timeout_ms);
-	if (ask.code != SP_OK)
-		return sp_err_set(err, ask.code, "%s: %s", what, ask.err.msg);
-	if (log_seq != NULL)
-		*log_seq = ask.log_seq;
+	if (ask->code != SP_OK)
+		return sp_err_set(err, ask->code, "%s: %s", what, ask->err.msg);
 	return SP_OK;
+}
+
+static enum sp_code
+ask_and_wait(struct sp_worker *worker, Sallyport__Envelope *envelope, const char *what,
+    int timeout_ms, uint64_t *log_seq, struct sp_err *err)
+{
+	struct sp_ask ask = {.envelope = envelope};
+	enum sp_code code = wait_answer(worker, &ask, what, timeout_ms, err);
+
+	if (code == SP_OK && log_seq != NULL)
+		*log_seq = ask.log_seq;
+	return code;
 }
 
 enum sp_code
@@ -143,6 +153,32 @@ sp_worker_begin(
 	envelope.body_case = SALLYPORT__ENVELOPE__BODY_BEGIN;
 	envelope.begin = &copy;
 	return ask_and_wait(worker, &envelope, "new job", timeout_ms, NULL, err);
+}
+
+enum sp_code
+sp_ask_names(struct sp_worker *worker, const Sallyport__Names *names, int timeout_ms,
+    Sallyport__Named **named, struct sp_err *err)
+{
+	Sallyport__Names copy = *names;
+	Sallyport__Envelope envelope;
+	struct sp_ask ask = {.envelope = &envelope};
+	enum sp_code code;
+
+	*named = NULL;
+	sallyport__envelope__init(&envelope);
+	envelope.body_case = SALLYPORT__ENVELOPE__BODY_NAMES;
+	envelope.names = &copy;
+	code = wait_answer(worker, &ask, "what is named", timeout_ms, err);
+	if (code == SP_OK &&
+	    (ask.named == NULL || ask.named->digests.len != names->digests.len / SP_DIGEST_LEN ||
+		ask.named->jobs.len != names->n_jobs))
+		code =
+		    sp_err_set(err, SP_E_INVALID, "ledgerd answered something else than was asked");
+	if (code == SP_OK)
+		*named = ask.named;
+	else if (ask.named != NULL)
+		sallyport__named__free_unpacked(ask.named, NULL);
+	return code;
 }
 
 /* --- the loop's part -----------------------------------------------------------------------------
@@ -229,6 +265,20 @@ sp_ask_send(struct sp_worker *worker, uint64_t id, uint64_t seq)
 	sp_worker_event(worker, &event);
 }
 
+/* An answer that outlives the message. */
+static Sallyport__Named *
+copy_named(const Sallyport__Named *named)
+{
+	size_t len = sallyport__named__get_packed_size(named);
+	uint8_t *packed = sp_xcalloc(len + 1, 1);
+	Sallyport__Named *copy;
+
+	sallyport__named__pack(named, packed);
+	copy = sallyport__named__unpack(NULL, len, packed);
+	free(packed);
+	return copy;
+}
+
 void
 sp_ask_answer(struct sp_worker *worker, uint64_t id, enum sp_code code, const char *message)
 {
@@ -240,6 +290,8 @@ sp_ask_answer(struct sp_worker *worker, uint64_t id, enum sp_code code, const ch
 		ask->answered = 1;
 		ask->code = code == SP_OK ? SP_OK : sp_err_set(&ask->err, code, "%s", message);
 		ask->log_seq = worker->answer_log_seq;
+		if (code == SP_OK && worker->named != NULL)
+			ask->named = copy_named(worker->named);
 		pthread_cond_signal(&ask->cond);
 	}
 	pthread_mutex_unlock(&worker->lock);

@@ -152,6 +152,16 @@ on_envelope(struct sp_worker *worker, Sallyport__Envelope *envelope)
 		event.seq = envelope->ack->ack_seq;
 		worker->answer_log_seq = envelope->ack->log_seq;
 		break;
+	case SALLYPORT__ENVELOPE__BODY_NAMED:
+		event.kind = SP_EVENT_ACK;
+		event.seq = envelope->named->ack_seq;
+		worker->named = envelope->named;
+		break;
+	case SALLYPORT__ENVELOPE__BODY_COLLECT:
+		event.kind = SP_EVENT_COLLECT;
+		event.lease = envelope->collect->id;
+		worker->collect = envelope->collect;
+		break;
 	default: /* sp_envelope_unpack lets nothing else through */
 		event.kind = SP_EVENT_REFUSAL;
 		event.seq = envelope->refusal->ack_seq;
@@ -163,6 +173,8 @@ on_envelope(struct sp_worker *worker, Sallyport__Envelope *envelope)
 	}
 	sp_worker_event(worker, &event);
 	worker->refusal = NULL;
+	worker->named = NULL;
+	worker->collect = NULL;
 	worker->answer_log_seq = 0;
 	/* an offer that was not taken: there was no slot for it */
 	if (work != NULL && sp_worker_step_find(&worker->state, work->lease.id) == NULL)

@@ -260,7 +260,7 @@ run_step(const char *service, const struct sp_worker_step *step, const struct sp
 
 	code = read_task(&task, &err);
 	if (code == SP_OK) {
-		sp_lease_init(&lease, task->lease, state_dir, SP_CHILD_FD);
+		sp_lease_init(&lease, task->lease, task->job, state_dir, SP_CHILD_FD);
 		code = step->work(conf, task, &lease, &outcome, &err);
 		sp_lease_destroy(&lease);
 		sallyport__task__free_unpacked(task, NULL);

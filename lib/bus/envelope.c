@@ -259,6 +259,8 @@ check_heartbeat(const Sallyport__Heartbeat *h, struct sp_err *err)
 		code = check_count("heartbeat.free", h->free, SP_BUS_LEASES_MAX, err);
 	for (i = 0; code == SP_OK && i < h->n_leases; i++)
 		code = check_progress(h->leases[i], 0, err);
+	if (code == SP_OK && h->collection != NULL)
+		code = check_progress(h->collection, 0, err);
 	return code;
 }
 
@@ -318,6 +320,44 @@ check_record(const Sallyport__Record *r, struct sp_err *err)
 }
 
 static enum sp_code
+check_names(const Sallyport__Names *n, struct sp_err *err)
+{
+	enum sp_code code = check_id("names.collection", n->collection, err);
+	size_t i;
+
+	if (code == SP_OK && n->digests.len % SP_DIGEST_LEN != 0)
+		code = sp_err_set(
+		    err, SP_E_INVALID, "names.digests: not %d bytes each", SP_DIGEST_LEN);
+	if (code == SP_OK)
+		code = check_count(
+		    "names.digests", n->digests.len / SP_DIGEST_LEN, SP_BUS_NAMES_MAX, err);
+	if (code == SP_OK)
+		code = check_count("names.jobs", n->n_jobs, SP_BUS_NAMES_MAX, err);
+	for (i = 0; code == SP_OK && i < n->n_jobs; i++)
+		code = check_id("names.jobs", n->jobs[i], err);
+	return code;
+}
+
+static enum sp_code
+check_collected(const Sallyport__Collected *c, struct sp_err *err)
+{
+	enum sp_code code = check_id("collected.id", c->id, err);
+
+	if (code == SP_OK && *text_of(c->code) != '\0')
+		code = check_failure_code("collected.code", c->code, err);
+	return code == SP_OK ? check_text("collected.message", c->message, SP_BUS_TEXT_MAX, err)
+			     : code;
+}
+
+static enum sp_code
+check_named(const Sallyport__Named *n, struct sp_err *err)
+{
+	enum sp_code code = check_count("named.digests", n->digests.len, SP_BUS_NAMES_MAX, err);
+
+	return code == SP_OK ? check_count("named.jobs", n->jobs.len, SP_BUS_NAMES_MAX, err) : code;
+}
+
+static enum sp_code
 check_welcome(const Sallyport__Welcome *w, struct sp_err *err)
 {
 	if (w->heartbeat_ms == 0 || w->heartbeat_ms > 600000 || w->lease_ms == 0)
@@ -354,6 +394,10 @@ check_from_worker(const Sallyport__Envelope *e, struct sp_err *err)
 		return check_publish(e->publish, err);
 	case SALLYPORT__ENVELOPE__BODY_RECORD:
 		return check_record(e->record, err);
+	case SALLYPORT__ENVELOPE__BODY_NAMES:
+		return check_names(e->names, err);
+	case SALLYPORT__ENVELOPE__BODY_COLLECTED:
+		return check_collected(e->collected, err);
 	default:
 		return sp_err_set(err, SP_E_INVALID, "body is none that a worker sends");
 	}
@@ -378,6 +422,10 @@ check_from_ledgerd(const Sallyport__Envelope *e, struct sp_err *err)
 		return SP_OK;
 	case SALLYPORT__ENVELOPE__BODY_REFUSAL:
 		return check_refusal(e->refusal, err);
+	case SALLYPORT__ENVELOPE__BODY_COLLECT:
+		return check_id("collect.id", e->collect->id, err);
+	case SALLYPORT__ENVELOPE__BODY_NAMED:
+		return check_named(e->named, err);
 	default:
 		return sp_err_set(err, SP_E_INVALID, "body is none that ledgerd sends");
 	}

@@ -25,7 +25,8 @@
 #define SP_BUS_STEPS_MAX 32
 #define SP_BUS_ATTESTED_MAX 64
 #define SP_BUS_PROOFS_MAX 4096
-#define SP_BUS_FILES_MAX 16 /* of one progress report */
+#define SP_BUS_NAMES_MAX 8192 /* digests, and jobs, that one question asks about */
+#define SP_BUS_FILES_MAX 16   /* of one progress report */
 
 enum sp_envelope_from { SP_FROM_WORKER, SP_FROM_LEDGERD };
 

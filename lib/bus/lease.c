@@ -7,9 +7,11 @@
 #include "bus/result.h"
 #include "bus/spawn.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SAY_EVERY_MS 100     /* of a child's progress, unless the phase changes */
 #define FILES_BYTES_MAX 4096 /* of a report's paths: a heartbeat has room for 64 leases' */
@@ -22,10 +24,12 @@ struct sp_lease_files {
 };
 
 void
-sp_lease_init(struct sp_lease *lease, const char *id, const char *state_dir, int fd)
+sp_lease_init(
+    struct sp_lease *lease, const char *id, const char *job, const char *state_dir, int fd)
 {
 	memset(lease, 0, sizeof(*lease));
 	snprintf(lease->id, sizeof(lease->id), "%s", id);
+	snprintf(lease->job, sizeof(lease->job), "%s", job);
 	lease->state_dir = sp_xstrdup(state_dir);
 	lease->fd = fd;
 	atomic_init(&lease->cancelled, 0);
@@ -196,6 +200,25 @@ sp_lease_report_clear(struct sp_lease_report *report)
 	report->files = NULL;
 }
 
+/* So that a collection knows whether anybody still wants the directory. */
+static enum sp_code
+mark(const char *dir, const char *job, struct sp_err *err)
+{
+	char *path = sp_xasprintf("%s/" SP_LEASE_MARK "%s", dir, job);
+	enum sp_code code = SP_OK;
+	int fd;
+
+	fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		code = sp_err_errno(err, "cannot create %s", path);
+	else
+		close(fd);
+	if (code == SP_OK)
+		code = sp_file_sync_dir(dir, err);
+	free(path);
+	return code;
+}
+
 char *
 sp_lease_workdir(const struct sp_lease *lease, const char *key, struct sp_err *err)
 {
@@ -203,7 +226,7 @@ sp_lease_workdir(const struct sp_lease *lease, const char *key, struct sp_err *e
 
 	SP_ASSERT(sp_hex_is_digest(key));
 	dir = sp_xasprintf("%s/work/%s", lease->state_dir, key);
-	if (sp_file_mkdirs(dir, 0700, err) != SP_OK) {
+	if (sp_file_mkdirs(dir, 0700, err) != SP_OK || mark(dir, lease->job, err) != SP_OK) {
 		free(dir);
 		return NULL;
 	}

@@ -8,8 +8,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* In a directory of work, before the id of each job whose step has worked there: an empty file. */
+#define SP_LEASE_MARK ".job-"
+
 struct sp_lease {
-	char id[33];
+	char id[SP_JOB_ID_LEN + 1];
+	char job[SP_JOB_ID_LEN + 1]; /* "": none */
 	char *state_dir;
 	atomic_int cancelled;
 	int fd;		      /* where a child says its progress; -1 in the daemon */
@@ -29,7 +33,8 @@ struct sp_lease_report {
 };
 
 /* state_dir: copied. */
-void sp_lease_init(struct sp_lease *lease, const char *id, const char *state_dir, int fd);
+void sp_lease_init(
+    struct sp_lease *lease, const char *id, const char *job, const char *state_dir, int fd);
 void sp_lease_destroy(struct sp_lease *lease);
 void sp_lease_cancel(struct sp_lease *lease);
 /* The newest progress. *out points into itself and to the lease's id; clear it. */

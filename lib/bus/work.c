@@ -45,7 +45,7 @@ sp_work_new(struct sp_worker *worker, Sallyport__Task *task)
 	w->worker = worker;
 	w->task = task;
 	w->step = step;
-	sp_lease_init(&w->lease, task->lease, worker->state_dir, -1);
+	sp_lease_init(&w->lease, task->lease, task->job, worker->state_dir, -1);
 	w->next = worker->works;
 	worker->works = w;
 	return w;

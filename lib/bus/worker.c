@@ -119,10 +119,14 @@ send_heartbeat(struct sp_worker *worker)
 	char version[] = SP_VERSION;
 	Sallyport__Envelope envelope;
 	Sallyport__Heartbeat body;
+	struct sp_lease_report collection;
 	size_t i;
 
 	sallyport__envelope__init(&envelope);
 	sallyport__heartbeat__init(&body);
+	body.store = spec->collects;
+	if (sp_collect_read(worker, &collection))
+		body.collection = &collection.progress;
 	for (i = 0; i < spec->step_count; i++)
 		steps[i] = sp_xstrdup(spec->steps[i].name);
 	body.service = service;
@@ -137,6 +141,8 @@ send_heartbeat(struct sp_worker *worker)
 	send_quietly(worker, &envelope, ++worker->state.seq);
 	for (i = 0; i < body.n_leases; i++)
 		sp_lease_report_clear(&reports[i]);
+	if (body.collection != NULL)
+		sp_lease_report_clear(&collection);
 	for (i = 0; i < spec->step_count; i++)
 		free(steps[i]);
 	free(service);
@@ -194,6 +200,21 @@ act(struct sp_worker *worker, const struct sp_worker_action *action)
 	case SP_ACTION_CANCELLED:
 		sp_ask_answer(worker, action->ask, SP_E_CANCELLED,
 		    worker->exiting ? "the daemon is ending" : "too many wait for ledgerd already");
+		return;
+	case SP_ACTION_COLLECT:
+		sp_collect_start(worker, action->lease, worker->collect->dry_run);
+		return;
+	case SP_ACTION_BUSY:
+		sp_collect_busy(worker, action->lease, action->seq);
+		return;
+	case SP_ACTION_COLLECTED:
+		sp_collect_report(worker, action->seq);
+		return;
+	case SP_ACTION_LEAVE:
+		sp_collect_halt(worker);
+		return;
+	case SP_ACTION_CLEAR:
+		sp_collect_clear(worker);
 		return;
 	case SP_ACTION_REOPEN:
 		sp_bus_reopen(worker);
@@ -277,6 +298,7 @@ on_async(uv_async_t *async)
 	sp_helper_collect(worker);
 	sp_work_collect(worker);
 	sp_ask_collect(worker);
+	sp_collect_finish(worker);
 }
 
 /* --- start and end -------------------------------------------------------------------------------
@@ -311,7 +333,8 @@ on_signal(uv_signal_t *handle, int number)
 void
 sp_worker_settle(struct sp_worker *worker)
 {
-	if (worker->exiting && worker->works == NULL && !sp_helper_any(worker))
+	if (worker->exiting && worker->works == NULL && !sp_collect_runs(worker) &&
+	    !sp_helper_any(worker))
 		uv_stop(&worker->loop);
 }
 
@@ -432,6 +455,7 @@ sp_worker_run(
 	}
 	if (worker->opened && spec->close != NULL)
 		spec->close(worker->ctx);
+	sp_collect_clear(worker);
 	sp_bus_close(worker);
 	close_handles(worker);
 	free_rest(worker);

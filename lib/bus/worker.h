@@ -68,6 +68,9 @@ struct sp_worker_helper {
 	int (*run)(const struct sp_conf *conf, struct sp_child *child);
 };
 
+/* One more blob that a daemon needs; arg as it was given. */
+typedef void sp_worker_keep_fn(void *arg, const char *digest);
+
 struct sp_worker_spec {
 	const char *service; /* "fetcherd": also the configuration's group and the store's name */
 	const char *summary; /* one line for --help */
@@ -82,6 +85,12 @@ struct sp_worker_spec {
 	 * all others. NULL: no ctx. */
 	enum sp_code (*open)(struct sp_worker *worker, void **ctx, struct sp_err *err);
 	void (*close)(void *ctx);
+	/* 1: `sallyctl gc` may remove from its store (STORE/SERVICE) what no job names, and its
+	 * directories of work whose jobs have ended. No step runs meanwhile. */
+	int collects;
+	/* Names what else of that store is needed; a tree stands for its files too. On a thread of
+	 * its own. NULL: nothing. */
+	enum sp_code (*keep)(void *ctx, sp_worker_keep_fn *keep, void *arg, struct sp_err *err);
 	/* 1: run without bus, ledger and trust (registryd as a plain upstream); may be NULL: never
 	 */
 	int (*standalone)(const struct sp_conf *conf);

@@ -39,8 +39,12 @@ struct sp_ask {
 	enum sp_code code;
 	struct sp_err err;
 	uint64_t log_seq;
+	Sallyport__Named *named; /* a copy of the answer, where one comes */
 	pthread_cond_t cond;
 };
+
+/* The collection of the daemon's store (collect.c). */
+struct sp_collection;
 
 /* A child that is kept alive (helper.c). */
 struct sp_helper {
@@ -103,8 +107,11 @@ struct sp_worker {
 	int applying;
 	uint64_t answer_log_seq;	   /* of the Ack that is being applied */
 	const Sallyport__Refusal *refusal; /* that is being applied */
+	const Sallyport__Named *named;	   /* that is being applied */
+	const Sallyport__Collect *collect; /* that is being applied */
 
 	struct sp_work *works;
+	struct sp_collection *collection; /* that runs, or is reported */
 	struct sp_helper *helpers;
 	struct sp_topic_sub *topics;
 
@@ -163,6 +170,10 @@ void sp_work_collect(struct sp_worker *worker);
 void sp_ask_collect(struct sp_worker *worker);
 void sp_ask_send(struct sp_worker *worker, uint64_t id, uint64_t seq);
 void sp_ask_answer(struct sp_worker *worker, uint64_t id, enum sp_code code, const char *message);
+/* As the functions of worker.h: asks which of these ledgerd knows. *named: free with
+ * sallyport__named__free_unpacked; as many answers as there are questions. */
+enum sp_code sp_ask_names(struct sp_worker *worker, const Sallyport__Names *names, int timeout_ms,
+    Sallyport__Named **named, struct sp_err *err) SP_MUST_USE;
 void sp_helper_collect(struct sp_worker *worker);
 /* Ends the helpers' input; those that do not go are killed. */
 void sp_helper_stop(struct sp_worker *worker);
@@ -171,6 +182,21 @@ void sp_helper_close(struct sp_worker *worker);
 /* argv of a child, malloc'd with its strings; sp_worker_free_args. */
 char **sp_worker_child_args(const struct sp_worker *worker, const char *child);
 void sp_worker_free_args(char **args);
+
+/* --- collect.c ----------------------------------------------------------------------------------
+ */
+
+void sp_collect_start(struct sp_worker *worker, const char *id, int dry_run);
+void sp_collect_halt(struct sp_worker *worker);
+/* 1 while its thread runs. */
+int sp_collect_runs(const struct sp_worker *worker);
+/* When its thread has ended: joins it and tells the state machine. */
+void sp_collect_finish(struct sp_worker *worker);
+/* What a heartbeat says of the one that runs: report is filled, 0 when none does. */
+int sp_collect_read(struct sp_worker *worker, struct sp_lease_report *report);
+void sp_collect_report(struct sp_worker *worker, uint64_t seq);
+void sp_collect_busy(struct sp_worker *worker, const char *id, uint64_t seq);
+void sp_collect_clear(struct sp_worker *worker);
 
 /* --- child.c, worker_main.c
  * ----------------------------------------------------------------------- */

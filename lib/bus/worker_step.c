@@ -32,7 +32,9 @@ sp_worker_step_init(struct sp_worker_state *state, unsigned slots, int64_t now_m
 unsigned
 sp_worker_step_free(const struct sp_worker_state *state)
 {
-	return state->stopping ? 0 : state->slots - (unsigned)state->lease_count;
+	if (state->stopping || state->collecting == SP_COLLECTION_RUNNING)
+		return 0;
+	return state->slots - (unsigned)state->lease_count;
 }
 
 static struct sp_worker_lease *
@@ -128,6 +130,8 @@ say_all(struct sp_worker_state *state, struct sp_worker_actions *actions)
 		else if (state->leases[i].state == SP_LEASE_REPORTING)
 			add_lease(actions, SP_ACTION_RESULT, &state->leases[i]);
 	}
+	if (state->collecting == SP_COLLECTION_REPORTING)
+		add(actions, SP_ACTION_COLLECTED)->seq = state->collected_seq;
 	for (i = 0; i < state->ask_count; i++)
 		if (!state->asks[i].sent)
 			send_ask(&state->asks[i], actions);
@@ -197,6 +201,63 @@ on_offer(struct sp_worker_state *state, const char *id, struct sp_worker_actions
 		add_lease(actions, SP_ACTION_RESULT, lease);
 }
 
+/* --- collections ------------------------------------------------------------------------------ */
+
+static void
+on_collect(struct sp_worker_state *state, const char *id, struct sp_worker_actions *actions)
+{
+	struct sp_worker_action *action;
+
+	if (state->collecting != SP_COLLECTION_NONE) {
+		/* its end may have crossed with this; another one has to wait */
+		if (state->collecting == SP_COLLECTION_REPORTING)
+			add(actions, SP_ACTION_COLLECTED)->seq = state->collected_seq;
+		return;
+	}
+	SP_ASSERT(strlen(id) < sizeof(state->collection));
+	if (state->lease_count > 0 || state->stopping) {
+		action = add(actions, SP_ACTION_BUSY);
+		action->seq = ++state->seq;
+	} else {
+		state->collecting = SP_COLLECTION_RUNNING;
+		strcpy(state->collection, id);
+		action = add(actions, SP_ACTION_COLLECT);
+		/* at once: offers shall go elsewhere */
+		add(actions, SP_ACTION_HEARTBEAT);
+	}
+	strcpy(action->lease, id);
+}
+
+static void
+on_swept(struct sp_worker_state *state, struct sp_worker_actions *actions)
+{
+	if (state->stopping) {
+		state->collecting = SP_COLLECTION_NONE;
+		add(actions, SP_ACTION_CLEAR);
+		return;
+	}
+	state->collecting = SP_COLLECTION_REPORTING;
+	state->collected_seq = ++state->seq;
+	if (!state->connected)
+		return;
+	add(actions, SP_ACTION_COLLECTED)->seq = state->collected_seq;
+	/* leases can be taken again */
+	add(actions, SP_ACTION_HEARTBEAT);
+}
+
+/* ledgerd has the result, or does not want it: 1 when seq is that of one. */
+static int
+end_collection(struct sp_worker_state *state, uint64_t seq, struct sp_worker_actions *actions)
+{
+	if (state->collecting != SP_COLLECTION_REPORTING || state->collected_seq != seq)
+		return 0;
+	state->collecting = SP_COLLECTION_NONE;
+	add(actions, SP_ACTION_CLEAR);
+	return 1;
+}
+
+/* --- answers ---------------------------------------------------------------------------------- */
+
 static void
 on_cancel(struct sp_worker_state *state, const char *id, struct sp_worker_actions *actions)
 {
@@ -216,6 +277,8 @@ on_ack(struct sp_worker_state *state, uint64_t seq, struct sp_worker_actions *ac
 	struct sp_worker_lease *lease;
 	size_t i;
 
+	if (end_collection(state, seq, actions))
+		return;
 	for (i = 0; i < state->ask_count; i++) {
 		if (state->asks[i].seq == seq) {
 			end_ask(state, &state->asks[i], SP_ACTION_ANSWERED, actions);
@@ -263,6 +326,8 @@ on_refusal(
 	struct sp_worker_lease *lease = NULL;
 	size_t i;
 
+	if (end_collection(state, seq, actions))
+		return;
 	for (i = 0; i < state->ask_count; i++) {
 		if (state->asks[i].seq == seq) {
 			end_ask(state, &state->asks[i], SP_ACTION_REFUSED, actions);
@@ -336,6 +401,13 @@ on_stop(struct sp_worker_state *state, struct sp_worker_actions *actions)
 	size_t i;
 
 	state->stopping = 1;
+	if (state->collecting == SP_COLLECTION_RUNNING) {
+		add(actions, SP_ACTION_LEAVE);
+	} else if (state->collecting == SP_COLLECTION_REPORTING) {
+		/* ledgerd asks again, and hears then that there is nothing more to do */
+		state->collecting = SP_COLLECTION_NONE;
+		add(actions, SP_ACTION_CLEAR);
+	}
 	while (state->ask_count > 0)
 		end_ask(state, &state->asks[0], SP_ACTION_CANCELLED, actions);
 	/* backwards: forget puts the last in the place of the one that goes */
@@ -382,6 +454,12 @@ sp_worker_step_apply(struct sp_worker_state *state, const struct sp_worker_event
 	case SP_EVENT_REFUSAL:
 		on_refusal(state, event->seq, event->lease, actions);
 		break;
+	case SP_EVENT_COLLECT:
+		on_collect(state, event->lease, actions);
+		break;
+	case SP_EVENT_SWEPT:
+		on_swept(state, actions);
+		return;
 	case SP_EVENT_FINISHED:
 		on_finished(state, event->lease, actions);
 		return;

@@ -10,6 +10,9 @@
  *			cancelling: told to stop; how it ended will be reported
  *			dropped:   no longer ours; told to stop, its end interests nobody
  *			reporting: result sent, no answer yet
+ *
+ * A collection of the daemon's store runs only while there is no lease, and none is taken
+ *meanwhile. What it brought is said, like a result, until it is answered.
  */
 #ifndef SP_WORKER_STEP_H
 #define SP_WORKER_STEP_H
@@ -21,7 +24,7 @@
 
 #define SP_WORKER_SLOTS_MAX 64
 #define SP_WORKER_ASKS_MAX 1024
-#define SP_WORKER_ACTIONS_MAX (SP_WORKER_SLOTS_MAX + SP_WORKER_ASKS_MAX + 2)
+#define SP_WORKER_ACTIONS_MAX (SP_WORKER_SLOTS_MAX + SP_WORKER_ASKS_MAX + 3)
 
 #define SP_WORKER_EAGER_MS 250	      /* between heartbeats until ledgerd has answered one */
 #define SP_WORKER_SILENCE_MS 3000     /* at least so long, and 5 heartbeats, before we reconnect */
@@ -56,6 +59,8 @@ struct sp_worker_ask {
 	int sent; /* on this connection */
 };
 
+enum sp_collection_state { SP_COLLECTION_NONE, SP_COLLECTION_RUNNING, SP_COLLECTION_REPORTING };
+
 struct sp_worker_state {
 	unsigned slots;
 	int connected, welcomed, stopping;
@@ -69,6 +74,9 @@ struct sp_worker_state {
 	size_t lease_count;
 	struct sp_worker_ask asks[SP_WORKER_ASKS_MAX];
 	size_t ask_count;
+	enum sp_collection_state collecting;
+	char collection[SP_JOB_ID_LEN + 1];
+	uint64_t collected_seq; /* while it is reported */
 };
 
 enum sp_worker_event_kind {
@@ -85,6 +93,8 @@ enum sp_worker_event_kind {
 	SP_EVENT_ASK,	   /* ask */
 	SP_EVENT_UNSENT,   /* ask: the socket did not take it */
 	SP_EVENT_WITHDRAW, /* ask: nobody waits any more */
+	SP_EVENT_COLLECT,  /* lease: id of the collection */
+	SP_EVENT_SWEPT,	   /* the collection that ran is over */
 	SP_EVENT_STOP,	   /* the daemon ends */
 };
 
@@ -107,6 +117,11 @@ enum sp_worker_action_kind {
 	SP_ACTION_ANSWERED,  /* ask: ledgerd has committed it */
 	SP_ACTION_REFUSED,   /* ask: ledgerd said no */
 	SP_ACTION_CANCELLED, /* ask: the daemon ends, or too many wait already */
+	SP_ACTION_COLLECT,   /* lease: begin this collection */
+	SP_ACTION_BUSY,	     /* lease, seq: say that it cannot be now */
+	SP_ACTION_COLLECTED, /* seq: say what it brought */
+	SP_ACTION_LEAVE,     /* stop it; then SP_EVENT_SWEPT */
+	SP_ACTION_CLEAR,     /* free what is held for it */
 	SP_ACTION_REOPEN,    /* close the socket, connect anew */
 };
 

@@ -1,5 +1,6 @@
 /* bus_fetcher.c -- a worker for tests: its steps do well, badly, or nothing at all. */
 #include "bus_fetcher.h"
+#include "base/hash.h"
 #include "bus/child.h"
 
 #include <pthread.h>
@@ -351,6 +352,15 @@ close_fetcher(void *ctx)
 }
 
 static enum sp_code
+keep_own(void *ctx, sp_worker_keep_fn *keep, void *arg, struct sp_err *err)
+{
+	(void)ctx;
+	(void)err;
+	keep(arg, sp_sha256_hex(BUS_FETCHER_KEEPS, strlen(BUS_FETCHER_KEEPS)).s);
+	return SP_OK;
+}
+
+static enum sp_code
 check_fetcher(const struct sp_conf *conf, struct sp_err *err)
 {
 	if (sp_conf_int(conf, "fetcherd.parallel") == 13)
@@ -391,5 +401,7 @@ const struct sp_worker_spec bus_fetcher_spec = {
     .check = check_fetcher,
     .open = open_fetcher,
     .close = close_fetcher,
+    .collects = 1,
+    .keep = keep_own,
     .standalone = is_standalone,
 };

@@ -27,7 +27,7 @@ test_lease_files(void **unused)
 	size_t i;
 
 	(void)unused;
-	sp_lease_init(&lease, LEASE_A, "/", -1);
+	sp_lease_init(&lease, LEASE_A, "", "/", -1);
 	sp_lease_progress_files(&lease, files, 2);
 	sp_lease_progress(&lease, "download", 1, 2, "bytes");
 	sp_lease_read(&lease, &report);
