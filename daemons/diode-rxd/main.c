@@ -27,6 +27,8 @@ main(int argc, char **argv)
 	    .check = rxd_check,
 	    .open = rxd_open,
 	    .close = rxd_close,
+	    .collects = 1,
+	    .keep = rxd_keep,
 	};
 
 	return sp_worker_main(argc, argv, &spec);

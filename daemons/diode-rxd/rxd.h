@@ -141,6 +141,10 @@ struct sp_lease;
 enum sp_code rxd_check(const struct sp_conf *conf, struct sp_err *err) SP_MUST_USE;
 enum sp_code rxd_open(struct sp_worker *worker, void **ctx, struct sp_err *err) SP_MUST_USE;
 void rxd_close(void *ctx);
+/* The objects of the transfers that the receiver tells of: those that the store had already are not
+ * received again. */
+enum sp_code rxd_keep(void *ctx, void (*keep)(void *arg, const char *digest), void *arg,
+    struct sp_err *err) SP_MUST_USE;
 enum sp_code rxd_seal_receive(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
     struct sp_lease *lease, enum sp_code worked, struct sp_outcome *outcome,
     struct sp_err *err) SP_MUST_USE;

@@ -194,6 +194,30 @@ rxd_close(void *ctx)
 	free(rxd);
 }
 
+enum sp_code
+rxd_keep(void *ctx, void (*keep)(void *arg, const char *digest), void *arg, struct sp_err *err)
+{
+	const struct rxd_transfer *transfer;
+	struct sp_hex *digests = NULL;
+	struct rxd *rxd = ctx;
+	size_t count = 0, i;
+
+	(void)err;
+	/* keep reads trees, which must not hold up the loop */
+	pthread_mutex_lock(&rxd->lock);
+	for (transfer = rxd->table.first; transfer != NULL; transfer = transfer->next) {
+		digests =
+		    sp_xrealloc(digests, count + transfer->manifest.count + 1, sizeof(*digests));
+		for (i = 0; i < transfer->manifest.count; i++)
+			digests[count++] = sp_hex_of(transfer->manifest.objects[i].digest);
+	}
+	pthread_mutex_unlock(&rxd->lock);
+	for (i = 0; i < count; i++)
+		keep(arg, digests[i].s);
+	free(digests);
+	return SP_OK;
+}
+
 /* --- receive --- */
 
 /* Waits, with the lock held, for the transfer to end. SP_E_NOT_FOUND: the receiver has not named it

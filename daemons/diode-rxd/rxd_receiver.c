@@ -253,7 +253,8 @@ have_blob(void *ctx, const uint8_t digest[SP_DIGEST_LEN])
 {
 	const struct receiver *receiver = ctx;
 
-	return sp_store_has(receiver->store, sp_hex_of(digest).s, NULL);
+	/* what is here will not be received: no collection may take it now */
+	return sp_store_claim(receiver->store, sp_hex_of(digest).s, NULL);
 }
 
 /* --- run --- */

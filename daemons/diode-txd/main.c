@@ -19,6 +19,7 @@ main(int argc, char **argv)
 	    .check = txd_check,
 	    .open = txd_open,
 	    .close = txd_close,
+	    .collects = 1,
 	};
 
 	return sp_worker_main(argc, argv, &spec);

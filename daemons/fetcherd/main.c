@@ -18,6 +18,7 @@ main(int argc, char **argv)
 	    .check = fetcherd_check,
 	    .open = fetcherd_open,
 	    .close = fetcherd_close,
+	    .collects = 1,
 	};
 
 	fetcherd_find_credential();

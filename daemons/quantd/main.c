@@ -18,6 +18,7 @@ main(int argc, char **argv)
 	    .slots = 1, /* one model already takes every processor */
 	    .open = quantd_open,
 	    .close = sp_step_close,
+	    .collects = 1,
 	};
 
 	return sp_worker_main(argc, argv, &spec);

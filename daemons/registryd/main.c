@@ -18,6 +18,8 @@ main(int argc, char **argv)
 	    .check = registryd_check,
 	    .open = registryd_open,
 	    .close = registryd_close,
+	    .collects = 1,
+	    .keep = registryd_keep,
 	    .standalone = registryd_standalone,
 	};
 

@@ -141,6 +141,9 @@ enum sp_code registryd_start(struct sp_worker *worker, const struct sp_conf *con
     struct registryd **out, struct sp_err *err) SP_MUST_USE;
 enum sp_code registryd_open(struct sp_worker *worker, void **ctx, struct sp_err *err);
 void registryd_close(void *ctx);
+/* Tree and release of each registration, revoked ones too. */
+enum sp_code
+registryd_keep(void *ctx, sp_worker_keep_fn *keep, void *arg, struct sp_err *err) SP_MUST_USE;
 
 /* --- registryd_register.c -----------------------------------------------------------------------
  */

@@ -263,3 +263,20 @@ registryd_close(void *ctx)
 	free(r->state);
 	free(r);
 }
+
+enum sp_code
+registryd_keep(void *ctx, sp_worker_keep_fn *keep, void *arg, struct sp_err *err)
+{
+	struct registryd *r = ctx;
+	size_t i;
+
+	(void)err;
+	pthread_rwlock_rdlock(&r->lock);
+	for (i = 0; i < r->entries.count; i++) {
+		keep(arg, r->entries.entries[i].tree.s);
+		if (r->entries.entries[i].release.s[0] != '\0')
+			keep(arg, r->entries.entries[i].release.s);
+	}
+	pthread_rwlock_unlock(&r->lock);
+	return SP_OK;
+}

@@ -19,6 +19,7 @@ main(int argc, char **argv)
 	    .check = validatord_check,
 	    .open = validatord_open,
 	    .close = sp_step_close,
+	    .collects = 1,
 	};
 
 	return sp_worker_main(argc, argv, &spec);

@@ -489,7 +489,8 @@ static int64_t now_ms;
 static char did[32 * SP_WORKER_ACTIONS_MAX];
 
 static const char *const action_words[] = {"heartbeat", "accept", "start", "halt", "result",
-    "forget", "send", "answered", "refused", "cancelled", "reopen"};
+    "forget", "send", "answered", "refused", "cancelled", "collect", "busy", "collected", "leave",
+    "clear", "reopen"};
 
 /* What the machine does, in words: "accept A 1, start A". */
 static const char *
