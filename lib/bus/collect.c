@@ -11,6 +11,7 @@
 #include "bus/result.h"
 #include "bus/worker_int.h"
 #include "store/gc.h"
+#include "store/part.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -24,7 +25,7 @@ struct sp_collection {
 	struct sp_worker *worker;
 	struct sp_lease
 	    lease; /* whose id is the collection's: cancelled or not, and how far it is */
-	int dry_run;
+	int dry_run, awaited; /* as ledgerd said */
 	int joined;
 	int finished; /* under worker->lock: the thread has done its part */
 	uv_thread_t thread;
@@ -220,6 +221,22 @@ collect_work(struct sp_collection *c, struct sp_err *err)
 	return code;
 }
 
+/* Blobs in the making are named by content, not by job: they go when no step waits for
+ * them. */
+static enum sp_code
+collect_parts(struct sp_collection *c, struct sp_err *err)
+{
+	char *path = sp_paths_store(c->worker->conf, c->worker->spec->service);
+	struct sp_store *store = NULL;
+	enum sp_code code = sp_store_open(path, 1, &store, err);
+
+	if (code == SP_OK)
+		sp_part_sweep(store, 0);
+	sp_store_close(&store);
+	free(path);
+	return code;
+}
+
 /* --- the thread ------------------------------------------------------------------------------- */
 
 static void
@@ -231,6 +248,8 @@ collect_thread(void *arg)
 	c->code = collect_store(c, &c->err);
 	if (c->code == SP_OK)
 		c->code = collect_work(c, &c->err);
+	if (c->code == SP_OK && !c->dry_run && !c->awaited)
+		c->code = collect_parts(c, &c->err);
 	if (c->code == SP_OK && !c->dry_run)
 		c->leftovers += sp_file_sweep(worker->state_dir, SP_FILE_SWEEP_DEPTH);
 	pthread_mutex_lock(&worker->lock);
@@ -267,17 +286,18 @@ swept(struct sp_collection *c)
 }
 
 void
-sp_collect_start(struct sp_worker *worker, const char *id, int dry_run)
+sp_collect_start(struct sp_worker *worker, const Sallyport__Collect *collect)
 {
 	struct sp_collection *c = sp_xcalloc(1, sizeof(*c));
 	int rc;
 
 	SP_ASSERT(worker->collection == NULL);
 	c->worker = worker;
-	c->dry_run = dry_run;
-	sp_lease_init(&c->lease, id, "", worker->state_dir, -1);
+	c->dry_run = collect->dry_run;
+	c->awaited = collect->awaited;
+	sp_lease_init(&c->lease, collect->id, "", worker->state_dir, -1);
 	worker->collection = c;
-	sp_log_info(NULL, "collection %s begins%s", id, dry_run ? ", a dry run" : "");
+	sp_log_info(NULL, "collection %s begins%s", c->lease.id, c->dry_run ? ", a dry run" : "");
 	rc = uv_thread_create(&c->thread, collect_thread, c);
 	if (rc == 0)
 		return;

@@ -202,7 +202,7 @@ act(struct sp_worker *worker, const struct sp_worker_action *action)
 		    worker->exiting ? "the daemon is ending" : "too many wait for ledgerd already");
 		return;
 	case SP_ACTION_COLLECT:
-		sp_collect_start(worker, action->lease, worker->collect->dry_run);
+		sp_collect_start(worker, worker->collect);
 		return;
 	case SP_ACTION_BUSY:
 		sp_collect_busy(worker, action->lease, action->seq);

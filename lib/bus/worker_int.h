@@ -186,7 +186,7 @@ void sp_worker_free_args(char **args);
 /* --- collect.c ----------------------------------------------------------------------------------
  */
 
-void sp_collect_start(struct sp_worker *worker, const char *id, int dry_run);
+void sp_collect_start(struct sp_worker *worker, const Sallyport__Collect *collect);
 void sp_collect_halt(struct sp_worker *worker);
 /* 1 while its thread runs. */
 int sp_collect_runs(const struct sp_worker *worker);

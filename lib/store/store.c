@@ -629,7 +629,7 @@ take_away(const struct sp_store *store, int fd, const char *path, int64_t before
 	struct stat st;
 	int rc;
 
-	rc = lock_file(fd, LOCK_EX | LOCK_NB) == 0 ? rename(path, aside) : -1;
+	rc = sp__store_lock(fd, LOCK_EX | LOCK_NB) == 0 ? rename(path, aside) : -1;
 	if (rc == 0 && fstat(fd, &st) == 0 && is_before(&st.st_mtim, before_ns)) {
 		rc = unlink(aside);
 		*removed = rc == 0;
