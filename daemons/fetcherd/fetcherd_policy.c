@@ -184,8 +184,8 @@ fetcherd_policy_licence(
  */
 
 /* Formats whose readers run what they find ... */
-static const char *const pickles[] = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib",
-    ".dill", ".pdparams", ".nemo", NULL};
+static const char *const pickles[] = {".bin", ".pt", ".pth", ".pth.tar", ".ckpt", ".pkl", ".pickle",
+    ".joblib", ".dill", ".pdparams", ".nemo", ".mar", ".keras", NULL};
 /* ... and code itself. */
 static const char *const code_files[] = {
     ".py", ".pyc", ".pyd", ".pyw", ".so", ".dll", ".dylib", ".exe", ".whl", ".egg", NULL};

@@ -256,6 +256,12 @@ ctl_view_next(const Sallyport__OperatorJobView *view)
 		return sp_xasprintf(
 		    "mend what the reason names, then `sallyctl retry %.8s`", view->job);
 	case SP_JOB_BLOCKED:
+		/* the job keeps the profile that it was submitted with */
+		if (strcmp(view->step, sp_jobs_step_name(SP_STEP_FETCH)) == 0)
+			return sp_xasprintf(
+			    "change what the reason names in profile \"%s\", or take "
+			    "another profile, and submit it anew",
+			    view->profile);
 		return sp_xasprintf("the verdict is final for this candidate; `sallyctl log show "
 				    "%.8s` tells how it came about",
 		    view->job);

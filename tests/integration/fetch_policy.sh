@@ -85,6 +85,7 @@ ends 1 FAILED "hf:fixture/questions@main" hf:fixture/questions --profile fixture
 ends 3 BLOCKED 'pytorch_model.bin' hf:fixture/mixed --profile fixture
 [[ $(B job "$job" --json | jq -r .reason) == *fetch.ignore*fetch.pickle* ]] ||
 	die "the reason does not say what lets it in: $(B job "$job")"
+[[ $(B job "$job") == *'in profile "fixture"'*"submit it anew"* ]] || die "what next? $(B job "$job")"
 fetched hf:fixture/mixed --profile part
 [ "$(detail "$job" files) $(detail "$job" left_out_files) $(detail "$job" left_out_bytes)" = "2 2 13" ] ||
 	die "details: $(B job "$job")"
@@ -98,6 +99,17 @@ fetched hf:fixture/mixed --profile pickle
 ends 3 BLOCKED auto_map hf:coded --profile fixture
 fetched hf:coded --profile code
 ends 3 BLOCKED fetch.licences hf:coded --profile licensed
+
+# as long as a profile's lists can be, with what JSON has to quote: it crosses the bus and is signed
+long=$(python3 -c 'print(", ".join("\"" + ("\\\"" * 253) + "%02d*\"" % i for i in range(64)))')
+licences=$(python3 -c 'print(", ".join("\"" + ("\\\"" * 254) + "%02d\"" % i for i in range(63)))')
+profile long <<<"fetch: { remote_code = true; allow = [ \"*.json\" ]; ignore = [ $long ]; licences = [ $licences, \"mit\" ]; };"
+ends 3 BLOCKED fetch.licences hf:coded --profile long
+profile long <<<"fetch: { remote_code = true; allow = [ \"*.json\" ]; ignore = [ $long ]; };"
+fetched hf:coded --profile long
+[ "$(detail "$job" files) $(detail "$job" left_out_files)" = "1 1" ] || die "details: $(B job "$job")"
+statement "$job" | jq -e '.predicate.buildDefinition.externalParameters.fetch.ignore | length == 64' >/dev/null ||
+	die "$(statement "$job")"
 
 # a profile's mistakes are found at once
 profile bad <<<'fetch: { ignore = [ "/etc" ]; };'

@@ -181,7 +181,7 @@ test_kinds(void **state)
 	static const char *const fine[] = {".gitattributes", "README.md", "config.json",
 	    "model.safetensors", "sub/bin", "python", "a.bin.index.json", "train.parquet"};
 	static const char *const pickled[] = {"pytorch_model.bin", "a.PT", "x/y.pth", "m.pkl",
-	    "m.ckpt", "a.pickle", ".bin", "a.Joblib"};
+	    "m.ckpt", "a.pickle", ".bin", "a.Joblib", "best.pth.tar"};
 	static const char *const code[] = {"modeling_qwen.py", "x.SO", "a/b.pyc", "p.whl"};
 	struct fetcherd_policy strict, lax;
 
