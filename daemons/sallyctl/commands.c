@@ -22,6 +22,8 @@ const struct ctl_command ctl_commands[] = {
     {"reject", "ID", 1, 1, "refuse a candidate", {{REASON}}, ctl_reject},
     {"cancel", "ID", 1, 1, "end a job", {{REASON}}, ctl_cancel},
     {"retry", "ID", 1, 1, "try the failed step of a job again", {{REASON}}, ctl_retry},
+    {"fetched", "ID DIR", 2, 2, "verified files of what a job has fetched, into DIR", {{TRUST}},
+	ctl_fetched},
     {"log show", "[ID]", 0, 1, "the audit log, or one job's entries", {{NULL, NULL, NULL}},
 	ctl_log_show},
     {"log verify", "[DIR]", 0, 1, "recompute the whole log, or one that was exported to DIR",

@@ -7,18 +7,14 @@
  *	DIR/models--ORG--NAME/snapshots/REV/PATH
  */
 #include "base/file.h"
-#include "base/time.h"
 #include "models.h"
+#include "place.h"
 #include "scan.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define RELEASE_FILE "sallyport-release.json"
 
@@ -61,35 +57,6 @@ refs_path(const char *dir, const struct sp_candidate *candidate)
 	return path;
 }
 
-/* One line that overwrites itself, on a terminal, ten times a second. */
-struct meter {
-	const char *what;
-	int64_t shown_ms;
-	int on;
-};
-
-static void
-on_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
-{
-	struct meter *meter = ctx;
-	int64_t now = sp_time_monotonic_ms();
-	char *text;
-
-	if (!meter->on || now - meter->shown_ms < 100)
-		return;
-	meter->shown_ms = now;
-	text = ctl_out_progress(done_bytes, total_bytes, "bytes");
-	fprintf(stderr, "\r\033[K%s %s", meter->what, text);
-	free(text);
-}
-
-static void
-meter_end(struct meter *meter)
-{
-	if (meter->on)
-		fputs("\r\033[K", stderr);
-}
-
 /* --- pull ----------------------------------------------------------------------------------- */
 
 static enum sp_code
@@ -108,107 +75,34 @@ write_refs(const char *dir, const struct sp_candidate *candidate, struct sp_err 
 	return code;
 }
 
+struct pull {
+	struct ctl *ctl;
+	const struct ctl_registered *r;
+	const struct sp_tree *tree;
+	int hf;
+};
+
 /* Files, refs and release into a directory that nobody looks at yet. */
 static enum sp_code
-fill(struct ctl *ctl, const struct ctl_registered *r, const struct sp_tree *tree, const char *dir,
-    int hf, struct sp_err *err)
+fill(void *ctx, const char *dir, struct sp_err *err)
 {
-	const struct sp_candidate *candidate = &r->release->candidate;
-	struct meter meter = {.what = "pulling", .on = !ctl->json && isatty(STDERR_FILENO)};
-	char *files = files_dir(dir, candidate, hf), *path;
+	const struct pull *pull = ctx;
+	const struct sp_candidate *candidate = &pull->r->release->candidate;
+	struct ctl_meter meter = {.what = "pulling", .on = ctl_meter_wanted(pull->ctl)};
+	char *files = files_dir(dir, candidate, pull->hf), *path;
 	enum sp_code code;
 
-	code = sp_tree_materialize(r->store, tree, files, on_progress, &meter, err);
-	meter_end(&meter);
-	if (code == SP_OK && hf)
+	code =
+	    sp_tree_materialize(pull->r->store, pull->tree, files, ctl_meter_progress, &meter, err);
+	ctl_meter_end(&meter);
+	if (code == SP_OK && pull->hf)
 		code = write_refs(dir, candidate, err);
 	path = sp_xasprintf("%s/%s", dir, RELEASE_FILE);
 	if (code == SP_OK)
-		code = sp_file_write(path, 0644, r->envelope, r->envelope_len, err);
+		code = sp_file_write(path, 0644, pull->r->envelope, pull->r->envelope_len, err);
 	free(path);
 	free(files);
 	return code;
-}
-
-/* All that was written below dir is on the disk. */
-static enum sp_code
-sync_all(const char *dir, struct sp_err *err)
-{
-	enum sp_code code = SP_OK;
-	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0 || syncfs(fd) != 0)
-		code = sp_err_errno(err, "cannot sync %s", dir);
-	if (fd >= 0)
-		close(fd);
-	return code;
-}
-
-static enum sp_code
-sync_parent(const char *dir, struct sp_err *err)
-{
-	char *parent = sp_xasprintf("%s/..", dir);
-	enum sp_code code = sp_file_sync_dir(parent, err);
-
-	free(parent);
-	return code;
-}
-
-/* Appears in one piece: a directory that is there is complete, after a power cut too. */
-static enum sp_code
-pull_into(struct ctl *ctl, const struct ctl_registered *r, const struct sp_tree *tree,
-    const char *dir, int hf, struct sp_err *err)
-{
-	char *tmp = sp_xasprintf("%s.part-XXXXXX", dir);
-	enum sp_code code;
-
-	if (mkdtemp(tmp) == NULL) {
-		code = sp_err_errno(err, "cannot create %s", tmp);
-		free(tmp);
-		return code;
-	}
-	code = chmod(tmp, 0755) == 0 ? SP_OK : sp_err_errno(err, "cannot set the mode of %s", tmp);
-	if (code == SP_OK)
-		code = fill(ctl, r, tree, tmp, hf, err);
-	if (code == SP_OK)
-		code = sync_all(tmp, err);
-	/* takes the place of an empty directory, of nothing else */
-	if (code == SP_OK && rename(tmp, dir) != 0) {
-		if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)
-			code = sp_err_set(err, SP_E_EXISTS,
-			    "%s is there already: remove it or name another directory", dir);
-		else
-			code = sp_err_errno(err, "cannot rename %s to %s", tmp, dir);
-	}
-	if (code != SP_OK && sp_file_remove_all(tmp, NULL) != SP_OK)
-		fprintf(stderr, "sallyctl: %s could not be removed\n", tmp);
-	free(tmp);
-	return code == SP_OK ? sync_parent(dir, err) : code;
-}
-
-/* Before hours of copying: DIR must be nothing or an empty directory. */
-static enum sp_code
-check_target(const char *dir, struct sp_err *err)
-{
-	struct dirent *entry;
-	struct stat st;
-	size_t count = 0;
-	DIR *stream;
-
-	/* a link to a directory could not be replaced either */
-	if (lstat(dir, &st) == 0 && !S_ISDIR(st.st_mode))
-		return sp_err_set(err, SP_E_EXISTS,
-		    "%s is there and is no directory: remove it or name another directory", dir);
-	stream = opendir(dir);
-	if (stream == NULL)
-		return errno == ENOENT ? SP_OK : sp_err_errno(err, "cannot pull into %s", dir);
-	while ((entry = readdir(stream)) != NULL)
-		count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
-	closedir(stream);
-	if (count > 0)
-		return sp_err_set(
-		    err, SP_E_EXISTS, "%s is not empty: clear it or name another directory", dir);
-	return SP_OK;
 }
 
 static void
@@ -247,15 +141,13 @@ ctl_pull(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	int hf = layout != NULL && strcmp(layout, "hf") == 0;
 	struct ctl_registered r;
 	struct sp_tree tree = {0};
+	struct pull pull = {ctl, &r, &tree, hf};
 	enum sp_code code;
 	char *dir;
-	size_t len;
 
 	if (layout != NULL && !hf && strcmp(layout, "plain") != 0)
 		return ctl_usage(ctl, err, "--layout is plain or hf, not \"%.40s\"", layout);
-	dir = sp_xstrdup(args->words[1]);
-	for (len = strlen(dir); len > 1 && dir[len - 1] == '/'; len--)
-		dir[len - 1] = '\0';
+	dir = ctl_place_dir(args->words[1]);
 	code = ctl_registered_open(ctl, args->words[0], &r, err);
 	if (code == SP_OK)
 		code = sp_tree_load(r.store, r.release->candidate.tree.s, &tree, err);
@@ -268,9 +160,9 @@ ctl_pull(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 		    "the model itself has a file %s, which would be taken for its release",
 		    RELEASE_FILE);
 	if (code == SP_OK)
-		code = check_target(dir, err);
+		code = ctl_place_check(dir, err);
 	if (code == SP_OK)
-		code = pull_into(ctl, &r, &tree, dir, hf, err);
+		code = ctl_place(dir, fill, &pull, err);
 	if (code == SP_OK)
 		print_pulled(ctl, &r, &tree, dir, hf);
 	sp_tree_clear(&tree);
@@ -479,13 +371,13 @@ scan_files(struct ctl *ctl, const char *dir, const struct sp_candidate *candidat
     struct sp_tree *tree, struct sp_err *err)
 {
 	static const char *const skip[] = {RELEASE_FILE, NULL};
-	struct meter meter = {.what = "hashing", .on = !ctl->json && isatty(STDERR_FILENO)};
+	struct ctl_meter meter = {.what = "hashing", .on = ctl_meter_wanted(ctl)};
 	char *refs = refs_path("", candidate);
 	struct sp_tree all = {0};
 	enum sp_code code;
 
-	code = ctl_scan(dir, skip, &all, on_progress, &meter, err);
-	meter_end(&meter);
+	code = ctl_scan(dir, skip, &all, ctl_meter_progress, &meter, err);
+	ctl_meter_end(&meter);
 	if (code == SP_OK && sp_tree_find(&all, refs + 1) != NULL) {
 		code = read_cache(&all, candidate, tree, err);
 	} else if (code == SP_OK) {

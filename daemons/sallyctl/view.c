@@ -274,6 +274,11 @@ ctl_view_next(const Sallyport__OperatorJobView *view)
 		return sp_xasprintf("the next pass of the sender fills the gaps; `sallyctl watch "
 				    "%.8s`",
 		    view->job);
+	case SP_JOB_FETCHED:
+		return sp_xasprintf(ctl_view_ended(view) ? "`sallyctl fetched %.8s DIR` lays its "
+							   "files out, for profiles to name"
+							 : "`sallyctl watch %.8s`",
+		    view->job);
 	case SP_JOB_SENT:
 		return sp_xasprintf("in the enclave: `sallyctl watch %.8s`", view->job);
 	case SP_JOB_REGISTERED:

@@ -78,6 +78,17 @@ statement "$job" | jq -e '.predicate.buildDefinition | .resolvedDependencies[0].
 blob=$(sha256sum "$upstream/questions/data/test.jsonl" | cut -d' ' -f1)
 cmp "$upstream/questions/data/test.jsonl" \
 	"$RUN/bastion/var/lib/sallyport/store/fetcherd/sha256/${blob:0:2}/${blob:2}" || die "not the bytes"
+[[ $(B job "$job") == *"sallyctl fetched ${job:0:8} DIR"* ]] || die "what next? $(B job "$job")"
+B fetched "${job:0:8}" "$RUN/laid/" --json | jq -e --arg tree "$(B job "$job" --json | jq -r '.artifacts[0].digest')" \
+	'.files == 1 and .tree == $tree and .name == "fixture/questions"' >/dev/null || die "fetched says something else"
+cmp "$upstream/questions/data/test.jsonl" "$RUN/laid/data/test.jsonl" || die "the data set that was laid out"
+[ "$(find "$RUN/laid" -type f | wc -l)" = 1 ] || die "more was laid out: $(find "$RUN/laid")"
+out=$(B fetched "$job" "$RUN/laid" 2>&1) && die "a directory was laid over another"
+[[ $out == *"$RUN/laid is not empty"* ]] || die "fetched says: $out"
+chmod u+w "$RUN/bastion/var/lib/sallyport/store/fetcherd/sha256/${blob:0:2}/${blob:2}"
+sed -i s/42/43/ "$RUN/bastion/var/lib/sallyport/store/fetcherd/sha256/${blob:0:2}/${blob:2}"
+out=$(B fetched "$job" "$RUN/again" 2>&1) && die "changed bytes were laid out"
+[[ $out == *test.jsonl* && ! -e $RUN/again ]] || die "fetched says: $out"
 ends 1 FAILED "hf-dataset:fixture/mixed@main" hf-dataset:fixture/mixed --profile data
 ends 1 FAILED "hf:fixture/questions@main" hf:fixture/questions --profile fixture
 
@@ -86,6 +97,8 @@ ends 3 BLOCKED 'pytorch_model.bin' hf:fixture/mixed --profile fixture
 [[ $(B job "$job" --json | jq -r .reason) == *fetch.ignore*fetch.pickle* ]] ||
 	die "the reason does not say what lets it in: $(B job "$job")"
 [[ $(B job "$job") == *'in profile "fixture"'*"submit it anew"* ]] || die "what next? $(B job "$job")"
+out=$(B fetched "$job" "$RUN/none" 2>&1) && die "a job that was blocked has fetched something"
+[[ $out == *"it has fetched nothing"* ]] || die "fetched says: $out"
 fetched hf:fixture/mixed --profile part
 [ "$(detail "$job" files) $(detail "$job" left_out_files) $(detail "$job" left_out_bytes)" = "2 2 13" ] ||
 	die "details: $(B job "$job")"
