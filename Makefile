@@ -19,6 +19,11 @@ PREFIX ?= /usr/local
 # where `make fuzz` builds, likewise, and for how long each target runs
 FUZZ_B := $(if $(filter command,$(firstword $(origin B))),$(B)-fuzz,build/fuzz)
 FUZZ_S ?= 20
+# where `make coverage` builds, and the share of lib/'s lines that tests must run
+COVERAGE_B := $(if $(filter command,$(firstword $(origin B))),$(B)-coverage,build/coverage)
+COVERAGE_PERCENT := 85
+CRASH_KILLS ?= 1000
+CRASH_SEED ?=
 
 # Debian 12's packages: what is built against, what checks, and what the tests run
 PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libzmq3-dev libprotobuf-c-dev \
@@ -132,9 +137,26 @@ fuzz: deps-present ## each fuzz target for FUZZ_S seconds (20); installs clang w
 	$(Q)sh tests/check/deps.sh install $(FUZZ_PACKAGES) >&2
 	+$(Q)$(SUBMAKE) SAN=1 B=$(FUZZ_B) CC=clang-14 SANFLAGS='$(FUZZ_FLAGS)' fuzz-targets
 
+coverage: deps-present ## lines of lib/ that unit and integration tests run; fails below 85 %
+	+$(Q)$(SUBMAKE) B=$(COVERAGE_B) CFLAGS='-O1 -g -Wno-error --coverage -fprofile-update=prefer-atomic' \
+		LDFLAGS=--coverage coverage-run
+
+# counts add up over runs: they begin with none
+coverage-run: programs units
+	$(Q)find $(B) -name '*.gcda' -delete
+	$(Q)$(RUN_ENV) tests/run.sh $(UNIT) $(wildcard tests/integration/*.sh)
+	$(Q)python3 tests/check/coverage.py $(B) $(COVERAGE_PERCENT)
+
 check: deps-present ## format, static analysis, headers that compile alone, size budgets, units
 	+$(Q)$(SUBMAKE) check-format check-budgets check-headers check-cppcheck check-tidy check-units
 	@echo "check: all passed"
+
+crash: all ## kill -9 at CRASH_KILLS (1000) random moments, CRASH_SEED (drawn): what must hold then
+	$(Q)$(RUN_ENV) tests/integration/kill9.sh
+	$(Q)$(RUN_ENV) tests/e2e/crash.sh $(CRASH_KILLS) $(CRASH_SEED)
+
+check-reproducible: deps-present ## HEAD built twice, in different directories, gives the same programs
+	$(Q)tests/check/reproducible.sh
 
 demo: all ## both sides on this machine: a model goes the whole way
 	$(Q)$(RUN_ENV) tests/e2e/demo.sh
@@ -161,14 +183,14 @@ install: all install-units ## install under $(DESTDIR)$(PREFIX)
 		"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sallyctl"
 
 clean: ## remove what was built
-	rm -rf $(B) $(SAN_B)
+	rm -rf $(B) $(SAN_B) $(FUZZ_B) $(COVERAGE_B)
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 	@echo; echo "V=1 shows commands, SAN=1 builds with sanitizers, B=DIR builds in DIR, -jN limits"
 
-.PHONY: all programs units deps deps-present test test-unit san fuzz check demo bench peers install clean help \
-	check-format check-budgets check-headers check-cppcheck check-tidy FORCE
+.PHONY: all programs units deps deps-present test test-unit san fuzz coverage coverage-run crash check demo bench peers install clean help \
+	check-format check-budgets check-headers check-cppcheck check-tidy check-reproducible FORCE
 
 # --- checks --------------------------------------------------------------------------------------
 # tests/vectors holds what other implementations wrote
