@@ -32,6 +32,8 @@ PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libzmq3-dev libpro
 	libsqlite3-dev zlib1g-dev \
 	libcmocka-dev clang-format clang-tidy cppcheck \
 	bubblewrap python3 jq curl gnutls-bin ca-certificates systemd
+# `make peers` alone
+PEERS_PACKAGES := python3-venv
 # `make fuzz` alone
 FUZZ_PACKAGES := clang-14 libclang-rt-14-dev
 
@@ -167,8 +169,9 @@ bench: all ## speeds and sizes, as ratios; `make bench-NAME` runs one (tests/ben
 bench-%: all
 	$(Q)$(RUN_ENV) tests/bench/run.py $*
 
-peers: all ## against the real peers: Python and the network are needed
-	$(Q)$(RUN_ENV) tests/peers/run.sh
+peers: all ## against the real peers (PEERS="hf tlog": only those); says which could not be had
+	$(Q)sh tests/check/deps.sh install $(PEERS_PACKAGES) >&2 || true
+	$(Q)$(RUN_ENV) tests/peers/run.sh $(PEERS)
 
 install: all install-units ## install under $(DESTDIR)$(PREFIX)
 	$(Q)for p in $(INSTALL); do \

@@ -1,50 +1,162 @@
 #!/bin/bash
-# run.sh -- the real clients against what we serve and write: make peers
+# run.sh [PEER...] -- the real clients against what we serve and write: make peers
 #
-#   huggingface_hub   downloads the fixture from a plain registryd and the quantized model from the
-#                     enclave's, unmodified, with only HF_ENDPOINT set
-#   transformers      loads what it downloaded, and gives the logits that lib/engine is tested against
-#   vLLM (CPU build)  loads the quantized model offline, and answers a prompt
-#   Go's sumdb/tlog   and tessera's fsck verify an exported audit log (needs Go, else it is left out)
+#   hf      huggingface_hub and hf of today download the fixture, a data set and the quantized model,
+#           unmodified, with only HF_ENDPOINT set; transformers loads the fixture offline from their
+#           cache and gives the logits that lib/engine is tested against; datasets reads the data set
+#   hf03x   the same downloads by huggingface_hub 0.36, and the tokenizer by the transformers of then
+#   tlog    Go's sumdb/tlog and tessera's fsck verify an exported audit log
+#   vllm    vLLM (CPU build) downloads the quantized model, loads it offline, and answers a prompt
 #
-# Environments are built once into a cache (tests/peers/venv.sh), which needs Python and the network.
+# Each has an environment, made once and kept in a cache (venv.sh, tlog/build.sh; SALLYPORT_CACHE).
+# One that is not there yet is built when its tools are, there is room for it, and PEERS_BUILD_S
+# seconds (1500) suffice for all. The last line names the peers that were not run, and why. Peers
+# that were named but not run, and any that disagrees, make the run fail.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../e2e/site.sh"
-RUN=$(mktemp -d /tmp/sp-peers.XXXXXX)
-trap 'rc=$?; site_stop; [ $rc = 0 ] && rm -rf "$RUN"; exit $rc' EXIT
-export RUN
+cache=${SALLYPORT_CACHE:-$HOME/.cache/sallyport}/peers
+build_until=$((SECONDS + ${PEERS_BUILD_S:-1500}))
+all=(hf03x hf tlog vllm) # those that are built soonest first
+declare -A room_mib=([hf03x]=600 [hf]=8000 [tlog]=2500 [vllm]=9000)
+declare -A env_of=() why_not=()
+held=() failed=()
 
-hf=$(sh "$here/venv.sh" hf)/bin/python
-vllm=$(sh "$here/venv.sh" vllm)/bin/python
+# --- environments --------------------------------------------------------------------------------
 
-echo "== the path, up to a registered model"
-"$here/../e2e/demo.sh" >"$RUN.demo.log" 2>&1 || { cat "$RUN.demo.log"; exit 1; }
-rm -f "$RUN.demo.log"
-
-site_load "$RUN"
-start upstream registryd
-start enclave ledgerd
-await 10 "ledgerd in the enclave" E jobs
-start enclave registryd
-await 10 "the upstream hub" curl -sf "http://127.0.0.1:$P_HUB/api/models/fixture/qwen2-tiny/revision/main"
-await 10 "the enclave's registry" curl -sf "http://127.0.0.1:$P_REGISTRY/api/models/fixture/qwen2-tiny-AWQ/revision/main"
-
-client() { # PORT ARGS…: nothing of the environment but the endpoint
-	local port=$1
-	shift
-	env -i PATH=/usr/bin:/bin HOME="$RUN/home" HF_ENDPOINT="http://127.0.0.1:$port" "$@"
+lacks_tools() { # PEER: what it cannot be built without
+	if [ "$1" = tlog ]; then
+		command -v go >/dev/null || echo "Go is not installed"
+	else
+		/usr/bin/python3 -c 'import venv, ensurepip' 2>/dev/null ||
+			python3 -c 'import venv, ensurepip' 2>/dev/null || echo "python3-venv is not installed"
+	fi
 }
 
-echo "== huggingface_hub and transformers"
-client "$P_HUB" "$hf" "$here/hub_client.py" fixture/qwen2-tiny "$TREE/tests/fixtures/model"
-client "$P_HUB" "$hf" "$here/logits.py" fixture/qwen2-tiny "$TREE/tests/vectors/logits.safetensors"
-client "$P_REGISTRY" "$hf" "$here/hub_client.py" fixture/qwen2-tiny-AWQ "$RUN/pulled"
+# prepare PEER: env_of it, or why_not
+prepare() {
+	local peer=$1 maker=$here/venv.sh path why free left=$((build_until - SECONDS))
+	[ "$peer" != tlog ] || maker=$here/tlog/build.sh
+	path=$(sh "$maker" --path "$peer")
+	if [ -f "$path/.ready" ]; then
+		env_of[$peer]=$path
+		return
+	fi
+	mkdir -p "$cache"
+	why=$(lacks_tools "$peer")
+	free=$(df --output=avail -BM "$cache" | tail -n 1 | tr -dc 0-9)
+	if [ -z "$why" ] && [ "$free" -lt "${room_mib[$peer]}" ]; then
+		why="would have to be built, which takes ${room_mib[$peer]} MiB in $cache; $free are free"
+	elif [ -z "$why" ] && [ "$left" -le 0 ]; then
+		why="would have to be built, and PEERS_BUILD_S is used up"
+	fi
+	if [ -n "$why" ]; then
+		why_not[$peer]=$why
+		return
+	fi
+	echo "== $peer: built once, into $path"
+	if timeout -k 10 "$left" sh "$maker" "$peer" >"$RUN/build.log" 2>&1; then
+		env_of[$peer]=$path
+	elif [ $SECONDS -ge $build_until ]; then
+		why_not[$peer]="was not built within PEERS_BUILD_S"
+	else
+		tail -n 20 "$RUN/build.log"
+		why_not[$peer]="could not be built: $(grep -im 1 error "$RUN/build.log" || tail -n 1 "$RUN/build.log")"
+	fi
+	[ -f "$path/.ready" ] || rm -rf "$path"
+}
 
-echo "== vLLM, offline, from the cache that huggingface_hub filled"
-env -i PATH=/usr/bin:/bin HOME="$RUN/home" HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 \
-	VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1 \
-	VLLM_LOGGING_LEVEL=ERROR "$vllm" "$here/vllm_answer.py" fixture/qwen2-tiny-AWQ
-echo "== Go's tlog and tessera's fsck over an exported log"
-"$here/tlog.sh"
-echo "peers: all of it held"
+# --- what each of them does ----------------------------------------------------------------------
+
+# clean HOME VARIABLE=… PROGRAM…: nothing of our environment; what it says beside its result is shown
+# when it fails
+clean() {
+	local home=$1 status=0
+	shift
+	env -i PATH=/usr/bin:/bin HOME="$RUN/home-$home" "$@" 2>"$RUN/said" || status=$?
+	[ $status = 0 ] || tail -n 40 "$RUN/said" >&2
+	return $status
+}
+
+hub_client() { # PEER: all that a client of the hub does, on both sides
+	local python=${env_of[$1]}/bin/python bastion=HF_ENDPOINT=http://127.0.0.1:$P_HUB
+	clean "$1" "$bastion" "$python" "$here/hub_client.py" model fixture/qwen2-tiny "$TREE/tests/fixtures/model" \
+		fixture/many
+	clean "$1" "$bastion" "$python" "$here/hub_client.py" dataset fixture/mmlu "$TREE/tests/fixtures/mmlu"
+	clean "$1" "HF_ENDPOINT=http://127.0.0.1:$P_REGISTRY" "$python" "$here/hub_client.py" model \
+		fixture/qwen2-tiny-AWQ "$RUN/pulled"
+	clean "$1" HF_HUB_OFFLINE=1 "$python" "$here/tokenizer.py" fixture/qwen2-tiny \
+		"$TREE/tests/vectors/tokenizer.jsonl"
+}
+
+run_hf03x() { hub_client hf03x; }
+
+run_hf() {
+	local python=${env_of[hf]}/bin/python
+	hub_client hf
+	clean hf HF_HUB_OFFLINE=1 "$python" "$here/logits.py" fixture/qwen2-tiny "$TREE/tests/vectors/logits.safetensors"
+	clean hf "HF_ENDPOINT=http://127.0.0.1:$P_HUB" "$python" "$here/dataset.py" fixture/mmlu \
+		"$TREE/tests/fixtures/mmlu"
+}
+
+run_vllm() {
+	local python=${env_of[vllm]}/bin/python
+	clean vllm "HF_ENDPOINT=http://127.0.0.1:$P_REGISTRY" "$python" -c \
+		'from huggingface_hub import snapshot_download; snapshot_download("fixture/qwen2-tiny-AWQ")'
+	clean vllm HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind \
+		VLLM_NO_USAGE_STATS=1 VLLM_LOGGING_LEVEL=ERROR "$python" "$here/vllm_answer.py" fixture/qwen2-tiny-AWQ
+}
+
+run_tlog() { "$here/tlog.sh"; }
+
+# --- the sides that they meet --------------------------------------------------------------------
+
+# The demo leaves both sides with a registered model; beside it a data set and a model of many files.
+meet() {
+	local i
+	echo "== the path, up to a registered model"
+	"$here/../e2e/demo.sh" >"$RUN.demo.log" 2>&1 || { cat "$RUN.demo.log"; exit 1; }
+	rm -f "$RUN.demo.log"
+	site_load "$RUN"
+	cp -r "$TREE/tests/fixtures/mmlu" "$RUN/upstream/models/mmlu"
+	mkdir "$RUN/upstream/models/many"
+	for ((i = 0; i < 1100; i++)); do echo $i >"$RUN/upstream/models/many/file-$i"; done
+	sed -i 's|local: {|& mmlu: { name = "fixture/mmlu"; dir = "/models/mmlu"; kind = "dataset"; };\
+		many: { name = "fixture/many"; dir = "/models/many"; };|' "$RUN/upstream/etc/sallyport/sallyport.conf"
+	start upstream registryd
+	start enclave ledgerd
+	await 10 "ledgerd in the enclave" E jobs
+	start enclave registryd
+	await 10 "the upstream hub" curl -sf "http://127.0.0.1:$P_HUB/api/models/fixture/many"
+	await 10 "the enclave's registry" curl -sf "http://127.0.0.1:$P_REGISTRY/api/models/fixture/qwen2-tiny-AWQ/revision/main"
+}
+
+peers=("$@")
+[ $# -gt 0 ] || peers=("${all[@]}")
+for peer in "${peers[@]}"; do
+	[ -n "${room_mib[$peer]:-}" ] || { echo "peers: no peer is called $peer: ${all[*]}" >&2; exit 2; }
+done
+RUN=$(mktemp -d /tmp/sp-peers.XXXXXX)
+trap 'rc=$?; site_stop; [ $rc = 0 ] && rm -rf "$RUN"; exit $rc' EXIT
+trap 'exit 1' INT TERM
+export RUN
+
+for peer in "${peers[@]}"; do prepare "$peer"; done
+for peer in "${peers[@]}"; do
+	[ -n "${env_of[$peer]:-}" ] || continue
+	[ "$peer" = tlog ] || [ -n "${P_HUB:-}" ] || meet
+	echo "== $peer"
+	# its first failure ends it, and it alone: a condition around it would switch that off
+	set +e
+	(set -e; "run_$peer")
+	status=$?
+	set -e
+	if [ $status = 0 ]; then held+=("$peer"); else failed+=("$peer"); fi
+done
+
+last="peers: held: ${held[*]:-none}"
+[ ${#failed[@]} -eq 0 ] || last+="; FAILED: ${failed[*]}"
+[ ${#why_not[@]} -eq 0 ] || last+="; not run:"
+for peer in "${!why_not[@]}"; do last+=" $peer (${why_not[$peer]})"; done
+echo "$last"
+[ ${#failed[@]} -eq 0 ] && { [ $# -eq 0 ] || [ ${#why_not[@]} -eq 0 ]; }

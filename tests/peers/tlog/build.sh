@@ -1,12 +1,13 @@
 #!/bin/sh
-# build.sh: prints the directory that holds tlog (main.go) and tessera's fsck, building both on first
-# use. Everything is pinned: our modules in go.sum, fsck's by its version in the checksum database.
+# build.sh [--path]: prints the directory that holds tlog (main.go) and tessera's fsck, building both
+# on first use. --path builds nothing: both are there when it holds the file .ready. Everything is
+# pinned: our modules in go.sum, fsck's by its version in the checksum database.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 hash=$(cat "$here"/main.go "$here"/go.mod "$here"/go.sum "$here/build.sh" | sha256sum | cut -c1-10)
 peers=${SALLYPORT_CACHE:-$HOME/.cache/sallyport}/peers
 dir=$peers/tlog-$hash
-if [ ! -f "$dir/.ready" ]; then
+if [ "${1:-}" != --path ] && [ ! -f "$dir/.ready" ]; then
     mkdir -p "$peers"
     (
         exec 9>"$dir.lock"; flock 9
