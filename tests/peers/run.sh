@@ -60,8 +60,9 @@ prepare() {
 	elif [ $SECONDS -ge $build_until ]; then
 		why_not[$peer]="was not built within PEERS_BUILD_S"
 	else
-		tail -n 20 "$RUN/build.log"
-		why_not[$peer]="could not be built: $(grep -im 1 error "$RUN/build.log" || tail -n 1 "$RUN/build.log")"
+		tail -n 20 "$RUN/build.log" | cut -c -300
+		why_not[$peer]="could not be built: $( (grep -m 1 ^ERROR "$RUN/build.log" ||
+			grep -v "could not be built$" "$RUN/build.log" | tail -n 1) | cut -c -200)"
 	fi
 	[ -f "$path/.ready" ] || rm -rf "$path"
 }
@@ -137,7 +138,8 @@ for peer in "${peers[@]}"; do
 	[ -n "${room_mib[$peer]:-}" ] || { echo "peers: no peer is called $peer: ${all[*]}" >&2; exit 2; }
 done
 RUN=$(mktemp -d /tmp/sp-peers.XXXXXX)
-trap 'rc=$?; site_stop; [ $rc = 0 ] && rm -rf "$RUN"; exit $rc' EXIT
+keep=1
+trap 'rc=$?; site_stop; [ $keep = 1 ] || rm -rf "$RUN"; exit $rc' EXIT
 trap 'exit 1' INT TERM
 export RUN
 
@@ -159,4 +161,6 @@ last="peers: held: ${held[*]:-none}"
 [ ${#why_not[@]} -eq 0 ] || last+="; not run:"
 for peer in "${!why_not[@]}"; do last+=" $peer (${why_not[$peer]})"; done
 echo "$last"
-[ ${#failed[@]} -eq 0 ] && { [ $# -eq 0 ] || [ ${#why_not[@]} -eq 0 ]; }
+[ ${#failed[@]} -eq 0 ] || exit 1 # its files and logs stay
+keep=0
+[ $# -eq 0 ] || [ ${#why_not[@]} -eq 0 ]

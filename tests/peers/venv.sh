@@ -18,6 +18,8 @@ peers=${SALLYPORT_CACHE:-$HOME/.cache/sallyport}/peers
 venv=$peers/$name-$hash
 if [ $build = 1 ] && [ ! -f "$venv/.ready" ]; then
     mkdir -p "$peers"
+    trap 'rc=$?; [ $rc = 0 ] || echo "venv.sh: $name could not be built" >&2; exit $rc' EXIT
+    # no condition around it: within one, a command that fails does not end it
     (
         exec 9>"$venv.lock"; flock 9
         [ -f "$venv/.ready" ] && exit 0        # another run built it while we waited
@@ -32,6 +34,6 @@ if [ $build = 1 ] && [ ! -f "$venv/.ready" ]; then
         pip install --quiet --no-input -r "$here/$name.txt"
         . "$hook"
         touch "$venv/.ready"
-    ) >&2 || { echo "venv.sh: $name could not be built" >&2; exit 1; }
+    ) >&2
 fi
 echo "$venv"

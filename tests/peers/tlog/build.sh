@@ -9,6 +9,8 @@ peers=${SALLYPORT_CACHE:-$HOME/.cache/sallyport}/peers
 dir=$peers/tlog-$hash
 if [ "${1:-}" != --path ] && [ ! -f "$dir/.ready" ]; then
     mkdir -p "$peers"
+    trap 'rc=$?; [ $rc = 0 ] || echo "build.sh: tlog could not be built" >&2; exit $rc' EXIT
+    # no condition around it: within one, a command that fails does not end it
     (
         exec 9>"$dir.lock"; flock 9
         [ -f "$dir/.ready" ] && exit 0         # another run built it while we waited
@@ -17,6 +19,6 @@ if [ "${1:-}" != --path ] && [ ! -f "$dir/.ready" ]; then
         (cd "$here" && go build -mod=readonly -o "$dir/tlog" .)
         go install github.com/transparency-dev/tessera/cmd/fsck@v1.0.4
         touch "$dir/.ready"
-    ) >&2 || { echo "build.sh: tlog could not be built" >&2; exit 1; }
+    ) >&2
 fi
 echo "$dir"
