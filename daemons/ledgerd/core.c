@@ -241,6 +241,7 @@ ledgerd_core_heartbeat(struct ledgerd_core *core, const struct ledgerd_who *who,
 	snprintf(peer->service, sizeof(peer->service), "%s", who->service);
 	snprintf(peer->version, sizeof(peer->version), "%s", heartbeat->version);
 	peer->seen_ms = now_ms;
+	peer->has_store = heartbeat->store;
 	peer->free = heartbeat->free;
 	peer->leases = (uint32_t)heartbeat->n_leases;
 	peer->steps = 0;

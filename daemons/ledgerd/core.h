@@ -38,6 +38,7 @@ struct ledgerd_peer {
 	uint32_t leases;  /* that it named */
 	uint32_t asked;	  /* offers to it that are not answered: as of the scheduling under way */
 	int64_t seen_ms;
+	int has_store; /* that can be collected */
 };
 
 struct ledgerd_core {

@@ -4,6 +4,7 @@
 
 #include "base/conf.h"
 #include "bus/hub.h"
+#include "collect.h"
 #include "core.h"
 #include "operator.pb-c.h"
 #include "profile.h"
@@ -48,6 +49,7 @@ struct ledgerd {
 	int64_t started_ms;
 	struct sp_ledger *ledger;
 	struct ledgerd_core core;
+	struct ledgerd_collection *collection; /* the newest; NULL: none since the start */
 
 	char *trust_dir, *trust_file;
 	struct sp_trust *trust; /* NULL: could not be read; never cached beyond a minute */
@@ -99,6 +101,8 @@ enum sp_code ledgerd_apply(struct ledgerd *l, struct sp_change *change, struct s
 void ledgerd_fresh_id(char id[SP_JOB_ID_LEN + 1]);
 
 /* Answers and news, sent when the batch is committed. */
+/* Takes envelope over. repeats: the worker asks again until it is answered. */
+void ledgerd_say(struct ledgerd *l, const char *worker, Sallyport__Envelope *envelope, int repeats);
 void
 ledgerd_ack(struct ledgerd *l, const char *worker, uint64_t ack_seq, uint64_t log_seq, int repeats);
 void ledgerd_refuse(struct ledgerd *l, const char *worker, uint64_t ack_seq, const char *lease,
@@ -116,6 +120,24 @@ sp_hub_worker_fn ledgerd_on_worker;
 sp_hub_operator_fn ledgerd_on_operator;
 /* Leases that were not renewed. */
 void ledgerd_expire(struct ledgerd *l);
+
+/* --- ledgerd_gc.c: collections of the workers' stores ------------------------------------------
+ */
+
+void ledgerd_gc(struct ledgerd *l, const struct sp_actor *actor, const struct sp_hub_operator *from,
+    uint64_t seq, const Sallyport__OperatorGc *body);
+void
+ledgerd_gc_heartbeat(struct ledgerd *l, const char *worker, const Sallyport__Heartbeat *heartbeat);
+void ledgerd_gc_names(
+    struct ledgerd *l, const char *worker, uint64_t seq, const Sallyport__Names *names);
+void ledgerd_gc_collected(struct ledgerd *l, const struct sp_actor *actor, uint64_t seq,
+    const Sallyport__Collected *collected);
+/* What was begun in a batch that was not committed did not happen. */
+void ledgerd_gc_rolled_back(struct ledgerd *l);
+void ledgerd_gc_expire(struct ledgerd *l);
+/* SP_E_STATE when what the job left may have been collected since it ended. */
+enum sp_code
+ledgerd_gc_check_retry(struct ledgerd *l, const struct sp_job *job, struct sp_err *err) SP_MUST_USE;
 
 /* --- ledgerd_view.c: what is told of a job and of this host ----------------------------------- */
 

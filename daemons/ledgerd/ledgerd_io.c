@@ -138,6 +138,7 @@ fail_batch(struct ledgerd *l, const struct sp_err *why)
 	sp_log_error(NULL, "nothing of %zu answers was committed: %s", count, why->msg);
 	sp_ledger_rollback(l->ledger);
 	l->in_batch = 0;
+	ledgerd_gc_rolled_back(l);
 	l->out = NULL;
 	l->out_count = l->out_cap = 0;
 	for (i = 0; i < count; i++) {
@@ -200,21 +201,27 @@ log_change(const struct sp_change *change, const struct sp_changed *changed)
 	    changed->job.reason[0] != '\0' ? " reason=" : "", changed->job.reason);
 }
 
+static Sallyport__Envelope *
+new_envelope(Sallyport__Envelope__BodyCase body)
+{
+	Sallyport__Envelope *envelope = sp_xcalloc(1, sizeof(*envelope));
+
+	sallyport__envelope__init(envelope);
+	envelope->body_case = body;
+	return envelope;
+}
+
 /* The lease is out, but the worker does not know yet that it counts no more. */
 static void
 cancel_lease(struct ledgerd *l, const struct sp_attempt *attempt, const char *reason)
 {
-	struct ledgerd_out *out = add_out(l, LEDGERD_OUT_WORKER);
-	Sallyport__Cancel *cancel = sp_xcalloc(1, sizeof(*cancel));
+	Sallyport__Envelope *envelope = new_envelope(SALLYPORT__ENVELOPE__BODY_CANCEL);
 
-	sallyport__cancel__init(cancel);
-	cancel->lease = sp_xstrdup(attempt->lease);
-	cancel->reason = sp_xstrdup(reason);
-	snprintf(out->worker, sizeof(out->worker), "%s", attempt->worker);
-	out->envelope = sp_xcalloc(1, sizeof(*out->envelope));
-	sallyport__envelope__init(out->envelope);
-	out->envelope->body_case = SALLYPORT__ENVELOPE__BODY_CANCEL;
-	out->envelope->cancel = cancel;
+	envelope->cancel = sp_xcalloc(1, sizeof(*envelope->cancel));
+	sallyport__cancel__init(envelope->cancel);
+	envelope->cancel->lease = sp_xstrdup(attempt->lease);
+	envelope->cancel->reason = sp_xstrdup(reason);
+	ledgerd_say(l, attempt->worker, envelope, 0);
 }
 
 enum sp_code
@@ -248,27 +255,32 @@ ledgerd_apply(
 /* --- answers ---------------------------------------------------------------------------------- */
 
 void
-ledgerd_ack(struct ledgerd *l, const char *worker, uint64_t ack_seq, uint64_t log_seq, int repeats)
+ledgerd_say(struct ledgerd *l, const char *worker, Sallyport__Envelope *envelope, int repeats)
 {
 	struct ledgerd_out *out = add_out(l, LEDGERD_OUT_WORKER);
-	Sallyport__Ack *ack = sp_xcalloc(1, sizeof(*ack));
 
-	sallyport__ack__init(ack);
-	ack->ack_seq = ack_seq;
-	ack->log_seq = log_seq;
 	snprintf(out->worker, sizeof(out->worker), "%s", worker);
 	out->repeats = repeats;
-	out->envelope = sp_xcalloc(1, sizeof(*out->envelope));
-	sallyport__envelope__init(out->envelope);
-	out->envelope->body_case = SALLYPORT__ENVELOPE__BODY_ACK;
-	out->envelope->ack = ack;
+	out->envelope = envelope;
+}
+
+void
+ledgerd_ack(struct ledgerd *l, const char *worker, uint64_t ack_seq, uint64_t log_seq, int repeats)
+{
+	Sallyport__Envelope *envelope = new_envelope(SALLYPORT__ENVELOPE__BODY_ACK);
+
+	envelope->ack = sp_xcalloc(1, sizeof(*envelope->ack));
+	sallyport__ack__init(envelope->ack);
+	envelope->ack->ack_seq = ack_seq;
+	envelope->ack->log_seq = log_seq;
+	ledgerd_say(l, worker, envelope, repeats);
 }
 
 void
 ledgerd_refuse(struct ledgerd *l, const char *worker, uint64_t ack_seq, const char *lease,
     const struct sp_err *err, int repeats)
 {
-	struct ledgerd_out *out = add_out(l, LEDGERD_OUT_WORKER);
+	Sallyport__Envelope *envelope = new_envelope(SALLYPORT__ENVELOPE__BODY_REFUSAL);
 	Sallyport__Refusal *refusal = sp_xcalloc(1, sizeof(*refusal));
 
 	sallyport__refusal__init(refusal);
@@ -276,12 +288,8 @@ ledgerd_refuse(struct ledgerd *l, const char *worker, uint64_t ack_seq, const ch
 	refusal->code = sp_xstrdup(sp_err_word(err->code));
 	refusal->message = sp_xstrdup(err->msg);
 	refusal->lease = sp_xstrdup(lease);
-	snprintf(out->worker, sizeof(out->worker), "%s", worker);
-	out->repeats = repeats;
-	out->envelope = sp_xcalloc(1, sizeof(*out->envelope));
-	sallyport__envelope__init(out->envelope);
-	out->envelope->body_case = SALLYPORT__ENVELOPE__BODY_REFUSAL;
-	out->envelope->refusal = refusal;
+	envelope->refusal = refusal;
+	ledgerd_say(l, worker, envelope, repeats);
 }
 
 void
@@ -548,6 +556,7 @@ on_timer(uv_timer_t *timer)
 	struct ledgerd *l = timer->data;
 
 	ledgerd_expire(l);
+	ledgerd_gc_expire(l);
 	ledgerd_flush(l);
 }
 
@@ -733,6 +742,7 @@ ledgerd_close(struct ledgerd *l)
 	ledgerd_core_free(&l->core);
 	sp_trust_free(&l->trust);
 	sp_key_free(&l->log_key);
+	free(l->collection);
 	free(l->origin);
 	free(l->name);
 	ledgerd_profile_clear(&l->profile.profile);

@@ -326,6 +326,8 @@ on_reason(const struct asked *a, const Sallyport__OperatorReason *body, enum sp_
 	/* a step that was bound to a worker stays so */
 	if (code == SP_OK)
 		code = sp_table_newest(sp_ledger_db(a->l->ledger), job.id, &attempt, &found, &err);
+	if (code == SP_OK && event == SP_EV_RETRY)
+		code = ledgerd_gc_check_retry(a->l, &job, &err);
 	if (code != SP_OK) {
 		reply_error(a, &err);
 	} else if (is_repeat(event, job.state)) {
@@ -587,6 +589,14 @@ on_status(const struct asked *a)
 	sallyport__operator_host__free_unpacked(host, NULL);
 }
 
+static void
+on_gc(const struct asked *a, const Sallyport__OperatorGc *body)
+{
+	struct sp_actor actor = actor_of(a, "");
+
+	ledgerd_gc(a->l, &actor, a->from, a->seq, body);
+}
+
 /* --- dispatch --------------------------------------------------------------------------------- */
 
 static void
@@ -624,6 +634,9 @@ dispatch(const struct asked *a, const Sallyport__OperatorRequest *request)
 		break;
 	case SALLYPORT__OPERATOR_REQUEST__BODY_CHECKPOINT:
 		on_checkpoint(a);
+		break;
+	case SALLYPORT__OPERATOR_REQUEST__BODY_GC:
+		on_gc(a, request->gc);
 		break;
 	case SALLYPORT__OPERATOR_REQUEST__BODY_STATUS:
 		on_status(a);

@@ -130,6 +130,7 @@ on_heartbeat(
 		return;
 	}
 	ledgerd_core_heartbeat(&in->l->core, &in->who, heartbeat, sp_time_monotonic_ms(), actions);
+	ledgerd_gc_heartbeat(in->l, in->who.name, heartbeat);
 	carry_out(in, actions, NULL);
 	/* free slots may have a step waiting for them */
 	ledgerd_wake(in->l);
@@ -316,6 +317,14 @@ on_record(struct incoming *in, const Sallyport__Record *record)
 	sp_entry_free(&entry);
 }
 
+static void
+on_collected(const struct incoming *in, const Sallyport__Collected *collected)
+{
+	struct sp_actor actor = actor_of(in);
+
+	ledgerd_gc_collected(in->l, &actor, in->seq, collected);
+}
+
 /* --- dispatch --------------------------------------------------------------------------------- */
 
 /* Who it is according to the trust document of this moment. */
@@ -376,6 +385,12 @@ ledgerd_on_worker(void *ctx, const char *worker, const Sallyport__Envelope *enve
 		break;
 	case SALLYPORT__ENVELOPE__BODY_RECORD:
 		on_record(&in, envelope->record);
+		break;
+	case SALLYPORT__ENVELOPE__BODY_NAMES:
+		ledgerd_gc_names(in.l, in.who.name, in.seq, envelope->names);
+		break;
+	case SALLYPORT__ENVELOPE__BODY_COLLECTED:
+		on_collected(&in, envelope->collected);
 		break;
 	default:
 		/* the hub lets no other body of a worker through */

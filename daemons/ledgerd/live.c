@@ -180,3 +180,22 @@ ledgerd_live_drop_files(struct ledgerd_live *live)
 	live->files = NULL;
 	live->file_count = 0;
 }
+
+int
+ledgerd_live_any(const struct ledgerd_lives *lives, enum sp_step step)
+{
+	const struct ledgerd_live *live;
+
+	/* without slots the queues are not made yet */
+	if (lives->slots == 0)
+		return 0;
+	if (!TAILQ_EMPTY(&lives->waiting[step]))
+		return 1;
+	TAILQ_FOREACH(live, &lives->asked, links.in_queue)
+	if (live->a.step == step)
+		return 1;
+	TAILQ_FOREACH(live, &lives->leased, links.in_queue)
+	if (live->a.step == step)
+		return 1;
+	return 0;
+}

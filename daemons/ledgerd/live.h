@@ -54,6 +54,8 @@ void ledgerd_live_clear(struct ledgerd_lives *lives);
 /* NULL when none is alive. */
 struct ledgerd_live *ledgerd_live_lease(const struct ledgerd_lives *lives, const char *lease);
 struct ledgerd_live *ledgerd_live_job(const struct ledgerd_lives *lives, const char *job);
+/* 1 when an attempt of that step is alive. */
+int ledgerd_live_any(const struct ledgerd_lives *lives, enum sp_step step);
 /* Forgets the files in hand. */
 void ledgerd_live_drop_files(struct ledgerd_live *live);
 

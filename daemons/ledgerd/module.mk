@@ -1,5 +1,5 @@
 $(eval $(call program,ledgerd,daemons/ledgerd,main core live check ledgerd_step ledgerd_io ledgerd_worker \
-	ledgerd_operator ledgerd_view ledgerd_task profile,bus release ledger base proto,\
+	ledgerd_operator ledgerd_gc ledgerd_view ledgerd_task collect profile,bus release ledger base proto,\
 	libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig sqlite3))
 $(eval $(call unit,ledgerd_step,tests/unit/release_rig \
 	daemons/ledgerd/core daemons/ledgerd/live daemons/ledgerd/check daemons/ledgerd/ledgerd_step \
@@ -10,3 +10,4 @@ $(eval $(call unit,ledgerd_conf,daemons/ledgerd/profile lib/base/conf lib/base/g
 	$(BASE),gnutls jansson libconfig))
 $(eval $(call unit,ledgerd_live,daemons/ledgerd/core daemons/ledgerd/live lib/ledger/jobs lib/bus/outcome proto/bus \
 	$(BASE),libprotobuf-c gnutls jansson))
+$(eval $(call unit,ledgerd_collect,daemons/ledgerd/collect proto/bus $(BASE),libprotobuf-c gnutls jansson))

@@ -78,6 +78,7 @@ ctl_run_fn ctl_fetched;		      /* fetched.c */
 ctl_run_fn ctl_key_new, ctl_key_show; /* keys.c */
 ctl_run_fn ctl_trust_new, ctl_trust_sign, ctl_trust_init, ctl_trust_update,
     ctl_trust_show;	   /* trust.c */
+ctl_run_fn ctl_gc;	   /* gc.c */
 ctl_run_fn ctl_doctor;	   /* doctor.c */
 ctl_run_fn ctl_completion; /* completion.c */
 

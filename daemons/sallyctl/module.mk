@@ -1,5 +1,5 @@
 SALLYCTL := commands ctl args help completion out client view bars jobs watch entry evidence log approve models chain scan place pull fetched keys \
-	trust_new trust doctor doctor_facts doctor_host doctor_judge doctor_judge_host doctor_report
+	trust_new trust gc doctor doctor_facts doctor_host doctor_judge doctor_judge_host doctor_report
 
 $(eval $(call program,sallyctl,daemons/sallyctl,main $(SALLYCTL),release ledger store eval bus base proto,\
 	libzmq libprotobuf-c libsodium gnutls jansson libconfig libutf8proc libseccomp))

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 #define STATEMENTS_MAX 96
 /* KiB of pages in memory: a batch of a busy host must fit, or its pages are written twice */
 #define CACHE_KIB "65536"
@@ -90,6 +90,17 @@ static const char schema_2[] =
     "CREATE UNIQUE INDEX job_order ON job(first_seq);"
     "CREATE INDEX job_under_way ON job(first_seq) WHERE " SP_DB_UNDER_WAY ";"
     "PRAGMA user_version = 2;";
+
+/* What version 3 has beyond that: which jobs name a digest, and what operators let be collected.
+ * collection	what an operator began; jobs that had ended by then (0: none) lost their names
+ * collected	whose account of it stands in the log */
+static const char schema_3[] =
+    "CREATE INDEX IF NOT EXISTS artifact_digest ON artifact(digest);"
+    "CREATE TABLE IF NOT EXISTS collection(id TEXT PRIMARY KEY CHECK(length(id) = 32),"
+    " ended_before_ms INTEGER NOT NULL, seq INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE IF NOT EXISTS collected(id TEXT NOT NULL REFERENCES collection(id),"
+    " worker TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY(id, worker)) STRICT;"
+    "PRAGMA user_version = 3;";
 
 static enum sp_code
 fail(const struct sp_db *db, struct sp_err *err, const char *what)
@@ -198,21 +209,22 @@ configure(struct sp_db *db, struct sp_err *err)
 static enum sp_code
 make_schema(struct sp_db *db, struct sp_err *err)
 {
-	char version[32];
+	static const char *const versions[SCHEMA_VERSION] = {schema, schema_2, schema_3};
+	char text[32];
 	enum sp_code code;
+	long version;
 
-	code = ask(db, "PRAGMA user_version", version, sizeof(version), err);
+	code = ask(db, "PRAGMA user_version", text, sizeof(text), err);
 	if (code != SP_OK)
 		return code;
-	if (strcmp(version, "0") == 0)
-		code = exec(db, schema, err);
-	if (code == SP_OK && (strcmp(version, "0") == 0 || strcmp(version, "1") == 0))
-		return exec(db, schema_2, err);
-	if (code == SP_OK && strtol(version, NULL, 10) != SCHEMA_VERSION)
+	version = strtol(text, NULL, 10);
+	if (version < 0 || version > SCHEMA_VERSION)
 		return sp_err_set(err, SP_E_UNSUPPORTED,
 		    "database %s: has schema version %s, this ledgerd knows %d: install the "
 		    "release that wrote it, or a newer one",
-		    db->path, version, SCHEMA_VERSION);
+		    db->path, text, SCHEMA_VERSION);
+	for (; code == SP_OK && version < SCHEMA_VERSION; version++)
+		code = exec(db, versions[version], err);
 	return code;
 }
 

@@ -79,7 +79,9 @@ enum sp_job_event {
 #define SP_LOG_EVENTS(X) \
 	X("start")       \
 	X("admission")   \
-	X("publish")
+	X("publish")     \
+	X("gc")          \
+	X("collected")
 
 /* What a kind of artefact goes through. X(member, name, kind): the kind is what messages say. */
 #define SP_RECIPES(X)                               \
