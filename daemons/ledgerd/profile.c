@@ -1,5 +1,6 @@
 /* profile.c -- profiles, from libconfig to JSON. */
 #include "profile.h"
+#include "base/buf.h"
 #include "base/glob.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -267,6 +268,30 @@ check(const struct sp_conf *conf, struct sp_err *err)
 	return code;
 }
 
+/* "default, fixture": what may be named instead; malloc'd. */
+static char *
+list_names(const char *dir)
+{
+	struct dirent **entries;
+	struct sp_buf out = {0};
+	char *name, *dot;
+	int n = scandir(dir, &entries, NULL, alphasort), i;
+
+	for (i = 0; i < n; i++) {
+		name = entries[i]->d_name;
+		dot = strrchr(name, '.');
+		if (dot != NULL && strcmp(dot, ".conf") == 0) {
+			*dot = '\0';
+			if (ledgerd_profile_is_name(name))
+				sp_buf_printf(&out, "%s%s", out.len > 0 ? ", " : "", name);
+		}
+		free(entries[i]);
+	}
+	if (n >= 0)
+		free(entries);
+	return sp_buf_take(&out, NULL);
+}
+
 enum sp_code
 ledgerd_profile_load(
     const char *dir, const char *name, struct ledgerd_profile *out, struct sp_err *err)
@@ -274,7 +299,7 @@ ledgerd_profile_load(
 	struct sp_conf *conf = NULL;
 	enum sp_code code;
 	json_t *policy;
-	char *path;
+	char *path, *list;
 
 	memset(out, 0, sizeof(*out));
 	if (!ledgerd_profile_is_name(name))
@@ -283,8 +308,11 @@ ledgerd_profile_load(
 		    "dot");
 	path = sp_xasprintf("%s/%s.conf", dir, name);
 	if (access(path, F_OK) != 0 && errno == ENOENT) {
-		code = sp_err_set(
-		    err, SP_E_NOT_FOUND, "no profile \"%s\": there is no file %s", name, path);
+		list = list_names(dir);
+		code = sp_err_set(err, SP_E_NOT_FOUND,
+		    "no profile \"%s\": there is no file %s; profiles here: %.200s", name, path,
+		    list[0] != '\0' ? list : "none");
+		free(list);
 		goto out;
 	}
 	code = sp_conf_load(path, "", keys, &conf, err);

@@ -1,6 +1,9 @@
 /* jobs.c -- submit, jobs, job, reject, cancel, retry. */
 #include "jobs.h"
 #include "base/hash.h"
+#include "base/source.h"
+#include "base/time.h"
+#include "ledger/jobs.h"
 #include "view.h"
 #include "watch.h"
 
@@ -8,6 +11,8 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define ID_LEAST 4 /* digits that name a job */
 
 static char *
 borrow(const char *text)
@@ -28,6 +33,19 @@ check_answer(const Sallyport__OperatorJobView *view, const char *id, struct sp_e
 	    id, view->job);
 }
 
+/* What can be no job's id need not be asked for. */
+static enum sp_code
+check_id(struct ctl *ctl, const char *id, struct sp_err *err)
+{
+	size_t len = strspn(id, "0123456789abcdef");
+
+	if (len >= ID_LEAST && len <= SP_JOB_ID_LEN && id[len] == '\0')
+		return SP_OK;
+	return ctl_usage(ctl, err,
+	    "\"%.40s\" names no job: give its id, or the first %d or more of its %d hex digits", id,
+	    ID_LEAST, SP_JOB_ID_LEN);
+}
+
 enum sp_code
 ctl_jobs_fetch(struct ctl *ctl, const char *id, uint64_t after_change, int wait_ms,
     Sallyport__OperatorReply **reply, const Sallyport__OperatorJobView **view, struct sp_err *err)
@@ -36,6 +54,9 @@ ctl_jobs_fetch(struct ctl *ctl, const char *id, uint64_t after_change, int wait_
 	Sallyport__OperatorJob body;
 	enum sp_code code;
 
+	code = check_id(ctl, id, err);
+	if (code != SP_OK)
+		return code;
 	sallyport__operator_request__init(&request);
 	sallyport__operator_job__init(&body);
 	body.job = borrow(id);
@@ -99,8 +120,15 @@ ctl_submit(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	Sallyport__OperatorReply *reply;
 	Sallyport__OperatorSubmit body;
 	uint8_t bytes[SP_JOB_ID_LEN / 2];
+	struct sp_source source;
 	enum sp_code code;
 
+	/* what is wrong with the line need not be asked */
+	code = sp_source_parse(args->words[0], &source, err);
+	if (code != SP_OK) {
+		ctl->usage = 1;
+		return code;
+	}
 	SP_ASSERT(sodium_init() >= 0);
 	randombytes_buf(bytes, sizeof(bytes));
 	sp_hex_encode(bytes, sizeof(bytes), id);
@@ -147,61 +175,122 @@ ctl_jobs_list(struct ctl *ctl, int ended, uint64_t before, Sallyport__OperatorRe
 	return ctl_ask(ctl, &request, 0, SALLYPORT__OPERATOR_REPLY__BODY_JOBS, reply, err);
 }
 
+/* Pages as ledgerd gives them, newest first, and those of their jobs that are wanted. */
+struct listing {
+	Sallyport__OperatorReply **pages;
+	size_t page_count;
+	const Sallyport__OperatorJobView **views;
+	size_t count;
+};
+
 static void
-list_rows(const Sallyport__OperatorJobList *list, struct ctl_out_table *table)
+listing_clear(struct listing *l)
 {
-	const Sallyport__OperatorJobView *view;
-	char *progress;
+	size_t i;
+
+	for (i = 0; i < l->page_count; i++)
+		sallyport__operator_reply__free_unpacked(l->pages[i], NULL);
+	free(l->pages);
+	free(l->views);
+}
+
+/* Pages that do not lead further back would lead on for ever. */
+static enum sp_code
+check_order(const Sallyport__OperatorJobList *list, uint64_t before, struct sp_err *err)
+{
 	size_t i;
 
 	for (i = 0; i < list->n_jobs; i++) {
-		view = list->jobs[i];
-		progress = view->phase[0] != '\0'
-			       ? ctl_out_progress(view->done, view->total, view->unit)
-			       : sp_xstrdup("");
-		ctl_out_row(table, view->job, view->state, view->name, view->source, view->changed,
-		    progress, NULL);
-		free(progress);
+		if (before > 0 && list->jobs[i]->first_seq >= before)
+			return sp_err_set(err, SP_E_INVALID,
+			    "ledgerd was asked for jobs before entry %" PRIu64
+			    " and answered with one of entry %" PRIu64,
+			    before, list->jobs[i]->first_seq);
+		before = list->jobs[i]->first_seq;
+	}
+	return SP_OK;
+}
+
+/* state: NULL for all of them; last: so many at most. */
+static enum sp_code
+gather(struct ctl *ctl, int ended, const char *state, uint64_t last, struct listing *l,
+    struct sp_err *err)
+{
+	const Sallyport__OperatorJobList *list;
+	Sallyport__OperatorReply *reply;
+	uint64_t before = 0;
+	enum sp_code code;
+	int more = 1;
+	size_t i;
+
+	while (more) {
+		code = ctl_jobs_list(ctl, ended, before, &reply, err);
+		if (code != SP_OK)
+			return code;
+		l->pages = sp_xrealloc(l->pages, l->page_count + 1, sizeof(*l->pages));
+		l->pages[l->page_count++] = reply;
+		list = reply->jobs;
+		code = check_order(list, before, err);
+		if (code != SP_OK)
+			return code;
+		l->views = sp_xrealloc(l->views, l->count + list->n_jobs + 1, sizeof(*l->views));
+		for (i = 0; i < list->n_jobs && l->count < last; i++)
+			if (state == NULL || strcmp(list->jobs[i]->state, state) == 0)
+				l->views[l->count++] = list->jobs[i];
+		more = list->more && list->n_jobs > 0 && l->count < last;
+		before = list->n_jobs > 0 ? list->jobs[list->n_jobs - 1]->first_seq : 0;
+	}
+	return SP_OK;
+}
+
+static void
+print_listing(struct ctl *ctl, const struct listing *l, int all, const char *state)
+{
+	json_t *list;
+	size_t i;
+
+	if (ctl->json) {
+		list = json_array();
+		for (i = l->count; i-- > 0;)
+			json_array_append_new(list, ctl_view_json(l->views[i]));
+		ctl_out_json(json_pack("{s:o}", "jobs", list));
+	} else if (l->count > 0) {
+		ctl_view_list(l->views, l->count, sp_time_unix_ms(), stdout);
+	} else if (state != NULL) {
+		printf("No job is %s.\n", state);
+	} else {
+		puts(all ? "No job was ever submitted here."
+			 : "No job is under way; `sallyctl jobs --all` lists those that have "
+			   "ended.");
 	}
 }
 
 enum sp_code
 ctl_jobs(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 {
-	int all = ctl_args_get(args, "--all") != NULL, more = 1;
-	struct ctl_out_table table = {0};
-	Sallyport__OperatorReply *reply;
-	json_t *list = json_array();
-	size_t i, n, count = 0;
-	enum sp_code code = SP_OK;
-	uint64_t before = 0;
+	const char *wanted = ctl_args_get(args, "--state"), *last = ctl_args_get(args, "--last");
+	int all = ctl_args_get(args, "--all") != NULL;
+	enum sp_job_state state = SP_JOB_NONE;
+	struct listing l = {0};
+	uint64_t count = UINT64_MAX;
+	enum sp_code code;
+	char *end;
 
-	while (code == SP_OK && more) {
-		code = ctl_jobs_list(ctl, all, before, &reply, err);
-		if (code != SP_OK)
-			break;
-		n = reply->jobs->n_jobs;
-		for (i = 0; ctl->json && i < n; i++)
-			json_array_append_new(list, ctl_view_json(reply->jobs->jobs[i]));
-		if (!ctl->json && n > 0) {
-			if (count == 0)
-				ctl_out_row(&table, "JOB", "STATE", "NAME", "SOURCE", "CHANGED",
-				    "PROGRESS", NULL);
-			list_rows(reply->jobs, &table);
-		}
-		count += n;
-		more = reply->jobs->more && n > 0;
-		before = n > 0 ? reply->jobs->jobs[n - 1]->first_seq : 0;
-		sallyport__operator_reply__free_unpacked(reply, NULL);
+	if (wanted != NULL && !ctl_view_find_state(wanted, &state))
+		return ctl_usage(ctl, err, "there is no state \"%.40s\"", wanted);
+	if (last != NULL) {
+		count = strtoull(last, &end, 10);
+		if (*end != '\0' || last[0] < '1' || last[0] > '9')
+			return ctl_usage(ctl, err, "--last is a number from 1 on");
 	}
-	if (code == SP_OK && ctl->json)
-		ctl_out_json(json_pack("{s:O}", "jobs", list));
-	else if (code == SP_OK && count == 0)
-		puts(all ? "No job was ever submitted here."
-			 : "No job is under way; `sallyctl jobs --all` lists those that have "
-			   "ended.");
-	ctl_out_table(&table, "", stdout);
-	json_decref(list);
+	wanted = wanted != NULL ? sp_jobs_state_name(state) : NULL;
+	/* in which some jobs, or all, have come to their end */
+	all =
+	    all || sp_jobs_ended(SP_RECIPE_MODEL, state) || sp_jobs_ended(SP_RECIPE_DATASET, state);
+	code = gather(ctl, all, wanted, count, &l, err);
+	if (code == SP_OK)
+		print_listing(ctl, &l, all, wanted);
+	listing_clear(&l);
 	return code;
 }
 
@@ -224,6 +313,43 @@ ctl_job(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 }
 
 /* --- reject, cancel, retry ------------------------------------------------------------------ */
+
+/* Why it cannot be done to a job in that state, in words that say what can. */
+static enum sp_code
+explain(const Sallyport__OperatorJobView *view, Sallyport__OperatorRequest__BodyCase what,
+    struct sp_err *err)
+{
+	if (what == SALLYPORT__OPERATOR_REQUEST__BODY_CANCEL)
+		return sp_err_set(err, SP_E_STATE, "job %s is %s: there is nothing left to cancel",
+		    view->job, view->state);
+	if (what == SALLYPORT__OPERATOR_REQUEST__BODY_REJECT)
+		return sp_err_set(err, SP_E_STATE,
+		    "job %s is %s: only a candidate that awaits approval is rejected; `sallyctl "
+		    "cancel "
+		    "%.8s` ends a job that is under way",
+		    view->job, view->state, view->job);
+	if (ctl_view_ended(view))
+		return sp_err_set(err, SP_E_STATE,
+		    "job %s is %s: only one that is FAILED is tried again; to start over: "
+		    "`sallyctl "
+		    "submit %s --profile %s`",
+		    view->job, view->state, view->source, view->profile);
+	return sp_err_set(err, SP_E_STATE,
+	    "job %s is %s: only one that is FAILED is tried again; this one is under way",
+	    view->job, view->state);
+}
+
+static void
+print_said(const struct ctl *ctl, const char *job, const Sallyport__OperatorAccepted *accepted)
+{
+	if (ctl->json)
+		ctl_out_json(json_pack("{s:s, s:s, s:I, s:s}", "job", job, "state", accepted->state,
+		    "log_seq", (json_int_t)accepted->log_seq, "note", accepted->note));
+	else
+		ctl_out_print(stdout, "job %s is %s (log entry %" PRIu64 ")%s%s\n", job,
+		    accepted->state, accepted->log_seq, accepted->note[0] != '\0' ? ": " : "",
+		    accepted->note);
+}
 
 static enum sp_code
 say(struct ctl *ctl, const struct ctl_args *args, Sallyport__OperatorRequest__BodyCase what,
@@ -248,14 +374,10 @@ say(struct ctl *ctl, const struct ctl_args *args, Sallyport__OperatorRequest__Bo
 	request.reject = &body; /* reject, cancel and retry share the union and the type */
 	code = ctl_ask(ctl, &request, 0, SALLYPORT__OPERATOR_REPLY__BODY_ACCEPTED, &reply, err);
 	if (code == SP_OK) {
-		if (ctl->json)
-			ctl_out_json(json_pack("{s:s, s:s, s:I}", "job", view->job, "state",
-			    reply->accepted->state, "log_seq",
-			    (json_int_t)reply->accepted->log_seq));
-		else
-			ctl_out_print(stdout, "job %s is %s (log entry %" PRIu64 ")\n", view->job,
-			    reply->accepted->state, reply->accepted->log_seq);
+		print_said(ctl, view->job, reply->accepted);
 		sallyport__operator_reply__free_unpacked(reply, NULL);
+	} else if (code == SP_E_STATE) {
+		code = explain(view, what, err);
 	}
 	sallyport__operator_reply__free_unpacked(found, NULL);
 	return code;

@@ -114,6 +114,8 @@ ctl_key_new(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 		code = ctl_passphrase_file(ctl, &passphrase, err);
 	if (code == SP_OK)
 		code = sp_key_new(role, name, &key, err);
+	/* the name was on the line */
+	ctl->usage |= code == SP_E_INVALID && key == NULL;
 	if (code == SP_OK)
 		code = sp_key_save(key, path, passphrase, err);
 	if (code == SP_OK) {
@@ -151,6 +153,23 @@ load_secret(
 	return code;
 }
 
+/* 0 when it can be read and is something else: whose mode and form are none of our business. */
+static int
+is_key_file(const char *path)
+{
+	static const char begin[] = "sallyport-";
+	FILE *file = fopen(path, "re");
+	char bytes[sizeof(begin) - 1];
+	int is;
+
+	if (file == NULL)
+		return 1;
+	is = fread(bytes, 1, sizeof(bytes), file) == sizeof(bytes) &&
+	     memcmp(bytes, begin, sizeof(bytes)) == 0;
+	fclose(file);
+	return is;
+}
+
 enum sp_code
 ctl_key_show(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 {
@@ -160,6 +179,11 @@ ctl_key_show(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	enum sp_code code;
 	enum sp_role role;
 
+	if (!is_key_file(path))
+		return sp_err_set(err, SP_E_INVALID,
+		    "%s holds no key: a key file begins with sallyport-secret-key/1, "
+		    "sallyport-sealed-key/1 or sallyport-public-key/1",
+		    path);
 	/* a secret file says in its first word that it is one */
 	code = sp_key_role(path, &role, &secret);
 	if (code == SP_OK) {

@@ -320,6 +320,10 @@ load_release(struct ctl *ctl, const char *dir, struct sp_release **out, struct s
 		code = sp_err_set(err, SP_E_INVALID, "%s is no regular file", path);
 	if (code == SP_OK)
 		code = sp_file_read(path, SP_RELEASE_MAX, &envelope, &len, err);
+	if (code == SP_E_NOT_FOUND)
+		sp_err_set(err, code,
+		    "there is no %s: what is verified is a directory that `sallyctl pull` wrote",
+		    path);
 	if (code == SP_OK) {
 		code = sp_release_verify(trust, envelope, len, out, &check, &inner);
 		if (code != SP_OK)

@@ -2,9 +2,10 @@
 #include "view.h"
 #include "base/hash.h"
 #include "base/json.h"
-#include "ledger/jobs.h"
+#include "base/time.h"
 #include "out.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,7 +190,80 @@ ctl_view_print(const Sallyport__OperatorJobView *view, FILE *to)
 	free(next);
 }
 
+/* --- lists ---------------------------------------------------------------------------------- */
+
+static int
+by_id(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Digits that tell all of them apart, at least 8. */
+static int
+id_digits(const Sallyport__OperatorJobView *const *views, size_t count)
+{
+	const char **ids = sp_xcalloc(count + 1, sizeof(*ids));
+	size_t digits = 8, same, i;
+
+	for (i = 0; i < count; i++)
+		ids[i] = views[i]->job;
+	qsort(ids, count, sizeof(*ids), by_id);
+	for (i = 1; i < count; i++) {
+		for (same = 0; ids[i][same] != '\0' && ids[i][same] == ids[i - 1][same]; same++)
+			;
+		digits = same + 1 > digits ? same + 1 : digits;
+	}
+	free(ids);
+	return (int)digits;
+}
+
+static void
+list_row(struct ctl_out_table *table, const Sallyport__OperatorJobView *view, int digits,
+    int64_t now_unix_ms)
+{
+	int64_t changed_ms = sp_time_parse_rfc3339(view->changed);
+	char *id = sp_xasprintf("%.*s", digits, view->job), *name, *last;
+
+	name = view->model_version > 0
+		   ? sp_xasprintf("%s@%" PRIu64, view->name, view->model_version)
+		   : sp_xstrdup(view->name);
+	last = view->phase[0] != '\0' ? ctl_out_progress(view->done, view->total, view->unit)
+				      : sp_xstrdup(view->reason);
+	ctl_out_row(table, id, view->state,
+	    changed_ms < 0 ? view->changed : ctl_out_duration(now_unix_ms - changed_ms).s, name,
+	    view->source, last, NULL);
+	free(last);
+	free(name);
+	free(id);
+}
+
+void
+ctl_view_list(
+    const Sallyport__OperatorJobView *const *views, size_t count, int64_t now_unix_ms, FILE *to)
+{
+	int digits = id_digits(views, count);
+	struct ctl_out_table table = {0};
+	size_t i;
+
+	ctl_out_row(&table, "JOB", "STATE", "FOR", "NAME", "SOURCE", "PROGRESS", NULL);
+	for (i = count; i-- > 0;)
+		list_row(&table, views[i], digits, now_unix_ms);
+	ctl_out_table(&table, "", to);
+}
+
 /* --- states --------------------------------------------------------------------------------- */
+
+int
+ctl_view_find_state(const char *text, enum sp_job_state *out)
+{
+	char name[40];
+	size_t i;
+
+	for (i = 0; text[i] != '\0' && i + 1 < sizeof(name); i++)
+		name[i] = text[i] == '-' ? '_' : (char)toupper((unsigned char)text[i]);
+	name[i] = '\0';
+	return text[i] == '\0' && i > 0 && sp_jobs_state_find(name, out);
+}
 
 static enum sp_job_state
 state_of(const Sallyport__OperatorJobView *view)

@@ -3,6 +3,7 @@
 #define CTL_VIEW_H
 
 #include "base/err.h"
+#include "ledger/jobs.h"
 #include "operator.pb-c.h"
 
 #include <jansson.h>
@@ -12,6 +13,13 @@
 json_t *ctl_view_json(const Sallyport__OperatorJobView *view); /* new reference */
 void ctl_view_print(const Sallyport__OperatorJobView *view, FILE *to);
 
+/* A line each; views as ledgerd lists them, newest first: the newest comes last. Ids are as short
+ * as they can be told apart. */
+void ctl_view_list(
+    const Sallyport__OperatorJobView *const *views, size_t count, int64_t now_unix_ms, FILE *to);
+
+/* A state as people write it: "FAILED", "failed", "awaiting-approval". 1 when there is one. */
+int ctl_view_find_state(const char *text, enum sp_job_state *out);
 /* 1 when nothing follows by itself any more. */
 int ctl_view_ended(const Sallyport__OperatorJobView *view);
 /* 1 when the job is in that state, or has passed it on its way to a good end. */

@@ -337,12 +337,17 @@ in_list(const Sallyport__OperatorJobList *list, const char *id)
 }
 
 /* Jobs that have come since. */
-static void
-take_new(struct watch *w, const Sallyport__OperatorJobList *list)
+static enum sp_code
+take_new(struct watch *w, const Sallyport__OperatorJobList *list, struct sp_err *err)
 {
 	size_t i, j;
 
 	for (i = 0; i < list->n_jobs && w->count < WATCHED_MAX; i++) {
+		if (strlen(list->jobs[i]->job) != SP_JOB_ID_LEN ||
+		    strspn(list->jobs[i]->job, "0123456789abcdef") != SP_JOB_ID_LEN)
+			return sp_err_set(err, SP_E_DENIED,
+			    "ledgerd lists a job \"%.64s\", which is no job's id",
+			    list->jobs[i]->job);
 		for (j = 0; j < w->count && strcmp(w->jobs[j].id, list->jobs[i]->job) != 0; j++)
 			;
 		if (j < w->count)
@@ -350,6 +355,7 @@ take_new(struct watch *w, const Sallyport__OperatorJobList *list)
 		snprintf(w->jobs[j].id, sizeof(w->jobs[j].id), "%s", list->jobs[i]->job);
 		w->count++;
 	}
+	return SP_OK;
 }
 
 /* A closer look at each that has changed, and a last one at each that left the list. */
@@ -403,8 +409,9 @@ watch_all(struct ctl *ctl, struct sp_err *err)
 		code = ctl_jobs_list(ctl, 0, 0, &reply, err);
 		if (code != SP_OK)
 			break;
-		take_new(&w, reply->jobs);
-		code = look_all(&w, reply->jobs, err);
+		code = take_new(&w, reply->jobs, err);
+		if (code == SP_OK)
+			code = look_all(&w, reply->jobs, err);
 		sallyport__operator_reply__free_unpacked(reply, NULL);
 		if (code != SP_OK)
 			break;
@@ -425,8 +432,9 @@ ctl_watch(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	const char *until = ctl_args_get(args, "--until");
 	enum sp_job_state state;
 
-	if (until != NULL && (!sp_jobs_state_find(until, &state) || state == SP_JOB_NONE))
+	if (until != NULL && !ctl_view_find_state(until, &state))
 		return ctl_usage(ctl, err, "there is no state \"%.40s\"", until);
+	until = until != NULL ? sp_jobs_state_name(state) : NULL;
 	if (args->count > 0)
 		return watch_one(ctl, args->words[0], until, err);
 	if (until != NULL)

@@ -100,6 +100,7 @@ sp_table_resolve(
     struct sp_db *db, const char *prefix, char id[SP_JOB_ID_LEN + 1], struct sp_err *err)
 {
 	size_t len = strspn(prefix, "0123456789abcdef");
+	char other[SP_JOB_ID_LEN + 1];
 	sqlite3_stmt *stmt = NULL;
 	enum sp_code code;
 	int row = 0;
@@ -114,14 +115,18 @@ sp_table_resolve(
 	if (code == SP_OK)
 		code = sp_db_step(db, stmt, &row, err);
 	if (code == SP_OK && !row)
-		code = sp_err_set(err, SP_E_NOT_FOUND, "no job %s here", prefix);
+		code = sp_err_set(err, SP_E_NOT_FOUND,
+		    "no job %s here: `sallyctl jobs --all` lists those there are", prefix);
 	if (code == SP_OK)
 		code = sp_db_copy(stmt, 0, id, SP_JOB_ID_LEN + 1, err);
 	if (code == SP_OK)
 		code = sp_db_step(db, stmt, &row, err);
 	if (code == SP_OK && row)
-		code = sp_err_set(
-		    err, SP_E_INVALID, "several jobs begin with %s: give more of the id", prefix);
+		code = sp_db_copy(stmt, 0, other, sizeof(other), err);
+	if (code == SP_OK && row)
+		code = sp_err_set(err, SP_E_INVALID,
+		    "several jobs begin with %s, %s and %s among them: give more of the id", prefix,
+		    id, other);
 	sp_db_done(stmt);
 	return code;
 }

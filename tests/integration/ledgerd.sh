@@ -33,8 +33,10 @@ n=$(entries)
 B cancel "$job" >/dev/null
 [ "$(entries)" = "$n" ] || die "a repeated cancel is a second entry"
 refused 1 "CANCELLED" retry "$job"
-refused 1 "github" submit github:owner/repo --profile fixture
+refused 2 "add @TAG" submit github:owner/repo --profile fixture
 refused 1 "no job" job 00000000
+refused 2 "names no job" job 123
+refused 1 "profiles here: fixture" submit hf:org/name --profile other
 
 # who waits for a change gets it at once
 job=$(submit)

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/limits.h"
+#include "base/time.h"
 #include "bus/envelope.h"
 #include "sallyctl/bars.h"
 #include "sallyctl/out.h"
@@ -211,6 +212,54 @@ numbers(void **state)
 	sp_buf_free(&out);
 }
 
+/* --- lists ---------------------------------------------------------------------------------- */
+
+static void
+lists(void **state)
+{
+	Sallyport__OperatorJobView failed = view;
+	const Sallyport__OperatorJobView *views[] = {&view, &failed};
+	char *text = NULL;
+	size_t len;
+	FILE *to = open_memstream(&text, &len);
+
+	(void)state;
+	view.source = failed.source = text_of("hf:org/a");
+	view.changed = text_of("2026-11-24T05:02:03.123Z");
+	failed.changed = text_of("2026-11-24T04:00:03.123Z");
+	failed.state = text_of("FAILED");
+	failed.phase = text_of("");
+	failed.reason = text_of("no answer\x1b[2J");
+	failed.model_version = 3;
+	/* the newest last; ids as long as it takes */
+	failed.job = text_of("0011223344556677889900aabbccddee");
+	ctl_view_list(views, 2, sp_time_parse_rfc3339("2026-11-24T05:02:48.123Z"), to);
+	fclose(to);
+	assert_string_equal(text,
+	    "JOB                    STATE     FOR         NAME         SOURCE    PROGRESS\n"
+	    "001122334455667788990  FAILED    1 h 02 min  org/a-AWQ@3  hf:org/a  no "
+	    "answer\\x1b[2J\n"
+	    "00112233445566778899a  FETCHING  45 s        org/a-AWQ    hf:org/a  1.00 MiB of 4.00 "
+	    "MiB\n");
+	free(text);
+}
+
+static void
+state_names(void **state)
+{
+	enum sp_job_state found;
+
+	(void)state;
+	assert_true(ctl_view_find_state("awaiting-approval", &found));
+	assert_int_equal(found, SP_JOB_AWAITING_APPROVAL);
+	assert_true(ctl_view_find_state("FAILED", &found));
+	assert_int_equal(found, SP_JOB_FAILED);
+	assert_false(ctl_view_find_state("", &found));
+	assert_false(ctl_view_find_state("nonsense", &found));
+	assert_false(ctl_view_find_state(
+	    "awaiting_approval_and_many_more_characters_than_any_state_has", &found));
+}
+
 /* --- rates ---------------------------------------------------------------------------------- */
 
 static void
@@ -288,6 +337,8 @@ main(void)
 	    cmocka_unit_test_setup(many_jobs, set_up),
 	    cmocka_unit_test_setup(hostile_names, set_up),
 	    cmocka_unit_test_setup(numbers, set_up),
+	    cmocka_unit_test_setup(lists, set_up),
+	    cmocka_unit_test(state_names),
 	    cmocka_unit_test_setup(rates, set_up),
 	    cmocka_unit_test(screen),
 	};

@@ -472,7 +472,17 @@ jobs(void **state)
 
 	(void)state;
 	good(run("jobs"));
-	says(RIG_JOB);
+	says("\n00112233  AWAITING_APPROVAL");
+	good(run("jobs --state failed --json"));
+	doc = document();
+	assert_int_equal(json_array_size(json_object_get(doc, "jobs")), 0);
+	json_decref(doc);
+	good(run("jobs --state awaiting-approval --last 1"));
+	says("00112233");
+	error_says(run("jobs --state never"), SP_E_INVALID, "no state");
+	error_says(run("jobs --last 0"), SP_E_INVALID, "from 1 on");
+	error_says(run("job 001"), SP_E_INVALID, "names no job");
+	error_says(run("submit org/name"), SP_E_UNSUPPORTED, "must begin with hf:");
 	good(run("job 0011"));
 	says("Next: `sallyctl approve 00112233");
 	good(run("submit hf:org/name --wait"));
@@ -487,7 +497,7 @@ jobs(void **state)
 	site.job = "\x1b[2J\x1b[1m";
 	good(run("jobs"));
 	says("\\x1b");
-	error_says(run("watch"), SP_E_DENIED, "answered with job");
+	error_says(run("watch"), SP_E_DENIED, "no job's id");
 	site.job = RIG_JOB;
 	assert_null(strchr(out, '\x1b'));
 	error_says(run("submit hf:org/name --wait --json"), SP_E_BLOCKED, "is BLOCKED");
