@@ -33,6 +33,7 @@ static const struct {
     {"SHELL", "shell"},
     {"NAME", "none"},
     {"N", "none"},
+    {"DAYS", "none"},
     {"SEQ", "none"},
     {"TIME", "none"},
     {"HEX", "none"},
