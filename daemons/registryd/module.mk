@@ -25,3 +25,5 @@ $(eval $(call unit,fetcherd_halves,tests/unit/release_rig \
 	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
 $(eval $(call unit,registryd,tests/unit/release_rig $(REGISTRYD_TEST),\
 	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
+$(eval $(call unit,registryd_wire,$(REGISTRYD_TEST),\
+	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))

@@ -37,7 +37,7 @@ step "1. fetch -> AWQ -> gates (bastion)"
 t=$(ms)
 job=$(submit)
 say "job $job: hf:fixture/qwen2-tiny, profile fixture"
-await_state bastion "$job" AWAITING_APPROVAL 120
+await_state bastion "$job" AWAITING_APPROVAL 300
 say "AWAITING_APPROVAL after $(since "$t")"
 view=$(B job "$job" --json)
 artifact() { jq -er --arg r "$1" --arg f "$2" '[.artifacts[] | select(.role == $r)][0][$f]' <<<"$view"; }
@@ -86,7 +86,7 @@ stop bastion quantd
 start bastion quantd quantd-sabotaged
 t=$(ms)
 bad=$(submit)
-await_state bastion "$bad" BLOCKED 120
+await_state bastion "$bad" BLOCKED 300
 leases=$(lease_given bastion "$bad" package)
 [ "$leases" = 0 ] || die "a package lease was given to a blocked job"
 [ "$(lease_given bastion "$bad" validate)" -gt 0 ] || die "the log shows no validate lease: the count above proves nothing"

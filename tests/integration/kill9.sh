@@ -53,13 +53,13 @@ await 20 "ledgerd after its death" B jobs
 echo "kill9: ledgerd died while a lease of quantize was running"
 
 dies bastion validatord validate
-await_state bastion "$job" AWAITING_APPROVAL 120
+await_state bastion "$job" AWAITING_APPROVAL 300
 approve "$job" >/dev/null
 
 dies bastion diode-txd send
 dies enclave diode-rxd receive
 dies enclave registryd register
-await_state enclave "$job" REGISTERED 120
+await_state enclave "$job" REGISTERED 300
 await_state bastion "$job" SENT 60
 
 # answers N: asks N times at once and writes each answer to a file of its own
