@@ -1,9 +1,9 @@
 /* fetched.c -- what a job has fetched, out of fetcherd's store: a data set for a profile. */
+#include "fetched.h"
 #include "bus/paths.h"
 #include "jobs.h"
 #include "place.h"
 #include "release/chain.h"
-#include "release/statement.h"
 #include "store/tree.h"
 
 #include <stdlib.h>
@@ -18,49 +18,46 @@ struct fetched {
 	struct sp_tree tree;
 };
 
-/* The job's word is ledgerd's, the attestation's is fetcherd's: what it has signed for this job is
- * what counts. */
-static enum sp_code
-read_attestation(struct ctl *ctl, const Sallyport__OperatorJobView *view, struct fetched *out,
-    struct sp_err *err)
+/* --- the attestation: pure ------------------------------------------------------------------- */
+
+enum sp_code
+ctl_fetched_attestation(const struct sp_trust *trust, const Sallyport__OperatorJobView *view,
+    struct sp_statement *out, struct sp_hex *digest, struct sp_err *err)
 {
 	const Sallyport__Attested *attested = NULL;
-	struct sp_trust *trust = NULL;
 	struct sp_dsse dsse = {0};
-	const char *job;
 	enum sp_code code;
+	const char *job;
 
+	memset(out, 0, sizeof(*out));
 	for (size_t i = 0; i < view->n_attestations && attested == NULL; i++)
 		if (strcmp(view->attestations[i]->step, sp_chain_stage_word(SP_CHAIN_FETCH)) == 0)
 			attested = view->attestations[i];
 	if (attested == NULL)
 		return sp_err_set(err, SP_E_STATE, "job %s is %s: it has fetched nothing (yet)",
 		    view->job, view->state);
-	code = ctl_trust(ctl, &trust, err);
+	*digest = sp_sha256_hex(attested->envelope.data, attested->envelope.len);
+	code = sp_dsse_parse(attested->envelope.data, attested->envelope.len, &dsse, err);
 	if (code == SP_OK)
-		code = sp_dsse_parse(attested->envelope.data, attested->envelope.len, &dsse, err);
-	if (code == SP_OK)
-		code = sp_chain_stage_check(trust, SP_CHAIN_FETCH, &dsse, &out->statement, err);
-	if (code == SP_OK) {
-		job = sp_statement_job(&out->statement);
-		if (job == NULL || strcmp(job, view->job) != 0)
-			code = sp_err_set(err, SP_E_DENIED, "it was made for job %s, not for %s",
-			    job != NULL ? job : "none", view->job);
-	}
+		code = sp_chain_stage_check(trust, SP_CHAIN_FETCH, &dsse, out, err);
+	job = code == SP_OK ? sp_statement_job(out) : NULL;
+	if (code == SP_OK && (job == NULL || strcmp(job, view->job) != 0))
+		code = sp_err_set(err, SP_E_DENIED, "it was made for job %s, not for %s",
+		    job != NULL ? job : "none", view->job);
 	if (code != SP_OK)
 		sp_err_prefix(err, "fetch attestation of job %s", view->job);
-	out->digest = sp_sha256_hex(attested->envelope.data, attested->envelope.len);
-	out->job = sp_xstrdup(view->job);
 	sp_dsse_clear(&dsse);
-	sp_trust_free(&trust);
 	return code;
 }
+
+/* --- the files ------------------------------------------------------------------------------- */
 
 static enum sp_code
 open_tree(struct ctl *ctl, const char *id, struct fetched *out, struct sp_err *err)
 {
 	const Sallyport__OperatorJobView *view;
 	Sallyport__OperatorReply *reply;
+	struct sp_trust *trust = NULL;
 	const struct sp_conf *conf;
 	enum sp_code code;
 	char *dir;
@@ -70,7 +67,11 @@ open_tree(struct ctl *ctl, const char *id, struct fetched *out, struct sp_err *e
 	code = ctl_jobs_fetch(ctl, id, 0, 0, &reply, &view, err);
 	if (code != SP_OK)
 		return code;
-	code = read_attestation(ctl, view, out, err);
+	out->job = sp_xstrdup(view->job);
+	code = ctl_trust(ctl, &trust, err);
+	if (code == SP_OK)
+		code = ctl_fetched_attestation(trust, view, &out->statement, &out->digest, err);
+	sp_trust_free(&trust);
 	sallyport__operator_reply__free_unpacked(reply, NULL);
 	if (code == SP_OK)
 		code = ctl_conf(ctl, &conf, err);

@@ -19,6 +19,7 @@ SALLYCTL_ALL := $(addprefix daemons/sallyctl/,$(SALLYCTL)) \
 	proto/operator proto/bus proto/audit
 SALLYCTL_LIBS := libzmq libprotobuf-c libsodium gnutls jansson libconfig libutf8proc libseccomp
 $(eval $(call unit,sallyctl_commands,$(SALLYCTL_ALL) tests/unit/release_rig $(BASE),$(SALLYCTL_LIBS)))
+$(eval $(call unit,sallyctl_fetched,$(SALLYCTL_ALL) tests/unit/release_rig $(BASE),$(SALLYCTL_LIBS)))
 $(eval $(call unit,sallyctl_table,$(SALLYCTL_ALL) $(BASE),$(SALLYCTL_LIBS)))
 $(eval $(call unit,sallyctl_doctor,$(addprefix daemons/sallyctl/,doctor_judge doctor_judge_host doctor_report out \
 	trust_new) lib/release/key lib/release/dsse lib/release/trust proto/operator proto/bus $(BASE),\
