@@ -1,5 +1,5 @@
 $(eval $(call program,quantd,daemons/quantd,main quantd_step quantd_io,awq engine model bus release store base proto,libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig libpcre2-8 libutf8proc))
-$(eval $(call unit,quantd,$(addprefix daemons/quantd/,quantd_step quantd_io) \
+$(eval $(call unit,quantd,tests/unit/step_rig $(addprefix daemons/quantd/,quantd_step quantd_io) \
 	$(addprefix lib/awq/,round pack search gram block calib partial emit quantize) \
 	$(addprefix lib/engine/,kernels pool linear layer attention weights) \
 	$(addprefix lib/model/,dtype safetensors config nfc pattern bpe tokenizer_parse tokenizer strip) \

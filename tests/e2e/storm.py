@@ -308,7 +308,7 @@ class Storm:
         etc = self.site.bastion / "etc/sallyport"
         (etc / "sallyport.conf").write_text(
             'side = "bastion";\nhost = "gate";\n'
-            "ledgerd: { heartbeat_ms = 50; lease_ms = 400; backoff_ms = 10; attempts = 100; };\n"
+            "ledgerd: { heartbeat_ms = 50; lease_ms = 400; backoff_ms = 10; attempts = 8; };\n"
             f'fetcherd: {{ endpoint = "http://127.0.0.1:{self.relay.port}"; '
             f"parallel = {CONNECTIONS}; }};\n")
 

@@ -5,11 +5,12 @@
 #include "validatord/validatord.h"
 #include "base/file.h"
 #include "base/program.h"
-#include "bus/step.h"
 #include "bus/worker.h"
+#include "bus/step.h"
 #include "model/safetensors.h"
 #include "release/statement.h"
 #include "sandbox_here.h"
+#include "step_rig.h"
 #include "store/tree.h"
 
 #include <setjmp.h>
@@ -25,8 +26,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define JOB "00112233445566778899aabbccddeeff"
-#define MODEL "tests/fixtures/model"
 /* 60 questions and 20 programs decide these margins: without a difference the bounds are 4.3 and
  * 11.9 pp */
 #define QUESTIONS 60
@@ -42,98 +41,7 @@
 	"\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}"
 #define POLICY_LOST "{\"mmlu\": {\"dataset\": \"/share/none\", \"max_drop_pp\": 10}}"
 
-static struct sp_err err;
-static char top[] = "/tmp/sp-validatord-XXXXXX";
-
-static void
-ok(enum sp_code rc)
-{
-	if (rc != SP_OK)
-		fail_msg("%s: %s", sp_err_word(rc), err.msg);
-}
-
-static char *
-at(const char *name)
-{
-	return sp_xasprintf("%s/%s", top, name);
-}
-
-/* --- the worker's side, as the daemon sees it ---------------------------------------------------
- */
-
-struct sp_lease {
-	char phases[1024]; /* each once, in order, separated by a space */
-};
-
-struct sp_worker {
-	struct sp_conf *conf;
-	struct sp_key *root, *fetch, *quantize, *stranger;
-};
-
-static struct sp_lease lease;
-static struct sp_worker worker;
 static void *daemon_ctx;
-
-void
-sp_lease_progress(
-    struct sp_lease *l, const char *phase, uint64_t done, uint64_t total, const char *unit)
-{
-	size_t len = strlen(l->phases);
-
-	assert_true(done <= total);
-	assert_true(*unit);
-	if (!strstr(l->phases, phase))
-		snprintf(l->phases + len, sizeof(l->phases) - len, "%s ", phase);
-}
-
-char *
-sp_lease_workdir(const struct sp_lease *l, const char *key, struct sp_err *e)
-{
-	char *dir = sp_xasprintf("%s/state/validatord/work/%s", top, key);
-
-	(void)l;
-	assert_true(sp_hex_is_digest(key));
-	assert_int_equal(sp_file_mkdirs(dir, 0700, e), SP_OK);
-	return dir;
-}
-
-const struct sp_conf *
-sp_worker_conf(const struct sp_worker *w)
-{
-	return w->conf;
-}
-
-static void
-add_role(json_t *roles, const char *role, const struct sp_key *key)
-{
-	const struct sp_pubkey *pub = sp_key_public(key);
-	char *bytes = sp_base64_encode(pub->bytes, SP_PUBKEY_LEN);
-
-	json_object_set_new(roles, role,
-	    json_pack("{s:[{s:s, s:s, s:s}], s:i}", "keys", "id", pub->id.s, "key", bytes, "name",
-		pub->name, "threshold", 1));
-	free(bytes);
-}
-
-enum sp_code
-sp_worker_trust(const struct sp_worker *w, struct sp_trust **trust, struct sp_err *e)
-{
-	json_t *roles = json_object(), *payload;
-	enum sp_code code;
-	char *text;
-	size_t len;
-
-	add_role(roles, "root", w->root);
-	add_role(roles, "fetch", w->fetch);
-	add_role(roles, "quantize", w->quantize);
-	payload = json_pack("{s:s, s:o, s:s, s:i, s:[]}", "expires", "2099-01-01T00:00:00.000Z",
-	    "roles", roles, "type", "sallyport-trust/1", "version", 1, "workers");
-	text = sp_json_canonical(payload, &len);
-	code = sp_trust_parse((const uint8_t *)text, len, trust, e);
-	free(text);
-	json_decref(payload);
-	return code;
-}
 
 /* --- models -------------------------------------------------------------------------------------
  */
@@ -143,29 +51,27 @@ static struct sp_hex
 import(const char *service, const char *note, void (*change)(const struct sp_tensor *, uint8_t *))
 {
 	static const char *const others[] = {"config.json", "tokenizer.json"};
-	char *dir = at("spoiled"), *store_dir = sp_xasprintf("%s/store/%s", top, service), *path;
+	char *dir = rig_at("spoiled"), *path;
 	struct sp_safetensors *file;
-	struct sp_store *store;
-	struct sp_tree tree = {0};
 	struct sp_hex digest;
 	uint8_t *data;
 	size_t len, i;
 
-	ok(sp_file_mkdirs(dir, 0755, &err));
+	rig_ok(sp_file_mkdirs(dir, 0755, &rig_err));
 	for (i = 0; i < 2; i++) {
-		path = sp_xasprintf(MODEL "/%s", others[i]);
-		ok(sp_file_read(path, 1 << 26, &data, &len, &err));
+		path = sp_xasprintf(RIG_MODEL "/%s", others[i]);
+		rig_ok(sp_file_read(path, 1 << 26, &data, &len, &rig_err));
 		free(path);
 		path = sp_xasprintf("%s/%s", dir, others[i]);
-		ok(sp_file_write(path, 0644, data, len, &err));
+		rig_ok(sp_file_write(path, 0644, data, len, &rig_err));
 		free(path);
 		free(data);
 	}
 	path = sp_xasprintf("%s/README.md", dir);
-	ok(sp_file_write(path, 0644, note, strlen(note), &err));
+	rig_ok(sp_file_write(path, 0644, note, strlen(note), &rig_err));
 	free(path);
-	ok(sp_file_read(MODEL "/model.safetensors", 1 << 26, &data, &len, &err));
-	ok(sp_safetensors_parse(data, len, "model", &file, &err));
+	rig_ok(sp_file_read(RIG_MODEL "/model.safetensors", 1 << 26, &data, &len, &rig_err));
+	rig_ok(sp_safetensors_parse(data, len, "model", &file, &rig_err));
 	for (i = 0; change && i < sp_safetensors_count(file); i++) {
 		const struct sp_tensor *tensor = sp_safetensors_at(file, i);
 
@@ -173,15 +79,11 @@ import(const char *service, const char *note, void (*change)(const struct sp_ten
 	}
 	sp_safetensors_free(&file);
 	path = sp_xasprintf("%s/model.safetensors", dir);
-	ok(sp_file_write(path, 0644, data, len, &err));
+	rig_ok(sp_file_write(path, 0644, data, len, &rig_err));
 	free(path);
 	free(data);
-	ok(sp_store_open(store_dir, 1, &store, &err));
-	ok(sp_tree_import(store, dir, &tree, &digest, &err));
-	sp_tree_clear(&tree);
-	sp_store_close(&store);
-	ok(sp_file_remove_all(dir, &err));
-	free(store_dir);
+	digest = rig_import(service, dir);
+	rig_ok(sp_file_remove_all(dir, &rig_err));
 	free(dir);
 	return digest;
 }
@@ -209,131 +111,33 @@ put_nan(const struct sp_tensor *tensor, uint8_t *data)
 		memcpy(data, "\xc0\x7f", 2);
 }
 
-/* --- a task -------------------------------------------------------------------------------------
- */
-
-struct task {
-	Sallyport__Task task;
-	Sallyport__Artifact parts[2], *artifacts[2];
-	Sallyport__Attested proofs[2], *attestations[2];
-	struct sp_hex trees[2];
-	char *envelopes[2];
-};
-
-static char *
-envelope(const struct sp_key *key, const char *tree, const char *build_type, const char *material)
-{
-	char *uri = sp_xasprintf("sallyport:tree:%s", material ? material : "");
-	const struct sp_material from = {uri, "source", material, ""};
-	const struct sp_provenance provenance = {
-	    .subject_name = "fixture/qwen2-tiny",
-	    .subject_tree = tree,
-	    .build_type = build_type,
-	    .materials = &from,
-	    .material_count = material != NULL,
-	    .builder = sp_key_public(key)->name,
-	    .version = "1",
-	    .invocation = JOB,
-	    .started = "2026-11-24T05:02:03.123Z",
-	    .finished = "2026-11-24T05:02:04.123Z",
-	};
-	size_t len, envelope_len;
-	char *statement = sp_statement_provenance(&provenance, &len), *text;
-
-	ok(sp_dsse_sign(key, SP_DSSE_INTOTO, statement, len, &text, &envelope_len, &err));
-	free(statement);
-	free(uri);
-	return text;
-}
-
-static void
-set_envelope(struct task *t, int i, char *text)
-{
-	free(t->envelopes[i]);
-	t->envelopes[i] = text;
-	t->proofs[i].envelope.data = (uint8_t *)text;
-	t->proofs[i].envelope.len = strlen(text);
-}
-
-static void
-set_policy(struct task *t, const char *policy)
-{
-	t->task.policy.data = (uint8_t *)(uintptr_t)policy;
-	t->task.policy.len = strlen(policy);
-}
-
-static char *
-word(const char *text)
-{
-	return (char *)(uintptr_t)text;
-}
-
-static void
-task_new(struct task *t, struct sp_hex source, struct sp_hex candidate)
-{
-	static const char *const roles[] = {"source", "candidate"};
-	static const char *const stores[] = {"fetcherd", "quantd"};
-	static const char *const steps[] = {"fetch", "quantize"};
-	int i;
-
-	memset(t, 0, sizeof(*t));
-	memset(&lease, 0, sizeof(lease));
-	t->trees[0] = source;
-	t->trees[1] = candidate;
-	sallyport__task__init(&t->task);
-	for (i = 0; i < 2; i++) {
-		sallyport__artifact__init(&t->parts[i]);
-		t->parts[i].role = word(roles[i]);
-		t->parts[i].digest = t->trees[i].s;
-		t->parts[i].store = word(stores[i]);
-		t->parts[i].tree = 1;
-		t->artifacts[i] = &t->parts[i];
-		sallyport__attested__init(&t->proofs[i]);
-		t->proofs[i].step = word(steps[i]);
-		t->attestations[i] = &t->proofs[i];
-	}
-	t->task.job = word(JOB);
-	t->task.step = word("validate");
-	t->task.kind = word("model");
-	t->task.source = word("hf:fixture/qwen2-tiny@main");
-	t->task.profile = word("fixture");
-	t->task.name = word("fixture/qwen2-tiny-AWQ");
-	t->task.artifacts = t->artifacts;
-	t->task.n_artifacts = 2;
-	t->task.attestations = t->attestations;
-	t->task.n_attestations = 2;
-	set_policy(t, POLICY);
-	set_envelope(t, 0, envelope(worker.fetch, t->trees[0].s, SP_BUILD_FETCH, NULL));
-	set_envelope(
-	    t, 1, envelope(worker.quantize, t->trees[1].s, SP_BUILD_QUANTIZE, t->trees[0].s));
-}
-
-static void
-task_free(struct task *t)
-{
-	free(t->envelopes[0]);
-	free(t->envelopes[1]);
-}
-
 static struct sp_hex source, good;
 
-/* First `lines` lines of a file of the fixtures, below top/share. */
+static void
+task_new(struct rig_task *t, struct sp_hex from, struct sp_hex candidate)
+{
+	const struct sp_hex trees[] = {from, candidate};
+
+	rig_task_new(t, "validate", POLICY, trees, 2);
+}
+
+/* First `lines` lines of a file of the fixtures, below rig_top/share. */
 static void
 copy_lines(const char *from, const char *to, size_t lines)
 {
-	char *path = at(to), *dir = sp_xstrdup(path);
+	char *path = rig_at(to), *dir = sp_xstrdup(path);
 	struct sp_buf text = {0};
 	uint8_t *data;
 	size_t len, i;
 
 	*strrchr(dir, '/') = '\0';
-	ok(sp_file_mkdirs(dir, 0755, &err));
-	ok(sp_file_read(from, 1 << 24, &data, &len, &err));
+	rig_ok(sp_file_mkdirs(dir, 0755, &rig_err));
+	rig_ok(sp_file_read(from, 1 << 24, &data, &len, &rig_err));
 	for (i = 0; i < len && lines > 0; i++) {
 		sp_buf_add(&text, data + i, 1);
 		lines -= data[i] == '\n';
 	}
-	ok(sp_file_write(path, 0644, text.data, text.len, &err));
+	rig_ok(sp_file_write(path, 0644, text.data, text.len, &rig_err));
 	sp_buf_free(&text);
 	free(data);
 	free(dir);
@@ -341,21 +145,9 @@ copy_lines(const char *from, const char *to, size_t lines)
 }
 
 static void
-save_key(enum sp_role role, const char *name, const char *to)
-{
-	struct sp_key *key;
-	char *path = at(to);
-
-	ok(sp_key_new(role, name, &key, &err));
-	ok(sp_key_save(key, path, NULL, &err));
-	sp_key_free(&key);
-	free(path);
-}
-
-static void
 write_datasets(void)
 {
-	char *path = at("share/humaneval.jsonl");
+	char *path = rig_at("share/humaneval.jsonl");
 	struct sp_humaneval set;
 	struct sp_buf text = {0};
 	size_t i, len;
@@ -364,7 +156,7 @@ write_datasets(void)
 	    "tests/fixtures/mmlu/dev/opposites_dev.csv", "share/mmlu/dev/opposites_dev.csv", 5);
 	copy_lines("tests/fixtures/mmlu/test/opposites_test.csv",
 	    "share/mmlu/test/opposites_test.csv", QUESTIONS);
-	ok(sp_humaneval_load("tests/fixtures/humaneval.jsonl.gz", &set, &err));
+	rig_ok(sp_humaneval_load("tests/fixtures/humaneval.jsonl.gz", &set, &rig_err));
 	for (i = 0; i < PROGRAMS; i++) {
 		const struct sp_humaneval_task *task = &set.tasks[i];
 		json_t *line = json_pack("{s:s, s:s, s:s, s:s, s:s}", "task_id", task->id, "prompt",
@@ -377,7 +169,7 @@ write_datasets(void)
 		free(json);
 		json_decref(line);
 	}
-	ok(sp_file_write(path, 0644, text.data, text.len, &err));
+	rig_ok(sp_file_write(path, 0644, text.data, text.len, &rig_err));
 	sp_buf_free(&text);
 	sp_humaneval_clear(&set);
 	free(path);
@@ -386,36 +178,17 @@ write_datasets(void)
 static int
 setup(void **state)
 {
-	char *conf = sp_xasprintf(
-	    "side = \"bastion\"; store: { dir = \"/store\"; }; keys: { dir = \"/keys\"; };\n"
-	    "state: { dir = \"/state\"; }; validatord: { threads = 2; sandbox = \"%s\"; };\n",
+	char *conf = sp_xasprintf("validatord: { threads = 2; sandbox = \"%s\"; };",
 	    sp_sandbox_word(sandbox_here().kind));
-	static const char *const dirs[] = {"store", "share", "state/validatord", "keys/validatord"};
-	char *path;
-	size_t i;
 
 	(void)state;
-	assert_non_null(mkdtemp(top));
-	for (i = 0; i < sizeof(dirs) / sizeof(*dirs); i++) {
-		path = at(dirs[i]);
-		ok(sp_file_mkdirs(path, 0755, &err));
-		free(path);
-	}
-	write_datasets();
-	save_key(SP_ROLE_GATE, "validatord@bastion", "keys/validatord/gate.key");
-	path = at("sallyport.conf");
-	ok(sp_file_write(path, 0644, conf, strlen(conf), &err));
+	rig_open("validatord", SP_ROLE_GATE, SP_ROLE_QUANTIZE, conf);
 	free(conf);
-	ok(sp_conf_load(path, top, sp_conf_keys, &worker.conf, &err));
-	ok(validatord_check(worker.conf, &err));
-	free(path);
-	ok(sp_key_new(SP_ROLE_ROOT, "root@offline", &worker.root, &err));
-	ok(sp_key_new(SP_ROLE_FETCH, "fetcherd@bastion", &worker.fetch, &err));
-	ok(sp_key_new(SP_ROLE_QUANTIZE, "quantd@bastion", &worker.quantize, &err));
-	ok(sp_key_new(SP_ROLE_QUANTIZE, "stranger", &worker.stranger, &err));
+	write_datasets();
+	rig_ok(validatord_check(rig_worker.conf, &rig_err));
 	source = import("fetcherd", "as fetched", NULL);
 	good = import("quantd", "as good", NULL);
-	ok(validatord_open(&worker, &daemon_ctx, &err));
+	rig_ok(validatord_open(&rig_worker, &daemon_ctx, &rig_err));
 	return 0;
 }
 
@@ -424,12 +197,7 @@ teardown(void **state)
 {
 	(void)state;
 	sp_step_close(daemon_ctx);
-	sp_key_free(&worker.root);
-	sp_key_free(&worker.fetch);
-	sp_key_free(&worker.quantize);
-	sp_key_free(&worker.stranger);
-	sp_conf_free(&worker.conf);
-	ok(sp_file_remove_all(top, &err));
+	rig_close();
 	return 0;
 }
 
@@ -457,13 +225,13 @@ keys_name_every_input(void **state)
 }
 
 static enum sp_code
-check_chain(struct task *t)
+check_chain(struct rig_task *t)
 {
 	struct sp_trust *trust;
 	enum sp_code code;
 
-	ok(sp_worker_trust(&worker, &trust, &err));
-	code = validatord_check_chain(trust, &t->task, t->trees[0].s, t->trees[1].s, &err);
+	rig_ok(sp_worker_trust(&rig_worker, &trust, &rig_err));
+	code = validatord_check_chain(trust, &t->task, t->trees[0].s, t->trees[1].s, &rig_err);
 	sp_trust_free(&trust);
 	return code;
 }
@@ -472,40 +240,46 @@ static void
 chain_must_lead_here(void **state)
 {
 	struct sp_hex other = sp_sha256_hex("other", 5);
-	struct task t;
+	struct rig_task t;
 
 	(void)state;
 	task_new(&t, source, good);
-	ok(check_chain(&t));
-	set_envelope(&t, 1, envelope(worker.quantize, other.s, SP_BUILD_QUANTIZE, source.s));
+	rig_ok(check_chain(&t));
+	rig_task_envelope(
+	    &t, 1, rig_provenance(rig_worker.quantize, other.s, SP_BUILD_QUANTIZE, source.s));
 	assert_int_equal(check_chain(&t), SP_E_DENIED);
-	assert_non_null(strstr(err.msg, other.s));
-	set_envelope(&t, 1, envelope(worker.quantize, good.s, SP_BUILD_QUANTIZE, other.s));
+	assert_non_null(strstr(rig_err.msg, other.s));
+	rig_task_envelope(
+	    &t, 1, rig_provenance(rig_worker.quantize, good.s, SP_BUILD_QUANTIZE, other.s));
 	assert_int_equal(check_chain(&t), SP_E_DENIED);
-	assert_non_null(strstr(err.msg, "not made from"));
-	set_envelope(&t, 1, envelope(worker.stranger, good.s, SP_BUILD_QUANTIZE, source.s));
+	assert_non_null(strstr(rig_err.msg, "not made from"));
+	rig_task_envelope(
+	    &t, 1, rig_provenance(rig_worker.stranger, good.s, SP_BUILD_QUANTIZE, source.s));
 	assert_int_equal(check_chain(&t), SP_E_DENIED);
-	set_envelope(&t, 1, envelope(worker.quantize, good.s, SP_BUILD_QUANTIZE, source.s));
-	set_envelope(&t, 0, envelope(worker.fetch, other.s, SP_BUILD_FETCH, NULL));
+	rig_task_envelope(
+	    &t, 1, rig_provenance(rig_worker.quantize, good.s, SP_BUILD_QUANTIZE, source.s));
+	rig_task_envelope(&t, 0, rig_provenance(rig_worker.fetch, other.s, SP_BUILD_FETCH, NULL));
 	assert_int_equal(check_chain(&t), SP_E_DENIED);
-	set_envelope(&t, 0, envelope(worker.fetch, source.s, SP_BUILD_QUANTIZE, NULL));
+	rig_task_envelope(
+	    &t, 0, rig_provenance(rig_worker.fetch, source.s, SP_BUILD_QUANTIZE, NULL));
 	assert_int_not_equal(check_chain(&t), SP_OK);
-	set_envelope(&t, 0, envelope(worker.fetch, source.s, SP_BUILD_FETCH, NULL));
-	ok(check_chain(&t));
+	rig_task_envelope(&t, 0, rig_provenance(rig_worker.fetch, source.s, SP_BUILD_FETCH, NULL));
+	rig_ok(check_chain(&t));
 	t.task.n_attestations = 1;
 	assert_int_equal(check_chain(&t), SP_E_DENIED);
-	assert_non_null(strstr(err.msg, "no quantize attestation"));
-	task_free(&t);
+	assert_non_null(strstr(rig_err.msg, "no quantize attestation"));
+	rig_task_free(&t);
 }
 
 /* --- the whole step -----------------------------------------------------------------------------
  */
 
 static enum sp_code
-work(struct task *t)
+work(struct rig_task *t)
 {
 	struct sp_outcome outcome = {0};
-	enum sp_code code = validatord_work(worker.conf, &t->task, &lease, &outcome, &err);
+	enum sp_code code =
+	    validatord_work(rig_worker.conf, &t->task, &rig_lease, &outcome, &rig_err);
 
 	assert_int_equal(outcome.artifact_count, 0);
 	assert_null(outcome.attestation);
@@ -513,27 +287,28 @@ work(struct task *t)
 }
 
 static enum sp_code
-seal(struct task *t, struct sp_outcome *outcome)
+seal(struct rig_task *t, struct sp_outcome *outcome)
 {
-	return validatord_seal(daemon_ctx, &worker, &t->task, &lease, SP_OK, outcome, &err);
+	return validatord_seal(
+	    daemon_ctx, &rig_worker, &t->task, &rig_lease, SP_OK, outcome, &rig_err);
 }
 
 /* Parses the verdict that was signed by the daemon's key; result is in out. */
 static void
 open_verdict(const struct sp_outcome *outcome, struct sp_statement *out)
 {
-	char *path = at("keys/validatord/gate.key.pub");
+	char *path = rig_at("keys/validatord/gate.key.pub");
 	struct sp_buf pae = {0};
 	struct sp_pubkey key;
 	struct sp_dsse dsse;
 
 	assert_non_null(outcome->attestation);
-	ok(sp_pubkey_load(path, &key, &err));
-	ok(sp_dsse_parse(outcome->attestation, outcome->attestation_len, &dsse, &err));
+	rig_ok(sp_pubkey_load(path, &key, &rig_err));
+	rig_ok(sp_dsse_parse(outcome->attestation, outcome->attestation_len, &dsse, &rig_err));
 	assert_int_equal(dsse.sig_count, 1);
 	sp_dsse_pae(&pae, dsse.payload_type, dsse.payload, dsse.payload_len);
 	assert_true(sp_pubkey_verify(key.bytes, pae.data, pae.len, dsse.sigs[0].sig));
-	ok(sp_statement_parse(dsse.payload, dsse.payload_len, out, &err));
+	rig_ok(sp_statement_parse(dsse.payload, dsse.payload_len, out, &rig_err));
 	sp_dsse_clear(&dsse);
 	sp_buf_free(&pae);
 	free(path);
@@ -544,7 +319,7 @@ static json_t *
 open_report(const struct sp_outcome *outcome)
 {
 	const struct sp_artifact *artifact = sp_outcome_find(outcome, "report");
-	char *dir = at("store/validatord");
+	char *dir = rig_at("store/validatord");
 	struct sp_store *store;
 	uint8_t *data;
 	size_t len;
@@ -553,10 +328,10 @@ open_report(const struct sp_outcome *outcome)
 	assert_non_null(artifact);
 	assert_string_equal(artifact->store, "validatord");
 	assert_false(artifact->tree);
-	ok(sp_store_open(dir, 0, &store, &err));
-	ok(sp_store_read(store, artifact->digest.s, 1 << 24, &data, &len, &err));
+	rig_ok(sp_store_open(dir, 0, &store, &rig_err));
+	rig_ok(sp_store_read(store, artifact->digest.s, 1 << 24, &data, &len, &rig_err));
 	assert_int_equal(artifact->bytes, len);
-	ok(sp_json_parse_canonical(data, len, "report", &report, &err));
+	rig_ok(sp_json_parse_canonical(data, len, "report", &report, &rig_err));
 	sp_store_close(&store);
 	free(data);
 	free(dir);
@@ -566,7 +341,7 @@ open_report(const struct sp_outcome *outcome)
 static int
 work_is_there(const char *key)
 {
-	char *dir = sp_xasprintf("%s/state/validatord/work/%s", top, key);
+	char *dir = sp_xasprintf("%s/state/validatord/work/%s", rig_top, key);
 	int there = access(dir, F_OK) == 0;
 
 	free(dir);
@@ -575,7 +350,7 @@ work_is_there(const char *key)
 
 /* A copy of a model in the work directory. */
 static int
-copy_is_there(const struct task *t, const char *side)
+copy_is_there(const struct rig_task *t, const char *side)
 {
 	struct sp_hex key = validatord_work_key(t->trees[0].s, t->trees[1].s);
 	char *name = sp_xasprintf("%s/%s", key.s, side);
@@ -592,19 +367,19 @@ as_good_passes(void **state)
 	struct sp_statement statement;
 	const json_t *predicate, *detail;
 	json_t *report;
-	struct task t;
+	struct rig_task t;
 	struct sp_hex work_key;
 
 	(void)state;
 	task_new(&t, source, good);
-	ok(work(&t));
-	assert_string_equal(lease.phases,
+	rig_ok(work(&t));
+	assert_string_equal(rig_lease.phases,
 	    "baseline-copy baseline-mmlu baseline-humaneval baseline-tests baseline-programs "
 	    "candidate-copy candidate-mmlu candidate-humaneval candidate-programs ");
 	/* what a child claims does not reach the outcome */
 	sp_outcome_artifact(&outcome, "report", source.s, "fetcherd", 0, 1);
 	sp_outcome_attest(&outcome, "forged", 6);
-	ok(seal(&t, &outcome));
+	rig_ok(seal(&t, &outcome));
 	assert_int_equal(outcome.artifact_count, 1);
 
 	open_verdict(&outcome, &statement);
@@ -633,7 +408,7 @@ as_good_passes(void **state)
 	work_key = validatord_work_key(source.s, good.s);
 	assert_false(work_is_there(work_key.s));
 	sp_outcome_clear(&outcome);
-	task_free(&t);
+	rig_task_free(&t);
 }
 
 /* Runs after as_good_passes: the baseline's answers are there, the sabotaged model's are not. */
@@ -644,16 +419,16 @@ expect_blocked(void (*change)(const struct sp_tensor *, uint8_t *), const char *
 	struct sp_outcome outcome = {0};
 	struct sp_statement statement;
 	json_t *report;
-	struct task t;
+	struct rig_task t;
 
 	task_new(&t, source, bad);
-	ok(work(&t));
-	assert_string_equal(
-	    lease.phases, "candidate-copy candidate-mmlu candidate-humaneval candidate-programs ");
+	rig_ok(work(&t));
+	assert_string_equal(rig_lease.phases,
+	    "candidate-copy candidate-mmlu candidate-humaneval candidate-programs ");
 	assert_int_equal(seal(&t, &outcome), SP_E_BLOCKED);
-	if (!strstr(err.msg, reason))
-		fail_msg("\"%s\" lacks \"%s\"", err.msg, reason);
-	assert_non_null(strstr(err.msg, "FAILED"));
+	if (!strstr(rig_err.msg, reason))
+		fail_msg("\"%s\" lacks \"%s\"", rig_err.msg, reason);
+	assert_non_null(strstr(rig_err.msg, "FAILED"));
 	open_verdict(&outcome, &statement);
 	assert_string_equal(statement.subject_tree, bad.s);
 	assert_string_equal(sp_statement_result(&statement), "FAILED");
@@ -663,7 +438,7 @@ expect_blocked(void (*change)(const struct sp_tensor *, uint8_t *), const char *
 	assert_string_equal(json_string_value(json_object_get(report, "verdict")), "FAILED");
 	json_decref(report);
 	sp_outcome_clear(&outcome);
-	task_free(&t);
+	rig_task_free(&t);
 }
 
 static void
@@ -682,16 +457,16 @@ doubt_is_blocked(void **state)
 {
 	struct sp_outcome outcome = {0};
 	struct sp_statement statement;
-	struct task t;
+	struct rig_task t;
 
 	(void)state;
 	task_new(&t, source, good);
-	set_policy(&t, POLICY_TIGHT);
-	ok(work(&t));
-	assert_string_equal(lease.phases, "candidate-copy candidate-mmlu ");
+	rig_task_policy(&t, POLICY_TIGHT);
+	rig_ok(work(&t));
+	assert_string_equal(rig_lease.phases, "candidate-copy candidate-mmlu ");
 	assert_int_equal(seal(&t, &outcome), SP_E_BLOCKED);
-	assert_non_null(strstr(err.msg, "INCONCLUSIVE"));
-	assert_non_null(strstr(err.msg, "about 5 more questions would decide"));
+	assert_non_null(strstr(rig_err.msg, "INCONCLUSIVE"));
+	assert_non_null(strstr(rig_err.msg, "about 5 more questions would decide"));
 	open_verdict(&outcome, &statement);
 	assert_string_equal(sp_statement_result(&statement), "FAILED");
 	assert_string_equal(json_string_value(json_object_get(
@@ -699,23 +474,24 @@ doubt_is_blocked(void **state)
 	    "INCONCLUSIVE");
 	sp_statement_clear(&statement);
 	sp_outcome_clear(&outcome);
-	task_free(&t);
+	rig_task_free(&t);
 }
 
 /* The file of one side's answers, in the work directory; as validatord_io.c names it. */
 static char *
-answers_file(const struct task *t, int side, const char *gate, const char *digest, unsigned amount)
+answers_file(
+    const struct rig_task *t, int side, const char *gate, const char *digest, unsigned amount)
 {
 	struct sp_hex python, key, dir = validatord_work_key(t->trees[0].s, t->trees[1].s);
 	char *program, *engine, *file;
 
-	ok(sp_program_name(&program, &err));
-	ok(sp_program_digest("/usr/bin/python3", &python, &err));
+	rig_ok(sp_program_name(&program, &rig_err));
+	rig_ok(sp_program_digest("/usr/bin/python3", &python, &rig_err));
 	engine = sp_xasprintf(
 	    "%s python+%.16s %s", program, python.s, sp_sandbox_word(sandbox_here().kind));
 	key = validatord_answers_key(t->trees[side].s, gate, digest, amount, engine);
 	free(program);
-	file = sp_xasprintf("%s/state/validatord/work/%s/%s.json", top, dir.s, key.s);
+	file = sp_xasprintf("%s/state/validatord/work/%s/%s.json", rig_top, dir.s, key.s);
 	free(engine);
 	return file;
 }
@@ -728,31 +504,32 @@ restarts_go_on(void **state)
 	static const char none[] = "{\"programs\":[],\"truncated\":0}";
 	struct sp_outcome outcome = {0};
 	struct sp_humaneval set;
-	char *path = at("share/humaneval.jsonl"), *file;
-	struct task t;
+	char *path = rig_at("share/humaneval.jsonl"), *file;
+	struct rig_task t;
 
 	(void)state;
-	ok(sp_humaneval_load(path, &set, &err));
+	rig_ok(sp_humaneval_load(path, &set, &rig_err));
 	task_new(&t, source, good);
-	ok(work(&t));
+	rig_ok(work(&t));
 	file = answers_file(&t, 1, "humaneval", set.digest.s, 96);
 	assert_int_equal(unlink(file), 0);
 	assert_int_equal(seal(&t, &outcome), SP_E_INCOMPLETE);
 	assert_null(outcome.attestation);
 
-	memset(&lease, 0, sizeof(lease));
-	ok(work(&t));
-	assert_string_equal(lease.phases, "candidate-copy candidate-humaneval candidate-programs ");
-	ok(sp_file_write(file, 0600, none, sizeof(none) - 1, &err));
+	memset(&rig_lease, 0, sizeof(rig_lease));
+	rig_ok(work(&t));
+	assert_string_equal(
+	    rig_lease.phases, "candidate-copy candidate-humaneval candidate-programs ");
+	rig_ok(sp_file_write(file, 0600, none, sizeof(none) - 1, &rig_err));
 	assert_int_equal(seal(&t, &outcome), SP_E_INVALID);
 	assert_null(outcome.attestation);
 
-	ok(work(&t));
-	ok(seal(&t, &outcome));
+	rig_ok(work(&t));
+	rig_ok(seal(&t, &outcome));
 	assert_non_null(outcome.attestation);
 	sp_outcome_clear(&outcome);
 	sp_humaneval_clear(&set);
-	task_free(&t);
+	rig_task_free(&t);
 	free(file);
 	free(path);
 }
@@ -761,16 +538,18 @@ static void
 seal_refuses(void **state)
 {
 	struct sp_outcome outcome = {0};
-	struct task t;
+	struct rig_task t;
 
 	(void)state;
 	task_new(&t, source, good);
-	ok(work(&t));
+	rig_ok(work(&t));
 	/* a chain that does not lead here */
-	set_envelope(&t, 1, envelope(worker.stranger, good.s, SP_BUILD_QUANTIZE, source.s));
+	rig_task_envelope(
+	    &t, 1, rig_provenance(rig_worker.stranger, good.s, SP_BUILD_QUANTIZE, source.s));
 	assert_int_equal(seal(&t, &outcome), SP_E_DENIED);
 	assert_null(outcome.attestation);
-	set_envelope(&t, 1, envelope(worker.quantize, good.s, SP_BUILD_QUANTIZE, source.s));
+	rig_task_envelope(
+	    &t, 1, rig_provenance(rig_worker.quantize, good.s, SP_BUILD_QUANTIZE, source.s));
 	/* a data set that changed meanwhile */
 	copy_lines("tests/fixtures/mmlu/test/opposites_test.csv",
 	    "share/mmlu/test/opposites_test.csv", QUESTIONS - 1);
@@ -778,37 +557,37 @@ seal_refuses(void **state)
 	assert_null(outcome.attestation);
 	write_datasets();
 	/* a child that failed */
-	assert_int_equal(
-	    validatord_seal(daemon_ctx, &worker, &t.task, &lease, SP_E_BLOCKED, &outcome, &err),
+	assert_int_equal(validatord_seal(daemon_ctx, &rig_worker, &t.task, &rig_lease, SP_E_BLOCKED,
+			     &outcome, &rig_err),
 	    SP_E_INTERNAL);
 	assert_null(outcome.attestation);
-	ok(seal(&t, &outcome));
+	rig_ok(seal(&t, &outcome));
 	sp_outcome_clear(&outcome);
-	task_free(&t);
+	rig_task_free(&t);
 }
 
 static void
 work_refuses(void **state)
 {
-	char *dir = at("store/fetcherd"), *path;
+	char *dir = rig_at("store/fetcherd"), *path;
 	struct sp_store *store;
 	struct sp_tree tree = {0};
-	struct task t;
+	struct rig_task t;
 	uint8_t *data;
 	size_t len;
 
 	(void)state;
 	task_new(&t, source, good);
-	set_policy(&t, POLICY_PINNED);
+	rig_task_policy(&t, POLICY_PINNED);
 	assert_int_equal(work(&t), SP_E_CORRUPT);
-	assert_non_null(strstr(err.msg, "mmlu.dataset"));
-	set_policy(&t, POLICY_LOST);
+	assert_non_null(strstr(rig_err.msg, "mmlu.dataset"));
+	rig_task_policy(&t, POLICY_LOST);
 	assert_int_equal(work(&t), SP_E_CONFIG);
-	assert_non_null(strstr(err.msg, "/share/none"));
-	set_policy(&t, "{}");
+	assert_non_null(strstr(rig_err.msg, "/share/none"));
+	rig_task_policy(&t, "{}");
 	assert_int_equal(work(&t), SP_E_CONFIG);
 	t.parts[1].tree = 0;
-	set_policy(&t, POLICY);
+	rig_task_policy(&t, POLICY);
 	assert_int_equal(work(&t), SP_E_INVALID);
 	t.parts[1].tree = 1;
 	t.task.n_artifacts = 1;
@@ -816,24 +595,24 @@ work_refuses(void **state)
 	t.task.n_artifacts = 2;
 
 	/* one bit of the fetched weights: 4 shots, so that no answers are kept */
-	ok(sp_store_open(dir, 0, &store, &err));
-	ok(sp_tree_load(store, source.s, &tree, &err));
+	rig_ok(sp_store_open(dir, 0, &store, &rig_err));
+	rig_ok(sp_tree_load(store, source.s, &tree, &rig_err));
 	path = sp_store_path(store, sp_tree_find(&tree, "model.safetensors")->sha256.s);
-	ok(sp_file_read(path, 1 << 26, &data, &len, &err));
+	rig_ok(sp_file_read(path, 1 << 26, &data, &len, &rig_err));
 	data[len / 2] ^= 1;
-	ok(sp_file_write(path, 0440, data, len, &err));
-	set_policy(
+	rig_ok(sp_file_write(path, 0440, data, len, &rig_err));
+	rig_task_policy(
 	    &t, "{\"mmlu\": {\"dataset\": \"/share/mmlu\", \"max_drop_pp\": 10, \"shots\": 4}}");
 	assert_int_equal(work(&t), SP_E_CORRUPT);
-	assert_non_null(strstr(err.msg, "baseline"));
-	assert_non_null(strstr(err.msg, "model.safetensors"));
+	assert_non_null(strstr(rig_err.msg, "baseline"));
+	assert_non_null(strstr(rig_err.msg, "model.safetensors"));
 	assert_false(copy_is_there(&t, "baseline")); /* it may be a hundred gigabytes */
 	data[len / 2] ^= 1;
-	ok(sp_file_write(path, 0440, data, len, &err));
-	ok(work(&t));
+	rig_ok(sp_file_write(path, 0440, data, len, &rig_err));
+	rig_ok(work(&t));
 	sp_tree_clear(&tree);
 	sp_store_close(&store);
-	task_free(&t);
+	rig_task_free(&t);
 	free(data);
 	free(path);
 	free(dir);
@@ -844,14 +623,15 @@ static void
 check_refuses(void **state)
 {
 	static const char text[] = "side = \"bastion\"; validatord: { sandbox = \"chroot\"; };\n";
-	char *path = at("other.conf");
+	char *path = rig_at("other.conf");
 	struct sp_conf *conf;
 
 	(void)state;
-	ok(sp_file_write(path, 0644, text, sizeof(text) - 1, &err));
-	ok(sp_conf_load(path, top, sp_conf_keys, &conf, &err));
-	assert_int_equal(validatord_check(conf, &err), SP_E_CONFIG);
-	assert_non_null(strstr(err.msg, "\"chroot\": it must be \"bubblewrap\" or \"landlock\""));
+	rig_ok(sp_file_write(path, 0644, text, sizeof(text) - 1, &rig_err));
+	rig_ok(sp_conf_load(path, rig_top, sp_conf_keys, &conf, &rig_err));
+	assert_int_equal(validatord_check(conf, &rig_err), SP_E_CONFIG);
+	assert_non_null(
+	    strstr(rig_err.msg, "\"chroot\": it must be \"bubblewrap\" or \"landlock\""));
 	sp_conf_free(&conf);
 	free(path);
 }
