@@ -11,8 +11,8 @@
 
 #include "base/file.h"
 #include "base/time.h"
-#include "bus/worker.h"
 #include "bus/step.h"
+#include "bus/worker.h"
 #include "engine/weights.h"
 #include "quantd/quantd.h"
 #include "step_rig.h"
