@@ -98,6 +98,7 @@ struct doctor_facts {
 	char *conf_file;
 	struct sp_err conf_err; /* SP_OK: it could be read */
 	char *side;		/* NULL: not said */
+	char *elsewhere;	/* host:port of the ledgerd that daemons here are told to use */
 
 	struct doctor_path dirs[8]; /* that root, or the one user, owns */
 	size_t dir_count;
@@ -123,7 +124,9 @@ struct doctor_facts {
 	int clock_synchronised;	    /* -1: not known */
 	int64_t rmem_max, wmem_max; /* -1: not known */
 	int64_t rcvbuf_bytes;	    /* that diode-rxd asks for */
+	char *tcp;		    /* ledgerd's for workers of other hosts, NULL: none */
 	char *listen;		    /* registryd's */
+	int64_t connections;	    /* that it is to take */
 	char *endpoint;		    /* fetcherd's */
 	char *sandbox;		    /* "bubblewrap", "landlock"; NULL: no validatord here */
 	struct sp_err sandbox_err;

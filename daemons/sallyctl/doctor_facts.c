@@ -195,6 +195,19 @@ out:
 	free(root);
 }
 
+/* Where ledgerd is on another host there are only those daemons that have keys here. */
+static int
+is_here(const struct sp_conf *conf, const struct doctor_facts *f, const struct doctor_service *s)
+{
+	struct doctor_path keys;
+
+	if (f->elsewhere == NULL)
+		return 1;
+	keys = doctor_path(sp_xasprintf("%s/%s", sp_conf_string(conf, "keys.dir"), s->name));
+	free(keys.path);
+	return strcmp(s->name, "ledgerd") != 0 && keys.error != ENOENT;
+}
+
 static void
 look_at_daemon(const struct sp_conf *conf, struct doctor_facts *f, const struct doctor_service *s)
 {
@@ -271,8 +284,10 @@ look_at_conf(struct ctl *ctl, struct doctor_facts *f, const struct sp_conf **con
 		f->uid = st.st_uid;
 	if (ctl_conf(ctl, conf, &f->conf_err) != SP_OK)
 		*conf = NULL;
-	else if (sp_conf_string(*conf, "side") != NULL)
+	if (*conf != NULL && sp_conf_string(*conf, "side") != NULL)
 		f->side = sp_xstrdup(sp_conf_string(*conf, "side"));
+	if (*conf != NULL && sp_conf_string(*conf, "bus.connect") != NULL)
+		f->elsewhere = sp_xstrdup(sp_conf_string(*conf, "bus.connect"));
 }
 
 void
@@ -291,7 +306,7 @@ doctor_facts(struct ctl *ctl, struct doctor_facts *f)
 	if (conf != NULL && f->side != NULL) {
 		look_at_dirs(conf, f);
 		for (s = doctor_services; s->name != NULL; s++)
-			if (bastion ? s->bastion : s->enclave)
+			if ((bastion ? s->bastion : s->enclave) && is_here(conf, f, s))
 				look_at_daemon(conf, f, s);
 	}
 	/* before there are threads: it forks */
@@ -302,7 +317,8 @@ doctor_facts(struct ctl *ctl, struct doctor_facts *f)
 	if (sp_trust_load(trust_dir, f->unix_ms, &f->trust, &f->trust_err) != SP_OK)
 		f->trust = NULL;
 	free(trust_dir);
-	ask_ledgerd(ctl, f);
+	if (f->elsewhere == NULL)
+		ask_ledgerd(ctl, f);
 }
 
 void
@@ -332,6 +348,8 @@ doctor_facts_clear(struct doctor_facts *f)
 	free(f->socket_group);
 	free(f->conf_file);
 	free(f->side);
+	free(f->elsewhere);
+	free(f->tcp);
 	free(f->database);
 	free(f->listen);
 	free(f->endpoint);

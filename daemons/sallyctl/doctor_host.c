@@ -249,6 +249,9 @@ certificate_end_ms(const char *path)
 static void
 look_at_network(const struct sp_conf *conf, struct doctor_facts *f)
 {
+	if (sp_conf_string(conf, "bus.tcp") != NULL)
+		f->tcp = sp_xstrdup(sp_conf_string(conf, "bus.tcp"));
+	f->connections = sp_conf_int(conf, "registryd.connections");
 	if (strcmp(f->side, "enclave") != 0) {
 		f->endpoint = sp_xstrdup(sp_conf_string(conf, "fetcherd.endpoint"));
 		return;

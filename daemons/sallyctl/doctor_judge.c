@@ -118,7 +118,7 @@ judge_dirs(struct judge *j)
 	for (i = 0; i < f->dir_count; i++)
 		j->paths += (size_t)judge_path(
 		    j, "directories", &f->dirs[i], "", f->system ? 0 : f->uid, 022, 0);
-	if (f->daemon_count > 0)
+	if (f->daemon_count > 0 && f->elsewhere == NULL)
 		j->paths += (size_t)judge_path(j, "directories", &f->run, "ledgerd",
 		    f->system ? f->daemons[0].uid : f->uid, 022, 0);
 	for (i = 0; i < f->daemon_count; i++) {
@@ -377,11 +377,15 @@ judge_ledgerd(struct judge *j)
 	const struct doctor_facts *f = j->f;
 	const Sallyport__OperatorHost *h = f->host;
 
-	if (h == NULL) {
-		if (f->host_err.code != SP_OK)
-			judge_socket(j);
+	if (f->elsewhere != NULL)
+		doctor_say(j->r, DOCTOR_OK, "ledgerd",
+		    "it is at %s: `sallyctl doctor` there tells whether the workers here are "
+		    "connected",
+		    f->elsewhere);
+	else if (h == NULL && f->host_err.code != SP_OK)
+		judge_socket(j);
+	if (h == NULL)
 		return;
-	}
 	doctor_say(j->r, DOCTOR_OK, "ledgerd",
 	    "%s answers for %s, up for %s; log of %" PRIu64 " entries, %" PRIu64
 	    " steps under way; operators are in the group %s",

@@ -164,17 +164,23 @@ static void
 judge_limits(const struct doctor_facts *f, struct doctor_report *r)
 {
 	const struct doctor_daemon *d;
+	int64_t least;
 	size_t i;
 
 	for (i = 0; i < f->daemon_count; i++) {
 		d = &f->daemons[i];
-		if (d->nofile < 0 || d->nofile >= NOFILE_LEAST ||
-		    (strcmp(d->service->name, "registryd") != 0 &&
-			strcmp(d->service->name, "admissiond") != 0))
+		if (strcmp(d->service->name, "registryd") == 0)
+			least = f->connections;
+		else if (strcmp(d->service->name, "admissiond") == 0)
+			least = NOFILE_LEAST;
+		else
+			continue;
+		if (d->nofile < 0 || d->nofile >= least)
 			continue;
 		doctor_say(r, DOCTOR_WARNING, "limits",
-		    "%s may open %" PRId64 " files: so many connections at most", d->service->name,
-		    d->nofile);
+		    "%s may open %" PRId64 " files, fewer than the %" PRId64
+		    " connections that it is to take",
+		    d->service->name, d->nofile, least);
 		doctor_todo(r, "LimitNOFILE=65536 in its unit (systemctl edit sallyport-%s)",
 		    d->service->name);
 	}
@@ -235,6 +241,14 @@ judge_network(const struct doctor_facts *f, struct doctor_report *r)
 		    "TLS before 127.0.0.1");
 	} else if (f->listen != NULL) {
 		doctor_say(r, DOCTOR_OK, "network", "registryd listens on %s", f->listen);
+	}
+	if (f->tcp != NULL && doctor_is_public(f->tcp)) {
+		doctor_say(r, DOCTOR_WARNING, "network",
+		    "bus.tcp is %s: any host may knock; only keys of the trust document are let in",
+		    f->tcp);
+		doctor_todo(r,
+		    "let it listen on the address that the other workers use, or let the "
+		    "firewall know them");
 	}
 	if (f->endpoint == NULL)
 		return;

@@ -296,6 +296,39 @@ directories(void **state)
 	finds(DOCTOR_ERROR, "users", "no user sallyport-diode-rxd", "systemd-sysusers");
 }
 
+/* A host of workers whose ledgerd is another's. */
+static void
+elsewhere(void **state)
+{
+	(void)state;
+	f.elsewhere = text_of("ledger.example:8790");
+	f.host = NULL;
+	f.run.error = ENOENT;
+	f.daemons[0] = f.daemons[1];
+	f.daemon_count = 1;
+	judge();
+	assert_int_equal(r.errors + r.warnings, 0);
+	f.daemons[0].key[0].file.error = ENOENT;
+	f.elsewhere = text_of("ledger.example:8790");
+	f.host = NULL;
+	f.daemon_count = 1;
+	finds(DOCTOR_ERROR, "keys", "No such file", "sallyctl key new bus");
+}
+
+static void
+limits(void **state)
+{
+	(void)state;
+	add_daemon("registryd", 0);
+	f.daemons[2].key_count = 0;
+	workers[1] = workers[0];
+	workers[1].service = text_of("registryd");
+	host.n_workers = 2;
+	f.connections = 8192;
+	f.daemons[2].nofile = 1024;
+	finds(DOCTOR_WARNING, "limits", "registryd may open 1024 files", "LimitNOFILE");
+}
+
 /* All of it one user's: daemons make their directories themselves, modes are less strict. */
 static void
 one_user(void **state)
@@ -508,6 +541,8 @@ listening(void **state)
 	for (i = 0; i < sizeof(private) / sizeof(private[0]); i++)
 		if (doctor_is_public(private[i]))
 			fail_msg("%s", private[i]);
+	f.tcp = text_of("0.0.0.0:8790");
+	finds(DOCTOR_WARNING, "network", "bus.tcp is 0.0.0.0:8790", "firewall");
 	f.listen = text_of("0.0.0.0:8780");
 	finds(DOCTOR_WARNING, "network", "0.0.0.0:8780", "proxy with TLS");
 }
@@ -550,6 +585,8 @@ main(void)
 	    cmocka_unit_test_setup_teardown(configuration, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(directories, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(one_user, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(elsewhere, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(limits, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(secret_keys, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(trust_document, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(ledgerd, set_up, tear_down),
