@@ -376,6 +376,21 @@ fail_access(const struct sp_answer_failure *f, const char *what, const char *hos
 	    what, host, f->status, separator, said);
 }
 
+static enum sp_code
+fail_missing(
+    const struct sp_answer_failure *f, const char *what, const char *host, struct sp_err *err)
+{
+	const char *kind = strncmp(what, "hf:", 3) == 0 ? "a data set is named hf-dataset:"
+							: "a model is named hf:";
+
+	return sp_err_set(err, SP_E_NOT_FOUND,
+	    f->with_token ? "%s: %s has no such repository, or it is private and the token does "
+			    "not reach it: check the name (%s...)"
+			  : "%s: %s has no such repository, or it is private: check the name "
+			    "(%s...), or set " TOKEN,
+	    what, host, kind);
+}
+
 enum sp_code
 sp_answer_fail(
     const struct sp_answer_failure *f, const char *what, const char *host, struct sp_err *err)
@@ -404,12 +419,7 @@ sp_answer_fail(
 	if (is(f->error_code, "EntryNotFound"))
 		return sp_err_set(err, SP_E_NOT_FOUND, "%s: %s has no such file", what, host);
 	if (is(f->error_code, "RepoNotFound") || f->status == 404)
-		return sp_err_set(err, SP_E_NOT_FOUND,
-		    f->with_token ? "%s: %s has no such repository, or it is private and the token "
-				    "does not reach it: check the name"
-				  : "%s: %s has no such repository, or it is private: check the "
-				    "name, or set " TOKEN,
-		    what, host);
+		return fail_missing(f, what, host, err);
 	if (f->status == 401 || f->status == 403)
 		return fail_access(f, what, host, said, err);
 	return sp_err_set(err, SP_E_UNSUPPORTED, "%s: %s answers with status %ld%s%s", what, host,

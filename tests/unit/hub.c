@@ -226,7 +226,8 @@ test_fail(void **state)
 		const char *says;
 	} cases[] = {
 	    {{404, "RepoNotFound", NULL, NULL, NULL, 0}, SP_E_NOT_FOUND, "set fetcherd.token_file"},
-	    {{401, "RepoNotFound", NULL, NULL, NULL, 0}, SP_E_NOT_FOUND, "no such repository"},
+	    {{401, "RepoNotFound", NULL, NULL, NULL, 0}, SP_E_NOT_FOUND,
+		"a data set is named hf-dataset:"},
 	    {{401, "RepoNotFound", NULL, NULL, NULL, 1}, SP_E_NOT_FOUND, "does not reach it"},
 	    {{404, "RevisionNotFound", NULL, NULL, NULL, 0}, SP_E_NOT_FOUND, "not this revision"},
 	    {{404, "EntryNotFound", NULL, NULL, NULL, 0}, SP_E_NOT_FOUND, "no such file"},
