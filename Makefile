@@ -105,6 +105,8 @@ endef
 
 BASE := lib/base/err lib/base/hash lib/base/buf lib/base/file lib/base/path lib/base/time \
 	lib/base/log lib/base/json lib/base/notify lib/base/source
+# what keeps a worker's child from all that it does not need; with libseccomp
+CONFINE := lib/bus/confine lib/bus/confine_filter lib/bus/confine_mounts lib/base/landlock
 
 # what scripts learn of the build
 RUN_ENV = B=$(B) BIN=$(abspath $(B))/bin

@@ -1,2 +1,2 @@
-$(eval $(call program,admissiond,daemons/admissiond,main admit_vllm admit_step admit_io,http bus release ledger store base proto,libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig libmicrohttpd libcurl))
+$(eval $(call program,admissiond,daemons/admissiond,main admit_vllm admit_step admit_io,http bus release ledger store base proto,libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig libseccomp libmicrohttpd libcurl))
 $(eval $(call unit,admit,$(BASE) daemons/admissiond/admit_vllm daemons/admissiond/admit_step lib/release/snapshot lib/release/trust lib/release/dsse lib/release/key,jansson gnutls libsodium))

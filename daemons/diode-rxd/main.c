@@ -3,12 +3,12 @@
 #include "rxd.h"
 
 static const struct sp_worker_step steps[] = {
-    {"receive", NULL, rxd_seal_receive},
-    {"verify", NULL, rxd_seal_verify},
+    {"receive", NULL, rxd_seal_receive, NULL},
+    {"verify", NULL, rxd_seal_verify, NULL},
 };
 
 static const struct sp_worker_helper helpers[] = {
-    {"receiver", rxd_receive},
+    {"receiver", rxd_receive, rxd_confine, "link"},
 };
 
 int

@@ -96,7 +96,11 @@ const char *rxd_note_get(const Sallyport__ChildNote *note, const char *key);
 /* --- rxd_receiver.c: the child --- */
 
 struct sp_child;
+struct sp_confine;
 int rxd_receive(const struct sp_conf *conf, struct sp_child *child);
+/* It takes datagrams from the wire, and opens them with the link's key. */
+enum sp_code rxd_confine(const struct sp_conf *conf, const Sallyport__Task *task,
+    struct sp_confine *confine, struct sp_err *err) SP_MUST_USE;
 char *rxd_spool_dir(const struct sp_conf *conf); /* malloc'd */
 
 /* --- rxd_verify.c --- */

@@ -2,6 +2,7 @@
  */
 #include "base/log.h"
 #include "bus/child.h"
+#include "bus/confine.h"
 #include "bus/paths.h"
 #include "bus/result.h"
 #include "diode/recv.h"
@@ -260,11 +261,11 @@ have_blob(void *ctx, const uint8_t digest[SP_DIGEST_LEN])
 /* --- run --- */
 
 static enum sp_code
-receiver_open(struct receiver *receiver, const struct sp_conf *conf, struct sp_err *err)
+receiver_open(
+    struct receiver *receiver, const struct sp_conf *conf, const char *key, struct sp_err *err)
 {
 	struct sp_recv_config config;
 	char *store = sp_paths_store(conf, RXD_SERVICE), *spool = rxd_spool_dir(conf);
-	char *path = sp_paths_key(conf, RXD_SERVICE, "link");
 	struct sp_key *link = NULL;
 	enum sp_code code;
 
@@ -280,14 +281,13 @@ receiver_open(struct receiver *receiver, const struct sp_conf *conf, struct sp_e
 	config.rx.have = have_blob;
 	config.rx.have_ctx = receiver;
 	if ((code = sp_store_open(store, 0, &receiver->store, err)) ||
-	    (code = sp_key_load(path, SP_ROLE_LINK, NULL, &link, err)))
+	    (code = sp_key_load(key, SP_ROLE_LINK, NULL, &link, err)))
 		goto out;
 	memcpy(config.key, sp_key_secret(link), SP_LINK_KEY_LEN);
 	code = sp_recv_open(&config, on_event, receiver, &receiver->recv, err);
 	explicit_bzero(config.key, sizeof(config.key));
 out:
 	sp_key_free(&link);
-	free(path);
 	free(spool);
 	free(store);
 	return code;
@@ -325,6 +325,17 @@ tell(struct receiver *receiver, struct sp_child *child)
 	return code == SP_OK;
 }
 
+enum sp_code
+rxd_confine(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_confine *confine,
+    struct sp_err *err)
+{
+	(void)conf;
+	(void)task;
+	(void)err;
+	sp_confine_network(confine);
+	return SP_OK;
+}
+
 int
 rxd_receive(const struct sp_conf *conf, struct sp_child *child)
 {
@@ -343,7 +354,7 @@ rxd_receive(const struct sp_conf *conf, struct sp_child *child)
 	/* before anything that the spool has to tell, and also when it cannot be opened */
 	note_queue(&receiver, note_new("started"));
 	alive = tell(&receiver, child);
-	if (receiver_open(&receiver, conf, &err) != SP_OK)
+	if (receiver_open(&receiver, conf, sp_child_key(child), &err) != SP_OK)
 		goto out;
 	status = 0;
 	while (alive) {

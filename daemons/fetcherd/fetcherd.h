@@ -136,6 +136,8 @@ enum sp_code fetcherd_download(
 
 enum sp_code fetcherd_open(struct sp_worker *worker, void **ctx, struct sp_err *err);
 void fetcherd_close(void *ctx);
+enum sp_code fetcherd_confine(const struct sp_conf *conf, const Sallyport__Task *task,
+    struct sp_confine *confine, struct sp_err *err) SP_MUST_USE;
 enum sp_code fetcherd_work(const struct sp_conf *conf, const Sallyport__Task *task,
     struct sp_lease *lease, struct sp_outcome *outcome, struct sp_err *err);
 enum sp_code fetcherd_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,

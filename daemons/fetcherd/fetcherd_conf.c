@@ -54,6 +54,21 @@ find_token(const struct sp_conf *conf, const char **name)
 	return path != NULL ? path : getenv(FETCHERD_CREDENTIAL);
 }
 
+/* What the child reaches beside its store: the hub, with what proves who it and we are. */
+enum sp_code
+fetcherd_confine(const struct sp_conf *conf, const Sallyport__Task *task,
+    struct sp_confine *confine, struct sp_err *err)
+{
+	const char *name;
+
+	(void)task;
+	(void)err;
+	sp_confine_network(confine);
+	sp_confine_read(confine, sp_conf_string(conf, "fetcherd.ca_file"));
+	sp_confine_secret(confine, find_token(conf, &name));
+	return SP_OK;
+}
+
 enum sp_code
 fetcherd_check(const struct sp_conf *conf, struct sp_err *err)
 {

@@ -54,8 +54,11 @@ char *quantd_statement(const struct quantd_provenance *provenance, size_t *len);
 
 struct sp_worker;
 struct sp_lease;
+struct sp_confine; /* bus/confine.h */
 
 enum sp_code quantd_open(struct sp_worker *worker, void **ctx, struct sp_err *err) SP_MUST_USE;
+enum sp_code quantd_confine(const struct sp_conf *conf, const Sallyport__Task *task,
+    struct sp_confine *confine, struct sp_err *err) SP_MUST_USE;
 enum sp_code quantd_work(const struct sp_conf *conf, const Sallyport__Task *task,
     struct sp_lease *lease, struct sp_outcome *outcome, struct sp_err *err) SP_MUST_USE;
 enum sp_code quantd_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,

@@ -83,6 +83,24 @@ out:
 	return code;
 }
 
+/* What the child reads beside stores: the calibration text. */
+enum sp_code
+quantd_confine(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_confine *confine,
+    struct sp_err *err)
+{
+	struct quantd_recipe recipe;
+	enum sp_code code = quantd_recipe_parse(task->policy.data, task->policy.len, &recipe, err);
+	char *path;
+
+	if (code != SP_OK)
+		return code;
+	path = sp_path_join(sp_conf_root(conf), recipe.calibration);
+	sp_confine_read(confine, path);
+	free(path);
+	quantd_recipe_clear(&recipe);
+	return SP_OK;
+}
+
 /* --- work: the child process, without keys ------------------------------------------------------
  */
 

@@ -2,7 +2,7 @@ REGISTRYD := registryd_step registryd_state registryd_serve registryd_register r
 
 $(eval $(call program,registryd,daemons/registryd,main $(REGISTRYD),\
 	bus release ledger hub http store base proto,\
-	libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig libmicrohttpd))
+	libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig libseccomp libmicrohttpd))
 # a step and what it stands on, without bus and ledgerd: tests/unit/worker_stub is in their place
 REGISTRYD_TEST := tests/unit/worker_stub $(addprefix daemons/registryd/,$(REGISTRYD)) \
 	$(addprefix lib/hub/,answer address client catalog listing plan) \
@@ -18,11 +18,11 @@ $(eval $(call unit,hub_listing,lib/base/glob $(REGISTRYD_TEST),\
 FETCHERD := fetcherd_conf fetcherd_policy fetcherd_step fetcherd_download fetcherd_io
 # their hub is a registryd, or speaks through lib/http
 $(eval $(call unit,fetcherd,tests/unit/release_rig \
-	lib/base/glob $(addprefix daemons/fetcherd/,$(FETCHERD)) $(REGISTRYD_TEST),\
-	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
+	lib/base/glob $(addprefix daemons/fetcherd/,$(FETCHERD)) $(REGISTRYD_TEST) $(CONFINE),\
+	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl libseccomp))
 $(eval $(call unit,fetcherd_halves,tests/unit/release_rig \
-	lib/base/glob $(addprefix daemons/fetcherd/,$(FETCHERD)) $(REGISTRYD_TEST),\
-	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
+	lib/base/glob $(addprefix daemons/fetcherd/,$(FETCHERD)) $(REGISTRYD_TEST) $(CONFINE),\
+	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl libseccomp))
 $(eval $(call unit,registryd,tests/unit/release_rig $(REGISTRYD_TEST),\
 	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
 $(eval $(call unit,registryd_wire,$(REGISTRYD_TEST),\

@@ -102,7 +102,9 @@ judge_daemon_dirs(struct judge *j, const struct doctor_daemon *d)
 	mode_t closed = j->f->system ? 077 : 022;
 	int made = !j->f->system;
 
-	j->paths += (size_t)judge_path(j, "directories", &d->keys, name, uid, closed, 0);
+	/* root's: systemd hands the daemon its keys as credentials */
+	j->paths += (size_t)judge_path(j, "directories", &d->keys, name,
+	    j->f->system && d->keys.uid == 0 ? 0 : uid, closed, 0);
 	j->paths += (size_t)judge_path(j, "directories", &d->state, name, uid, closed, made);
 	if (d->service->store)
 		j->paths +=
@@ -300,7 +302,7 @@ judge_key(struct judge *j, const struct doctor_daemon *d, const struct doctor_ke
 			: "");
 		return 0;
 	}
-	if (uid >= 0 && k->file.uid != uid) {
+	if (uid >= 0 && k->file.uid != uid && !(j->f->system && k->file.uid == 0)) {
 		doctor_say(j->r, DOCTOR_ERROR, "keys",
 		    "%s belongs to uid %" PRId64 ": %s, which runs as %s, cannot read it", path,
 		    k->file.uid, name, user_of(j, name, user));

@@ -1,7 +1,7 @@
 $(eval $(call program,validatord,daemons/validatord,main validatord_step validatord_io,eval engine model bus release store base proto,libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig libpcre2-8 libutf8proc libseccomp zlib))
 $(eval $(call unit,validatord,tests/unit/step_rig $(addprefix daemons/validatord/,validatord_step validatord_io) \
 	$(addprefix lib/eval/,csv gate mmlu humaneval answer policy report verdict sandbox sandbox_py \
-	sandbox_filter sandbox_enter sandbox_kind mmlu_run humaneval_run) lib/base/landlock tests/unit/sandbox_here \
+	sandbox_filter sandbox_enter sandbox_kind mmlu_run humaneval_run) $(CONFINE) tests/unit/sandbox_here \
 	$(addprefix lib/engine/,kernels pool linear layer attention weights model context forward greedy) \
 	$(addprefix lib/model/,dtype safetensors config nfc pattern bpe tokenizer_parse tokenizer strip) \
 	$(addprefix lib/bus/,outcome paths step) \

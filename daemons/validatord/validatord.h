@@ -35,9 +35,12 @@ char *validatord_statement(const Sallyport__Task *task, const struct sp_report *
 
 struct sp_worker;
 struct sp_lease;
+struct sp_confine; /* bus/confine.h */
 
 enum sp_code validatord_check(const struct sp_conf *conf, struct sp_err *err) SP_MUST_USE;
 enum sp_code validatord_open(struct sp_worker *worker, void **ctx, struct sp_err *err) SP_MUST_USE;
+enum sp_code validatord_confine(const struct sp_conf *conf, const Sallyport__Task *task,
+    struct sp_confine *confine, struct sp_err *err) SP_MUST_USE;
 enum sp_code validatord_work(const struct sp_conf *conf, const Sallyport__Task *task,
     struct sp_lease *lease, struct sp_outcome *outcome, struct sp_err *err) SP_MUST_USE;
 enum sp_code validatord_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,

@@ -236,6 +236,36 @@ find_answers(const struct inputs *in, enum validatord_side side, int humaneval, 
 	return code;
 }
 
+/* What the child reads beside stores: the data sets. And it starts the sandboxes. */
+enum sp_code
+validatord_confine(const struct sp_conf *conf, const Sallyport__Task *task,
+    struct sp_confine *confine, struct sp_err *err)
+{
+	struct sp_sandbox_limits limits;
+	struct sp_policy policy;
+	enum sp_code code;
+	char *path;
+
+	if ((code = sp_policy_parse(task->policy.data, task->policy.len, &policy, err)) ||
+	    (code = sandbox_limits(conf, &limits, err)))
+		return code;
+	if (policy.mmlu.asked) {
+		path = sp_path_join(sp_conf_root(conf), policy.mmlu.dataset);
+		sp_confine_read(confine, path);
+		free(path);
+	}
+	if (policy.humaneval.asked) {
+		path = sp_path_join(sp_conf_root(conf), policy.humaneval.dataset);
+		sp_confine_read(confine, path);
+		free(path);
+		if (limits.kind == SP_SANDBOX_BUBBLEWRAP)
+			sp_confine_bubblewrap(confine);
+		else
+			sp_confine_programs(confine);
+	}
+	return SP_OK;
+}
+
 /* --- work: the child process, without keys ------------------------------------------------------
  */
 

@@ -13,14 +13,15 @@
 
 #define CONF_FILE "/etc/sallyport/sallyport.conf"
 
-enum { OPT_ROOT = 256, OPT_HELP, OPT_VERSION, OPT_CHILD, OPT_PARENT };
+enum { OPT_ROOT = 256, OPT_HELP, OPT_VERSION, OPT_CHILD, OPT_KEY, OPT_PARENT };
 
-/* The last two are not for people. */
+/* The last three are not for people. */
 static const struct option long_options[] = {
     {"root", required_argument, NULL, OPT_ROOT},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
     {"child", required_argument, NULL, OPT_CHILD},
+    {"key", required_argument, NULL, OPT_KEY},
     {"parent", required_argument, NULL, OPT_PARENT},
     {NULL, 0, NULL, 0},
 };
@@ -62,6 +63,9 @@ take_option(int c, int children, struct sp_options *out)
 		return 1;
 	case OPT_CHILD:
 		out->child = optarg;
+		return children;
+	case OPT_KEY:
+		out->key = optarg;
 		return children;
 	case OPT_PARENT:
 		out->parent = (int)strtol(optarg, NULL, 10);

@@ -9,13 +9,14 @@ struct sp_options {
 	char *conf_file;   /* as given, or where it lies by default; malloc'd */
 	const char *root;  /* "" or a directory */
 	const char *child; /* "step:NAME", "helper:NAME" or NULL */
+	const char *key;   /* file of the one key that this child needs, or NULL */
 	int parent;	   /* its process id */
 	int check, verbose;
 };
 
 /* Reads them; --help and --version are answered. summary: lines of --help after the usage.
- * children: whether --child and --parent are known, by which a daemon starts its own. -1: go on,
- * with out to be freed; else the exit status. */
+ * children: whether --child, --key and --parent are known, by which a daemon starts its own. -1: go
+ * on, with out to be freed; else the exit status. */
 int sp_program_options(int argc, char **argv, const char *name, const char *summary, int children,
     struct sp_options *out);
 void sp_program_options_free(struct sp_options *options);

@@ -28,6 +28,7 @@ struct sp_child {
 	pthread_mutex_t lock; /* of out: a frame goes out in one piece */
 	struct sp_buf buf;
 	int ended;
+	const char *key; /* its file */
 };
 
 void
@@ -79,6 +80,12 @@ sp_child_write(int fd, const Sallyport__ChildEvent *event, struct sp_err *err)
 
 /* --- helpers -------------------------------------------------------------------------------------
  */
+
+const char *
+sp_child_key(const struct sp_child *child)
+{
+	return child->key;
+}
 
 int
 sp_child_fd(const struct sp_child *child)
@@ -184,11 +191,17 @@ sp_child_hear(
 }
 
 static int
-run_helper(const struct sp_worker_helper *helper, const struct sp_conf *conf)
+run_helper(const char *service, const struct sp_worker_helper *helper, const struct sp_conf *conf,
+    const char *key)
 {
-	struct sp_child child = {.in = STDIN_FILENO, .out = SP_CHILD_FD};
+	struct sp_child child = {.in = STDIN_FILENO, .out = SP_CHILD_FD, .key = key};
+	struct sp_err err;
 	int status;
 
+	if (sp_confine_enter(conf, service, helper->confine, NULL, key, &err) != SP_OK) {
+		sp_log_error(NULL, "helper %s: %s", helper->name, err.msg);
+		return 1;
+	}
 	SP_ASSERT(pthread_mutex_init(&child.lock, NULL) == 0);
 	status = helper->run(conf, &child);
 	pthread_mutex_destroy(&child.lock);
@@ -258,13 +271,17 @@ run_step(const char *service, const struct sp_worker_step *step, const struct sp
 	struct sp_lease lease;
 	enum sp_code code;
 
+	/* the task is ledgerd's, and says which data sets the step must be let read */
 	code = read_task(&task, &err);
+	if (code == SP_OK)
+		code = sp_confine_enter(conf, service, step->confine, task, NULL, &err);
 	if (code == SP_OK) {
 		sp_lease_init(&lease, task->lease, task->job, state_dir, SP_CHILD_FD);
 		code = step->work(conf, task, &lease, &outcome, &err);
 		sp_lease_destroy(&lease);
-		sallyport__task__free_unpacked(task, NULL);
 	}
+	if (task != NULL)
+		sallyport__task__free_unpacked(task, NULL);
 	free(state_dir);
 	if (say_result(&outcome, code, &err, &write_err) != SP_OK) {
 		sp_err_prefix(&write_err, "step %s: its result cannot be reported", step->name);
@@ -276,7 +293,8 @@ run_step(const char *service, const struct sp_worker_step *step, const struct sp
 }
 
 int
-sp_child_main(const struct sp_worker_spec *spec, const struct sp_conf *conf, const char *name)
+sp_child_main(const struct sp_worker_spec *spec, const struct sp_conf *conf, const char *name,
+    const char *key)
 {
 	const char *rest;
 	size_t i;
@@ -288,7 +306,7 @@ sp_child_main(const struct sp_worker_spec *spec, const struct sp_conf *conf, con
 	rest = strncmp(name, "helper:", 7) == 0 ? name + 7 : NULL;
 	for (i = 0; rest != NULL && i < spec->helper_count; i++)
 		if (strcmp(spec->helpers[i].name, rest) == 0)
-			return run_helper(&spec->helpers[i], conf);
+			return run_helper(spec->service, &spec->helpers[i], conf, key);
 	sp_log_error(NULL, "--child %s: there is no such child", name);
 	return 2;
 }

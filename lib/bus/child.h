@@ -19,6 +19,9 @@ struct sp_child;
 enum sp_code sp_child_note(
     struct sp_child *child, const Sallyport__ChildNote *note, struct sp_err *err) SP_MUST_USE;
 
+/* The file of the key that struct sp_worker_helper names, NULL when it names none. */
+const char *sp_child_key(const struct sp_child *child);
+
 /* The next note that sp_worker_tell sent; waits for it up to timeout_ms (-1: without end, 0: only
  * looks). SP_OK and *note (free with sallyport__child_note__free_unpacked), SP_E_TIMEOUT, or
  * SP_E_CANCELLED when the input has ended: the daemon is going, so should run. One thread only. */

@@ -72,7 +72,7 @@ start(struct sp_helper *h)
 {
 	char *name = sp_xasprintf("helper:%s", h->spec->name);
 	char *what = sp_xasprintf("helper %s", h->spec->name);
-	char **args = sp_worker_child_args(h->worker, name);
+	char **args = sp_worker_child_args(h->worker, name, h->spec->key);
 	struct sp_spawn_spec spec = {
 	    .loop = &h->worker->loop,
 	    .what = what,

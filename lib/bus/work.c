@@ -211,7 +211,7 @@ start_child(struct sp_work *w)
 	size_t len = sallyport__task__get_packed_size(w->task);
 	char *name = sp_xasprintf("step:%s", w->step->name);
 	char *what = sp_xasprintf("step %s", w->step->name);
-	char **args = sp_worker_child_args(w->worker, name);
+	char **args = sp_worker_child_args(w->worker, name, NULL);
 	uint8_t *task = malloc(len + 1);
 	struct sp_spawn_spec spec = {
 	    .loop = &w->worker->loop,

@@ -32,10 +32,10 @@ sp_worker_conf(const struct sp_worker *worker)
 }
 
 char **
-sp_worker_child_args(const struct sp_worker *worker, const char *child)
+sp_worker_child_args(const struct sp_worker *worker, const char *child, const char *key)
 {
 	const struct sp_options *o = worker->options;
-	char **args = sp_xcalloc(11, sizeof(*args));
+	char **args = sp_xcalloc(13, sizeof(*args));
 	size_t n = 0;
 
 	args[n++] = sp_xstrdup(worker->spec->service);
@@ -47,6 +47,10 @@ sp_worker_child_args(const struct sp_worker *worker, const char *child)
 	args[n++] = sp_xstrdup(o->conf_file);
 	args[n++] = sp_xstrdup("--root");
 	args[n++] = sp_xstrdup(o->root);
+	if (key != NULL) {
+		args[n++] = sp_xstrdup("--key");
+		args[n++] = sp_paths_key(worker->conf, worker->spec->service, key);
+	}
 	if (o->verbose)
 		args[n++] = sp_xstrdup("-v");
 	return args;
@@ -434,6 +438,9 @@ sp_worker_run(
 	worker->standalone = spec->standalone != NULL && spec->standalone(conf);
 	worker->state_dir = sp_paths_state(conf, spec->service);
 	sp_file_sweep(worker->state_dir, SP_FILE_SWEEP_DEPTH);
+	/* children may write below it, but not make it */
+	if (sp_file_mkdirs(worker->state_dir, 0700, &err) != SP_OK)
+		sp_log_warn(NULL, "%s", err.msg);
 	worker->loop_thread = uv_thread_self();
 	SP_ASSERT(pthread_mutex_init(&worker->lock, NULL) == 0);
 	sp_worker_step_init(&worker->state, spec->slots, sp_time_monotonic_ms());

@@ -3,14 +3,16 @@
  *
  * A daemon describes its steps in a struct sp_worker_spec and its main() is sp_worker_main(). A
  * step has two halves. `work` runs in a child process (the daemon's own program started anew) that
- * has neither role key nor bus connection: it may parse what comes from outside. `seal` runs
- * afterwards on a thread of the daemon: it checks what came back and signs. Either may be NULL.
+ * has neither role key nor bus connection and is confined (bus/confine.h): it may parse what comes
+ * from outside. `seal` runs afterwards on a thread of the daemon: it checks what came back and
+ * signs. Either may be NULL.
  */
 #ifndef SP_WORKER_H
 #define SP_WORKER_H
 
 #include "base/conf.h"
 #include "bus.pb-c.h"
+#include "bus/confine.h"
 #include "bus/outcome.h"
 #include "release/trust.h"
 
@@ -59,6 +61,7 @@ struct sp_worker_step {
 	const char *name; /* "fetch" */
 	sp_worker_work_fn *work;
 	sp_worker_seal_fn *seal;
+	sp_confine_fn *confine; /* what work may reach beside what every child may; may be NULL */
 };
 
 /* A child that lives as long as the daemon (diode-rxd's receiver): started again when it dies. */
@@ -66,6 +69,8 @@ struct sp_worker_helper {
 	const char *name;
 	/* runs in the child until its input ends; returns the exit status */
 	int (*run)(const struct sp_conf *conf, struct sp_child *child);
+	sp_confine_fn *confine; /* as a step's */
+	const char *key;	/* the one of the daemon's keys that it needs: "link"; or NULL */
 };
 
 /* One more blob that a daemon needs; arg as it was given. */

@@ -179,8 +179,9 @@ void sp_helper_collect(struct sp_worker *worker);
 void sp_helper_stop(struct sp_worker *worker);
 int sp_helper_any(const struct sp_worker *worker);
 void sp_helper_close(struct sp_worker *worker);
-/* argv of a child, malloc'd with its strings; sp_worker_free_args. */
-char **sp_worker_child_args(const struct sp_worker *worker, const char *child);
+/* argv of a child, malloc'd with its strings; sp_worker_free_args. key: the name of the one that it
+ * needs, or NULL. */
+char **sp_worker_child_args(const struct sp_worker *worker, const char *child, const char *key);
 void sp_worker_free_args(char **args);
 
 /* --- collect.c ----------------------------------------------------------------------------------
@@ -201,6 +202,7 @@ void sp_collect_clear(struct sp_worker *worker);
 /* --- child.c, worker_main.c
  * ----------------------------------------------------------------------- */
 
-int sp_child_main(const struct sp_worker_spec *spec, const struct sp_conf *conf, const char *name);
+int sp_child_main(const struct sp_worker_spec *spec, const struct sp_conf *conf, const char *name,
+    const char *key);
 
 #endif

@@ -65,7 +65,7 @@ run(const struct sp_worker_spec *spec, const struct sp_options *options)
 		printf(
 		    "%s: the configuration of %s is in order\n", options->conf_file, spec->service);
 	else if (options->child != NULL)
-		status = sp_child_main(spec, conf, options->child);
+		status = sp_child_main(spec, conf, options->child, options->key);
 	else
 		status = sp_worker_run(spec, options, conf);
 	sp_conf_free(&conf);

@@ -69,6 +69,12 @@ for daemon in $daemons; do
 		[ "$(stat -c %u "$root$path")" = "$uid" ] ||
 			fail "$path does not belong to sallyport-$daemon"
 	done
-	[ "$(stat -c %a "$root/etc/sallyport/keys/$daemon")" = 500 ] || fail "keys of $daemon: not 0500"
+	[ "$(stat -c %u:%a "$root/etc/sallyport/keys/$daemon")" = 0:700 ] ||
+		fail "keys of $daemon: not root's alone"
+	grep -q "^LoadCredential=bus.key:/etc/sallyport/keys/$daemon/bus.key\$" "$unit" ||
+		fail "$unit: no credential bus.key"
+	! sed -n 's/^LoadCredential=\([^:]*\):\(.*\)/\1 \2/p' "$unit" |
+		grep -v "^\([a-z]*\.key\) /etc/sallyport/keys/$daemon/\1\$" ||
+		fail "$unit: a credential of another name than its file's, or another daemon's"
 	[ "$(stat -c %a "$root/var/lib/sallyport/state/$daemon")" = 700 ] || fail "state of $daemon: not 0700"
 done

@@ -2,13 +2,24 @@
 #include "bus_fetcher.h"
 #include "base/hash.h"
 #include "bus/child.h"
+#include "bus/paths.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define RECORD_MS 20000
@@ -178,6 +189,145 @@ seal_big(void *ctx, struct sp_worker *worker, const Sallyport__Task *task, struc
 	sp_outcome_attest(outcome, bytes, len);
 	free(bytes);
 	return worked;
+}
+
+/* What a child that was taken over might try; each try is a detail: "done", or the error's name. */
+static void
+tried(struct sp_outcome *outcome, const char *what, int done)
+{
+	int number = errno;
+
+	sp_outcome_detail(outcome, what, "%s",
+	    done					     ? "done"
+	    : number != 0 && strerrorname_np(number) != NULL ? strerrorname_np(number)
+							     : "?");
+	errno = 0;
+}
+
+static int
+can_open(const char *path, int flags)
+{
+	int fd = open(path, flags | O_CLOEXEC, 0600);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static enum sp_code
+confine_hostile(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_confine *confine,
+    struct sp_err *err)
+{
+	(void)conf;
+	(void)err;
+	/* "network", "bubblewrap", or the path of a data set */
+	if (strcmp(task->name, "network") == 0)
+		sp_confine_network(confine);
+	else if (strcmp(task->name, "bubblewrap") == 0)
+		sp_confine_bubblewrap(confine);
+	else
+		sp_confine_read(confine, task->name);
+	return SP_OK;
+}
+
+/* 1 when the program ends with 0. */
+static int
+can_run(const char *const *args)
+{
+	pid_t pid = fork();
+	int status = 0;
+
+	if (pid == 0) {
+		execv(args[0], (char *const *)(uintptr_t)args);
+		_exit(errno);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return 0;
+	errno = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+	return errno == 0;
+}
+
+static void
+try_namespaces(struct sp_outcome *outcome, const struct sp_conf *conf)
+{
+	static const char *const bwrap[] = {"/usr/bin/bwrap", "--unshare-all", "--disable-userns",
+	    "--unshare-user", "--ro-bind", "/usr", "/usr", "--symlink", "usr/lib", "/lib",
+	    "--symlink", "usr/lib64", "/lib64", "--", "/usr/bin/true", NULL};
+	const char *keys = sp_conf_string(conf, "keys.dir");
+
+	tried(outcome, "bubblewrap", can_run(bwrap));
+	/* lifts the cover, at first and with the powers of namespaces of its own */
+	tried(outcome, "uncover", umount2(keys, MNT_DETACH) == 0);
+	tried(outcome, "userns", unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0);
+	tried(outcome, "uncover-again", umount2(keys, MNT_DETACH) == 0);
+}
+
+static void
+try_processes(struct sp_outcome *outcome)
+{
+	pid_t parent = getppid();
+	char *memory = sp_xasprintf("/proc/%d/mem", (int)parent), byte;
+	static const char *const args[] = {"/usr/bin/true", NULL};
+	struct iovec here = {&byte, 1}, there = {outcome, 1};
+
+	tried(outcome, "memory", can_open(memory, O_RDONLY));
+	tried(outcome, "ptrace", ptrace(PTRACE_SEIZE, parent, NULL, NULL) == 0);
+	tried(outcome, "vm-read", process_vm_readv(parent, &here, 1, &there, 1, 0) == 1);
+	tried(outcome, "signal", kill(parent, 0) == 0);
+	tried(outcome, "tgkill", syscall(SYS_tgkill, parent, parent, 0) == 0);
+	tried(outcome, "own-signal", kill(getpid(), 0) == 0);
+	tried(outcome, "mount", mount("none", "/mnt", "tmpfs", 0, NULL) == 0);
+	tried(outcome, "bpf", syscall(SYS_bpf, 0, NULL, 0) >= 0);
+	tried(outcome, "exec", can_run(args));
+	free(memory);
+}
+
+static void
+try_sockets(struct sp_outcome *outcome, const struct sp_conf *conf)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	snprintf(un.sun_path, sizeof(un.sun_path), "%s", sp_conf_string(conf, "bus.operators"));
+	tried(outcome, "operators", fd >= 0 && connect(fd, (void *)&un, sizeof(un)) == 0);
+	tried(outcome, "unix-by-another-number",
+	    syscall(SYS_socket, 0x100000000L | AF_UNIX, SOCK_STREAM, 0) >= 0);
+	tried(outcome, "packet", socket(AF_PACKET, SOCK_RAW, 0) >= 0);
+	tried(outcome, "inet", socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) >= 0);
+	tried(outcome, "inet6", socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0) >= 0);
+}
+
+static enum sp_code
+work_hostile(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_lease *lease,
+    struct sp_outcome *outcome, struct sp_err *err)
+{
+	char *key = sp_paths_key(conf, "fetcherd", "bus"), *own = sp_paths_state(conf, "fetcherd");
+	char *file = sp_xasprintf("%s/x", own),
+	     *conf_dir = sp_xasprintf("%s/etc", sp_conf_root(conf));
+
+	(void)lease;
+	(void)err;
+	errno = 0;
+	tried(outcome, "key", can_open(key, O_RDONLY));
+	tried(outcome, "key-by-self", can_open("/proc/self/root/etc/passwd", O_RDONLY));
+	tried(outcome, "passwd", can_open("/etc/passwd", O_RDONLY));
+	tried(outcome, "configuration", can_open(conf_dir, O_RDONLY | O_DIRECTORY));
+	tried(outcome, "tmp", can_open("/tmp/sp-hostile", O_CREAT | O_WRONLY));
+	tried(outcome, "state", can_open(file, O_CREAT | O_WRONLY));
+	tried(outcome, "data-set", can_open(task->name, O_RDONLY));
+	tried(outcome, "library", can_open("/usr/bin/env", O_RDONLY));
+	tried(outcome, "library-write", can_open("/usr/bin/env", O_WRONLY));
+	try_processes(outcome);
+	try_sockets(outcome, conf);
+	try_namespaces(outcome, conf);
+	tried(outcome, "key-at-last", can_open(key, O_RDONLY));
+	sp_outcome_detail(outcome, "credentials", "%s",
+	    getenv("CREDENTIALS_DIRECTORY") != NULL ? "told" : "not told");
+	free(conf_dir);
+	free(file);
+	free(own);
+	free(key);
+	return SP_OK;
 }
 
 static enum sp_code
@@ -375,20 +525,21 @@ is_standalone(const struct sp_conf *conf)
 }
 
 static const struct sp_worker_step steps[] = {
-    {"copy", work_copy, seal_copy},
-    {"block", work_block, seal_block},
-    {"fail", work_fail, seal_copy},
-    {"misbehave", work_misbehave, NULL},
-    {"wait", work_wait, NULL},
-    {"record", NULL, seal_record},
-    {"big", NULL, seal_big},
-    {"begin", NULL, seal_begin},
-    {"parts", NULL, seal_parts},
-    {"topic", NULL, seal_topic},
-    {"helper", NULL, seal_helper},
+    {"copy", work_copy, seal_copy, NULL},
+    {"block", work_block, seal_block, NULL},
+    {"fail", work_fail, seal_copy, NULL},
+    {"misbehave", work_misbehave, NULL, NULL},
+    {"wait", work_wait, NULL, NULL},
+    {"record", NULL, seal_record, NULL},
+    {"big", NULL, seal_big, NULL},
+    {"hostile", work_hostile, NULL, confine_hostile},
+    {"begin", NULL, seal_begin, NULL},
+    {"parts", NULL, seal_parts, NULL},
+    {"topic", NULL, seal_topic, NULL},
+    {"helper", NULL, seal_helper, NULL},
 };
 
-static const struct sp_worker_helper helpers[] = {{"echo", run_echo}};
+static const struct sp_worker_helper helpers[] = {{"echo", run_echo, NULL, NULL}};
 
 const struct sp_worker_spec bus_fetcher_spec = {
     .service = "fetcherd",

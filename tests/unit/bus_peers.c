@@ -5,15 +5,18 @@
  * Started with arguments, this program is the worker (and, as any worker, its own child).
  */
 #include "base/file.h"
+#include "base/landlock.h"
 #include "base/limits.h"
 #include "bus/envelope.h"
 #include "bus/parts.h"
+#include "bus/paths.h"
 #include "bus/zloop.h"
 #include "bus_fetcher.h"
 #include "bus_rig.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -21,6 +24,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -242,6 +246,136 @@ test_second_worker(void **unused)
 	rig_free(rig_do(&rig, LEASE, "copy", "second"));
 }
 
+/* A key that the service manager has laid down: no file in the keys' directory is needed, and the
+ * child is not told where it lies. */
+static void
+test_credentials(void **unused)
+{
+	const char *const args[] = {"-f", "-c", rig.conf_file, "--root", rig.root, NULL};
+	char *dir = sp_xasprintf("%s/credentials", rig.root);
+	char *file = sp_xasprintf("%s/bus.key", dir), *path;
+	struct rig_message *m;
+	struct sp_err err;
+
+	(void)unused;
+	if (sp_file_mkdirs(dir, 0700, &err) != SP_OK ||
+	    sp_key_save(rig.worker, file, NULL, &err) != SP_OK)
+		fail_msg("%s", err.msg);
+	setenv("CREDENTIALS_DIRECTORY", dir, 1);
+	path = sp_paths_key(rig.conf, "fetcherd", "bus");
+	assert_string_equal(path, file);
+	free(path);
+	/* what is not among them lies where it always did */
+	path = sp_paths_key(rig.conf, "fetcherd", "fetch");
+	assert_non_null(strstr(path, "/etc/sallyport/keys/fetcherd/fetch.key"));
+	free(path);
+	rig_start_args(&rig, args);
+	unsetenv("CREDENTIALS_DIRECTORY");
+	rig_free(rig_wait(&rig, SALLYPORT__ENVELOPE__BODY_HEARTBEAT));
+	m = rig_do(&rig, LEASE, "hostile", "/etc/hostname");
+	assert_string_equal(rig_detail(m, "credentials"), "not told");
+	rig_free(m);
+	free(file);
+	free(dir);
+}
+
+/* --- a child that was taken over ---------------------------------------------------------------
+ */
+
+static void
+expect(const struct rig_message *m, const char *const expected[][2])
+{
+	size_t i;
+
+	for (i = 0; expected[i][0] != NULL; i++)
+		if (strcmp(rig_detail(m, expected[i][0]), expected[i][1]) != 0)
+			print_error("%s: %s, not %s\n", expected[i][0],
+			    rig_detail(m, expected[i][0]), expected[i][1]);
+	for (i = 0; expected[i][0] != NULL; i++)
+		assert_string_equal(rig_detail(m, expected[i][0]), expected[i][1]);
+}
+
+static void
+test_hostile_child(void **unused)
+{
+	static const char *const always[][2] = {{"key", "EACCES"}, {"key-by-self", "EACCES"},
+	    {"passwd", "EACCES"}, {"configuration", "EACCES"}, {"tmp", "EACCES"}, {"state", "done"},
+	    {"library", "done"}, {"library-write", "EACCES"}, {"memory", "EACCES"},
+#ifndef __SANITIZE_ADDRESS__
+	    {"ptrace", "EPERM"}, {"vm-read", "EPERM"},
+#endif
+	    {"signal", "EPERM"}, {"tgkill", "EPERM"}, {"own-signal", "done"}, {"userns", "EPERM"},
+	    {"mount", "EPERM"}, {"bpf", "EPERM"}, {"exec", "EPERM"}, {"operators", "EPERM"},
+	    {"unix-by-another-number", "EPERM"}, {"packet", "EPERM"}, {"credentials", "not told"},
+	    {NULL, NULL}};
+	static const char *const with_network[][2] = {
+	    {"data-set", "ENOENT"}, {"inet", "done"}, {"inet6", "done"}, {NULL, NULL}};
+	static const char *const without[][2] = {
+	    {"data-set", "done"}, {"inet", "EPERM"}, {"inet6", "EPERM"}, {NULL, NULL}};
+	char *keys = sp_xasprintf("%s/etc/sallyport/keys/fetcherd/bus.key", rig.root);
+	struct rig_message *m;
+
+	(void)unused;
+	if (sp_landlock_abi() < 2) {
+		print_message("NOTE: this kernel has no Landlock\n");
+		skip();
+	}
+	m = rig_do(&rig, LEASE, "hostile", "network");
+	expect(m, always);
+	expect(m, with_network);
+	rig_free(m);
+	m = rig_do(&rig, LEASE, "hostile", "/etc/hostname");
+	expect(m, always);
+	expect(m, without);
+	rig_free(m);
+	/* a job that names a key as its data set gets none, however it spells it */
+	m = rig_do(&rig, LEASE, "hostile", keys);
+	assert_string_equal(rig_failure(m)->code, "denied");
+	assert_non_null(strstr(rig_failure(m)->message, "keys lie there"));
+	rig_free(m);
+	m = rig_do(&rig, LEASE, "hostile", "/");
+	assert_string_equal(rig_failure(m)->code, "denied");
+	rig_free(m);
+	free(keys);
+}
+
+/* 1 where users may make namespaces. */
+static int
+may_unshare(void)
+{
+	pid_t pid = fork();
+	int status = 1;
+
+	if (pid == 0)
+		_exit(unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 ? 0 : 1);
+	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+/* One that starts bubblewrap: keys and sockets are not there, and do not come back. */
+static void
+test_hostile_child_with_mounts(void **unused)
+{
+	static const char *const expected[][2] = {{"key", "ENOENT"}, {"key-at-last", "ENOENT"},
+	    {"memory", "EACCES"},
+#ifndef __SANITIZE_ADDRESS__
+	    {"ptrace", "EPERM"}, {"vm-read", "EPERM"},
+#endif
+	    {"bpf", "EPERM"}, {"operators", "ENOENT"}, {"unix-by-another-number", "EPERM"},
+	    {"packet", "EPERM"}, {"inet", "EPERM"}, {"inet6", "EPERM"}, {"exec", "done"},
+	    {"bubblewrap", "done"}, {"uncover", "EPERM"}, {"userns", "done"},
+	    {"uncover-again", "EINVAL"}, {NULL, NULL}};
+	struct rig_message *m;
+
+	(void)unused;
+	if (!may_unshare()) {
+		print_message("NOTE: nobody may make user namespaces here\n");
+		skip();
+	}
+	m = rig_do(&rig, LEASE, "hostile", "bubblewrap");
+	expect(m, expected);
+	rig_free(m);
+}
+
 /* --- the network ------------------------------------------------------------------------------ */
 
 /* A port that nobody has just now. */
@@ -412,6 +546,9 @@ main(int argc, char **argv)
 	    cmocka_unit_test(test_parts),
 	    cmocka_unit_test_setup_teardown(test_two_of_one_name, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_second_worker, set_up_hub, tear_down),
+	    cmocka_unit_test_setup_teardown(test_credentials, set_up_hub, tear_down),
+	    cmocka_unit_test_setup_teardown(test_hostile_child, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(test_hostile_child_with_mounts, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_over_tcp, set_up_network, tear_down),
 	    cmocka_unit_test_setup_teardown(test_no_topics_over_tcp, set_up_network, tear_down),
 	    cmocka_unit_test_setup_teardown(test_strangers, set_up_network, tear_down),

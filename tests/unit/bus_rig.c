@@ -272,6 +272,13 @@ rig_do(struct rig *rig, const char *lease, const char *step, const char *name)
 	return rig_result(rig, lease);
 }
 
+const Sallyport__Failure *
+rig_failure(const struct rig_message *m)
+{
+	assert_int_equal(m->envelope->result->outcome_case, SALLYPORT__RESULT__OUTCOME_FAILURE);
+	return m->envelope->result->failure;
+}
+
 const char *
 rig_detail(const struct rig_message *message, const char *key)
 {

@@ -90,6 +90,8 @@ void rig_lease(struct rig *rig, const char *lease, const char *step, const char 
 struct rig_message *rig_result(struct rig *rig, const char *lease);
 /* Offer to result. */
 struct rig_message *rig_do(struct rig *rig, const char *lease, const char *step, const char *name);
+/* What a result that is a failure says. */
+const Sallyport__Failure *rig_failure(const struct rig_message *message);
 /* A detail of a result, "" when it has none of that key. */
 const char *rig_detail(const struct rig_message *message, const char *key);
 

@@ -58,13 +58,6 @@ tear_down(void **unused)
 	return 0;
 }
 
-static const Sallyport__Failure *
-failure_of(const struct rig_message *m)
-{
-	assert_int_equal(m->envelope->result->outcome_case, SALLYPORT__RESULT__OUTCOME_FAILURE);
-	return m->envelope->result->failure;
-}
-
 static void
 wait_for_free(unsigned slots)
 {
@@ -119,14 +112,14 @@ test_failures(void **unused)
 
 	(void)unused;
 	m = rig_do(&rig, LEASE, "fail", "x");
-	f = failure_of(m);
+	f = rig_failure(m);
 	assert_string_equal(f->code, "unreachable");
 	assert_true(f->may_retry);
 	assert_string_equal(f->message, "no answer from ?[31m the hub");
 	assert_int_equal(f->attestation.len, 0); /* seal is not asked about failures */
 	rig_free(m);
 	m = rig_do(&rig, LEASE, "block", "x");
-	f = failure_of(m);
+	f = rig_failure(m);
 	assert_string_equal(f->code, "blocked");
 	assert_string_equal(f->message, "the gate says no");
 	assert_false(f->may_retry);
@@ -147,8 +140,8 @@ test_large_results(void **unused)
 	rig_free(m);
 	/* what no message can hold still ends the lease, with a reason */
 	m = rig_do(&rig, LEASE, "big", "1024");
-	assert_string_equal(failure_of(m)->code, "limit");
-	assert_non_null(strstr(failure_of(m)->message, "cannot be reported"));
+	assert_string_equal(rig_failure(m)->code, "limit");
+	assert_non_null(strstr(rig_failure(m)->message, "cannot be reported"));
 	rig_free(m);
 }
 
@@ -171,7 +164,7 @@ test_children_that_go_wrong(void **unused)
 	(void)unused;
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		m = rig_do(&rig, LEASE, "misbehave", cases[i][0]);
-		f = failure_of(m);
+		f = rig_failure(m);
 		assert_string_equal(f->code, "internal");
 		assert_true(f->may_retry);
 		if (strstr(f->message, cases[i][1]) == NULL)
@@ -227,7 +220,7 @@ test_cancel(void **unused)
 	wait_for_pids(LEASE, &child, &grandchild);
 	rig_cancel(&rig, LEASE);
 	m = rig_result(&rig, LEASE);
-	assert_string_equal(failure_of(m)->code, "cancelled");
+	assert_string_equal(rig_failure(m)->code, "cancelled");
 	rig_free(m);
 	rig_until(&rig, has_died, &child);
 	rig_until(&rig, has_died, &grandchild);
@@ -442,7 +435,7 @@ test_publish_in_parts(void **unused)
 	rig_free(m);
 	/* what ledgerd keeps of a topic has a limit too */
 	m = rig_do(&rig, LEASE, "parts", "17000");
-	assert_string_equal(failure_of(m)->code, "limit");
+	assert_string_equal(rig_failure(m)->code, "limit");
 	rig_free(m);
 }
 

@@ -36,10 +36,10 @@
 
 /* The daemon: this program under its name. */
 static const struct sp_worker_step steps[] = {
-    {"receive", NULL, rxd_seal_receive},
-    {"verify", NULL, rxd_seal_verify},
+    {"receive", NULL, rxd_seal_receive, NULL},
+    {"verify", NULL, rxd_seal_verify, NULL},
 };
-static const struct sp_worker_helper helpers[] = {{"receiver", rxd_receive}};
+static const struct sp_worker_helper helpers[] = {{"receiver", rxd_receive, rxd_confine, "link"}};
 static const struct sp_worker_spec daemon_spec = {.service = RXD_SERVICE,
     .summary = "for a test",
     .steps = steps,
