@@ -110,6 +110,10 @@ char *fetcherd_endpoint(const struct sp_conf *conf);
 enum sp_code
 fetcherd_token(const struct sp_conf *conf, char **token, struct sp_err *err) SP_MUST_USE;
 void fetcherd_token_free(char **token);
+/* What a file holds on one line, without white space; refused when strangers can read it. what: for
+ * messages, "a token". Free with fetcherd_token_free. */
+enum sp_code
+fetcherd_secret(const char *path, const char *what, char **secret, struct sp_err *err) SP_MUST_USE;
 
 /* --- fetcherd_download.c ------------------------------------------------------------------------
  */
@@ -120,16 +124,40 @@ struct fetcherd_download {
 	const struct sp_answer_tree *listing;
 	struct sp_store *store;
 	const char *store_dir;
-	const char *work_dir; /* holds the journal */
-	unsigned parallel;
+	const char *work_dir;	   /* holds the journal */
+	unsigned parallel;	   /* connections */
+	uint64_t rate_bytes_per_s; /* of all of them; 0: as fast as it goes */
+	int64_t backoff_ms;	   /* before a file that has failed is tried again; doubles */
 	/* from any of its threads; may be NULL */
 	void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+	/* another job fetches the same commit, and is waited for; may be NULL */
+	void (*waiting)(void *ctx);
 	int (*cancelled)(void *ctx);
 	void *ctx;
 };
-/* Gets what the store lacks, verified; *tree then names all of it. */
+/* Gets what the store lacks, verified; *tree then names all of it. What a large file has got so far
+ * outlives a failure or a crash. */
 enum sp_code fetcherd_download(
     const struct fetcherd_download *download, struct sp_tree *tree, struct sp_err *err) SP_MUST_USE;
+/* Removes a work directory, unless somebody is in it. */
+enum sp_code fetcherd_download_forget(const char *work_dir, struct sp_err *err) SP_MUST_USE;
+
+/* --- fetcherd_net.c -----------------------------------------------------------------------------
+ */
+
+/* Of fetcherd.proxy and what belongs to it. */
+enum sp_code fetcherd_net_check(const struct sp_conf *conf, struct sp_err *err) SP_MUST_USE;
+/* Sets what the configuration says of proxy, rate and patience; *proxy_auth (malloc'd, or NULL) is
+ * what hub->proxy_auth then points to. */
+enum sp_code fetcherd_net_take(const struct sp_conf *conf, struct sp_client_options *hub,
+    struct fetcherd_download *download, char **proxy_auth, struct sp_err *err) SP_MUST_USE;
+
+/* --- fetcherd_verify.c --------------------------------------------------------------------------
+ */
+
+/* Reads every file of the tree; SP_E_INCOMPLETE when one was damaged, and is gone now. */
+enum sp_code fetcherd_verify(struct sp_store *store, const struct sp_tree *tree,
+    struct sp_lease *lease, struct sp_err *err) SP_MUST_USE;
 
 /* --- fetcherd_io.c ------------------------------------------------------------------------------
  */

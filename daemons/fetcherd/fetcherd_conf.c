@@ -90,7 +90,16 @@ fetcherd_check(const struct sp_conf *conf, struct sp_err *err)
 		    "travel in clear",
 		    name, endpoint);
 	free(endpoint);
-	return code;
+	return code == SP_OK ? fetcherd_net_check(conf, err) : code;
+}
+
+void
+fetcherd_token_free(char **token)
+{
+	if (*token != NULL)
+		explicit_bzero(*token, TOKEN_MAX);
+	free(*token);
+	*token = NULL;
 }
 
 /* As it is opened, so that nobody exchanges it between a look and the other: a regular file that
@@ -116,8 +125,8 @@ check_token_file(int fd, const char *path, struct sp_err *err)
 	return SP_OK;
 }
 
-static enum sp_code
-read_token_file(const char *path, char **token, struct sp_err *err)
+enum sp_code
+fetcherd_secret(const char *path, const char *what, char **token, struct sp_err *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	char *data = NULL;
@@ -140,18 +149,11 @@ read_token_file(const char *path, char **token, struct sp_err *err)
 		if (data[i] <= ' ' || data[i] >= 0x7f)
 			len = 0;
 	if (code == SP_OK && len == 0)
-		code = sp_err_set(err, SP_E_CONFIG, "%s does not hold a token on one line", path);
+		code = sp_err_set(err, SP_E_CONFIG, "%s does not hold %s on one line", path, what);
 	*token = data;
+	if (code != SP_OK)
+		fetcherd_token_free(token);
 	return code;
-}
-
-void
-fetcherd_token_free(char **token)
-{
-	if (*token != NULL)
-		explicit_bzero(*token, TOKEN_MAX);
-	free(*token);
-	*token = NULL;
 }
 
 enum sp_code
@@ -163,11 +165,6 @@ fetcherd_token(const struct sp_conf *conf, char **token, struct sp_err *err)
 	*token = NULL;
 	if (path == NULL)
 		return SP_OK;
-	code = read_token_file(path, token, err);
-	if (code != SP_OK) {
-		fetcherd_token_free(token);
-		if (err != NULL)
-			sp_err_prefix(err, "%s", name);
-	}
-	return code;
+	code = fetcherd_secret(path, "a token", token, err);
+	return code == SP_OK || err == NULL ? code : sp_err_prefix(err, "%s", name);
 }

@@ -1,163 +1,151 @@
-/* fetcherd_download.c -- files of a commit into the store, several at a time. */
+/* fetcherd_download.c -- a commit's files into the store: what is there, what is missing, and by
+ * whom it is fetched. */
 #include "base/file.h"
-#include "fetcherd.h"
+#include "fetcherd/fetcherd_transfer.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
-#define PARALLEL_MAX 64
 #define JOURNAL_MAX ((size_t)32 << 20)
+#define PART_KEEP_S ((int64_t)7 * 24 * 3600) /* of a file that nobody has gone on with */
+#define NAP_MS 50
 
-/* What the threads of a download share. */
-struct shared {
-	const struct fetcherd_download *d;
-	struct sp_client_options hub;
-	struct sp_hex *sha256; /* per file of the listing; "" until the store has it */
-	int journal_fd;
-	pthread_mutex_t lock;
-	size_t next;	   /* file that nobody has taken yet */
-	uint64_t done;	   /* bytes */
-	enum sp_code code; /* of the first failure */
-	struct sp_err err;
+/* --- one job at a time --------------------------------------------------------------------------
+ */
+
+/*
+ * Whoever fetches a commit, or waits to, holds a shared lock on the work directory: it is removed
+ * only by one who has it alone. The file "lock" in it is held, exclusively, by the one that
+ * fetches.
+ */
+struct presence {
+	int dir_fd, lock_fd;
 };
 
-/* A file on its way. */
-struct transfer {
-	struct shared *shared;
-	struct sp_store_writer *writer;
-};
-
-static int
-is_stopped(void *ctx)
-{
-	struct shared *s = ctx;
-	int failed;
-
-	pthread_mutex_lock(&s->lock);
-	failed = s->code != SP_OK;
-	pthread_mutex_unlock(&s->lock);
-	return failed || (s->d->cancelled != NULL && s->d->cancelled(s->d->ctx));
-}
-
-static void
-add_done(struct shared *s, uint64_t bytes)
-{
-	uint64_t done;
-
-	pthread_mutex_lock(&s->lock);
-	done = s->done += bytes;
-	pthread_mutex_unlock(&s->lock);
-	if (s->d->progress != NULL)
-		s->d->progress(s->d->ctx, done, s->d->listing->bytes);
-}
-
+/* Takes a lock when nobody is in the way, looks now and then else: a wait must be able to end. */
 static enum sp_code
-to_store(void *ctx, const void *data, size_t len, struct sp_err *err)
+lock_patiently(
+    const struct fetcherd_download *d, int fd, int how, const char *path, struct sp_err *err)
 {
-	struct transfer *t = ctx;
-	enum sp_code code = sp_store_write(t->writer, data, len, err);
+	const struct timespec nap = {0, NAP_MS * 1000000L};
 
-	if (code == SP_OK)
-		add_done(t->shared, len);
-	return code;
-}
-
-/* One write of one line: a crash cuts only the last. LFS files need none, their digest is in the
- * listing. Not synced: a line that is lost costs one small file fetched again. */
-static enum sp_code
-note_file(struct shared *s, const struct sp_answer_file *file, const struct sp_hex *sha256,
-    struct sp_err *err)
-{
-	char line[128];
-	int len;
-
-	if (file->lfs)
-		return SP_OK;
-	len = snprintf(line, sizeof(line), "%s %s\n", file->oid.s, sha256->s);
-	return sp_file_write_all(s->journal_fd, line, (size_t)len, err);
-}
-
-static enum sp_code
-fetch_file(struct shared *s, struct sp_client *client, size_t i, struct sp_err *err)
-{
-	const struct sp_answer_file *file = &s->d->listing->files[i];
-	struct transfer t = {.shared = s};
-	struct sp_hex sha256;
-	enum sp_code code;
-
-	code = sp_store_begin(s->d->store, &t.writer, err);
-	if (code != SP_OK)
-		return code;
-	code = sp_client_file(client, s->d->repo, s->d->commit, file, to_store, &t, err);
-	if (code != SP_OK) {
-		sp_store_abort(&t.writer);
-		return code;
+	while (flock(fd, how | LOCK_NB) != 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return sp_err_errno(err, "cannot lock %s", path);
+		if (d->cancelled != NULL && d->cancelled(d->ctx))
+			return sp_err_set(err, SP_E_CANCELLED, "cancelled");
+		if (d->waiting != NULL)
+			d->waiting(d->ctx);
+		nanosleep(&nap, NULL);
 	}
-	code = sp_store_commit(&t.writer, file->lfs ? file->sha256.s : NULL, &sha256, err);
-	if (code == SP_OK)
-		code = note_file(s, file, &sha256, err);
-	if (code != SP_OK)
-		return err != NULL ? sp_err_prefix(err, "%s", file->path) : code;
-	s->sha256[i] = sha256;
 	return SP_OK;
 }
 
-/* Takes files until there are none, or one has failed. */
-static void *
-fetch_files(void *ctx)
+static void
+leave(struct presence *p)
 {
-	struct shared *s = ctx;
-	struct sp_client *client = NULL;
-	struct sp_err err;
-	enum sp_code code;
-	size_t i;
+	if (p->lock_fd >= 0)
+		close(p->lock_fd);
+	if (p->dir_fd >= 0)
+		close(p->dir_fd);
+	p->dir_fd = p->lock_fd = -1;
+}
 
-	code = sp_client_new(&s->hub, &client, &err);
+/* The directory, which another job may remove before it is ours. */
+static enum sp_code
+enter_dir(const struct fetcherd_download *d, struct presence *p, struct sp_err *err)
+{
+	enum sp_code code;
+	struct stat st;
+
 	for (;;) {
-		pthread_mutex_lock(&s->lock);
-		if (code != SP_OK && s->code == SP_OK) {
-			s->code = code;
-			s->err = err;
-		}
-		while (s->next < s->d->listing->count && s->sha256[s->next].s[0] != '\0')
-			s->next++;
-		i = s->code == SP_OK ? s->next++ : s->d->listing->count;
-		pthread_mutex_unlock(&s->lock);
-		if (i >= s->d->listing->count)
-			break;
-		code = fetch_file(s, client, i, &err);
+		code = sp_file_mkdirs(d->work_dir, 0700, err);
+		if (code != SP_OK)
+			return code;
+		p->dir_fd = open(d->work_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (p->dir_fd < 0 && errno != ENOENT)
+			return sp_err_errno(err, "cannot open %s", d->work_dir);
+		if (p->dir_fd < 0)
+			continue;
+		code = lock_patiently(d, p->dir_fd, LOCK_SH, d->work_dir, err);
+		if (code != SP_OK)
+			return code;
+		if (fstat(p->dir_fd, &st) == 0 && st.st_nlink > 0)
+			return SP_OK;
+		leave(p);
 	}
-	sp_client_free(&client);
-	return NULL;
+}
+
+static enum sp_code
+enter(const struct fetcherd_download *d, struct presence *p, struct sp_err *err)
+{
+	enum sp_code code = enter_dir(d, p, err);
+
+	if (code != SP_OK)
+		return code;
+	p->lock_fd = openat(p->dir_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (p->lock_fd < 0)
+		return sp_err_errno(err, "cannot open %s/lock", d->work_dir);
+	return lock_patiently(d, p->lock_fd, LOCK_EX, d->work_dir, err);
+}
+
+enum sp_code
+fetcherd_download_forget(const char *work_dir, struct sp_err *err)
+{
+	int fd = open(work_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	enum sp_code code = SP_OK;
+
+	if (fd < 0)
+		return errno == ENOENT ? SP_OK : sp_err_errno(err, "cannot open %s", work_dir);
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		code = sp_file_remove_all(work_dir, err);
+	close(fd);
+	return code;
 }
 
 /* --- what is there already ----------------------------------------------------------------------
  */
 
-/* Files that an earlier attempt, or another model, has left in the store. */
-static uint64_t
-find_present(struct shared *s, const struct fetcherd_journal *journal)
-{
-	uint64_t missing = 0, size;
+/* What a download knows before it asks for anything. */
+struct before {
+	const struct fetcherd_download *d;
+	struct sp_hex *sha256; /* per file of the listing; "" until the store has it */
+	int journal_fd;
+	uint64_t present; /* bytes */
+};
 
-	for (size_t i = 0; i < s->d->listing->count; i++) {
-		const struct sp_answer_file *file = &s->d->listing->files[i];
+/* Files that an earlier attempt, or another model, has left in the store. Returns the bytes of disk
+ * that the others still need. */
+static uint64_t
+find_present(struct before *b, const struct fetcherd_journal *journal)
+{
+	char name[SP_PART_NAME_MAX + 1];
+	uint64_t missing = 0, size, part;
+
+	for (size_t i = 0; i < b->d->listing->count; i++) {
+		const struct sp_answer_file *file = &b->d->listing->files[i];
 		const char *sha256 =
 		    file->lfs ? file->sha256.s : fetcherd_journal_find(journal, &file->oid);
 
-		if (sha256 != NULL && sp_store_has(s->d->store, sha256, &size) &&
+		if (sha256 != NULL && sp_store_has(b->d->store, sha256, &size) &&
 		    size == file->size) {
-			memcpy(s->sha256[i].s, sha256, sizeof(s->sha256[i].s));
-			s->done += size;
-		} else {
-			missing += file->size;
+			memcpy(b->sha256[i].s, sha256, sizeof(b->sha256[i].s));
+			b->present += size;
+			continue;
 		}
+		missing += file->size;
+		if (file->size <= FETCHERD_SMALL_MAX)
+			continue;
+		fetcherd_large_name(file, name);
+		part = sp_part_allocated(b->d->store, name);
+		missing -= part < file->size ? part : file->size;
 	}
 	return missing;
 }
@@ -179,16 +167,16 @@ check_space(const char *dir, uint64_t need, struct sp_err *err)
 }
 
 static enum sp_code
-open_journal(struct shared *s, struct sp_err *err)
+open_journal(struct before *b, struct sp_err *err)
 {
-	char *path = sp_xasprintf("%s/journal", s->d->work_dir);
+	char *path = sp_xasprintf("%s/journal", b->d->work_dir);
 	struct fetcherd_journal journal = {0};
 	enum sp_code code = SP_OK;
 	uint8_t *data = NULL;
 	size_t len = 0;
 
-	s->journal_fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	if (s->journal_fd < 0) {
+	b->journal_fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (b->journal_fd < 0) {
 		code = sp_err_errno(err, "cannot open %s", path);
 		goto out;
 	}
@@ -197,11 +185,11 @@ open_journal(struct shared *s, struct sp_err *err)
 		goto out;
 	/* a line that a crash cut must not run into the next one */
 	if (len > 0 && data[len - 1] != '\n')
-		code = sp_file_write_all(s->journal_fd, "\n", 1, err);
+		code = sp_file_write_all(b->journal_fd, "\n", 1, err);
 	if (code != SP_OK)
 		goto out;
 	fetcherd_journal_parse(data, len, &journal);
-	code = check_space(s->d->store_dir, find_present(s, &journal), err);
+	code = check_space(b->d->store_dir, find_present(b, &journal), err);
 out:
 	fetcherd_journal_clear(&journal);
 	free(data);
@@ -212,52 +200,30 @@ out:
 /* --- all of it ----------------------------------------------------------------------------------
  */
 
-static void
-run_threads(struct shared *s)
-{
-	pthread_t threads[PARALLEL_MAX];
-	unsigned wanted = s->d->parallel, n = 0;
-
-	if (wanted > s->d->listing->count)
-		wanted = (unsigned)s->d->listing->count;
-	while (n < wanted && n < PARALLEL_MAX &&
-	       pthread_create(&threads[n], NULL, fetch_files, s) == 0)
-		n++;
-	/* where the system gives no thread at all, this one does the work */
-	if (n == 0)
-		fetch_files(s);
-	while (n > 0)
-		pthread_join(threads[--n], NULL);
-}
-
 enum sp_code
 fetcherd_download(
     const struct fetcherd_download *download, struct sp_tree *tree, struct sp_err *err)
 {
 	const struct sp_answer_tree *list = download->listing;
-	struct shared s = {.d = download, .hub = *download->hub, .journal_fd = -1};
+	struct before b = {.d = download, .journal_fd = -1};
+	struct presence presence = {-1, -1};
 	enum sp_code code;
 
-	s.hub.cancelled = is_stopped;
-	s.hub.ctx = &s;
-	s.sha256 = sp_xcalloc(list->count, sizeof(*s.sha256));
-	pthread_mutex_init(&s.lock, NULL);
-	code = open_journal(&s, err);
+	b.sha256 = sp_xcalloc(list->count, sizeof(*b.sha256));
+	code = enter(download, &presence, err);
 	if (code != SP_OK)
 		goto out;
-	add_done(&s, 0);
-	run_threads(&s);
-	if (s.code != SP_OK) {
-		code = sp_err_set(err, s.code, "%s", s.err.msg);
-		goto out;
-	}
+	sp_part_sweep(download->store, PART_KEEP_S);
+	code = open_journal(&b, err);
+	if (code == SP_OK)
+		code = fetcherd_transfer_run(download, b.sha256, b.journal_fd, b.present, err);
 	for (size_t i = 0; code == SP_OK && i < list->count; i++)
 		code = sp_tree_add(
-		    tree, list->files[i].path, list->files[i].size, s.sha256[i].s, 0, err);
+		    tree, list->files[i].path, list->files[i].size, b.sha256[i].s, 0, err);
 out:
-	if (s.journal_fd >= 0)
-		close(s.journal_fd);
-	pthread_mutex_destroy(&s.lock);
-	free(s.sha256);
+	if (b.journal_fd >= 0)
+		close(b.journal_fd);
+	leave(&presence);
+	free(b.sha256);
 	return code;
 }

@@ -54,6 +54,12 @@ on_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
 	sp_lease_progress(ctx, "download", done_bytes, total_bytes, "bytes");
 }
 
+static void
+on_waiting(void *ctx)
+{
+	sp_lease_progress(ctx, "wait", 0, 0, "files");
+}
+
 static int
 on_cancelled(void *ctx)
 {
@@ -218,17 +224,18 @@ enum sp_code
 fetcherd_work(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_lease *lease,
     struct sp_outcome *outcome, struct sp_err *err)
 {
-	char *endpoint = fetcherd_endpoint(conf), *token = NULL;
+	char *endpoint = fetcherd_endpoint(conf), *token = NULL, *proxy_auth = NULL;
 	struct sp_client_options hub = {.endpoint = endpoint,
 	    .ca_file = sp_conf_string(conf, "fetcherd.ca_file"),
 	    .cancelled = on_cancelled,
+	    .waiting = on_waiting,
 	    .ctx = lease};
 	struct sp_rfc3339 started = sp_time_rfc3339(sp_time_unix_ms());
 	struct sp_answer_tree listing = {0};
 	struct fetcherd_download download = {.hub = &hub,
 	    .listing = &listing,
-	    .parallel = (unsigned)sp_conf_int(conf, "fetcherd.parallel"),
 	    .progress = on_progress,
+	    .waiting = on_waiting,
 	    .cancelled = on_cancelled,
 	    .ctx = lease};
 	struct fetcherd_policy policy = {0};
@@ -242,6 +249,8 @@ fetcherd_work(const struct sp_conf *conf, const Sallyport__Task *task, struct sp
 		code = fetcherd_policy_parse(task->policy.data, task->policy.len, &policy, err);
 	if (code == SP_OK)
 		code = fetcherd_token(conf, &token, err);
+	if (code == SP_OK)
+		code = fetcherd_net_take(conf, &hub, &download, &proxy_auth, err);
 	if (code != SP_OK)
 		goto out;
 	hub.token = token;
@@ -257,6 +266,7 @@ fetcherd_work(const struct sp_conf *conf, const Sallyport__Task *task, struct sp
 		report(&model, &listing, &digest, started.s, outcome);
 out:
 	fetcherd_token_free(&token);
+	fetcherd_token_free(&proxy_auth);
 	sp_answer_tree_clear(&listing);
 	fetcherd_policy_clear(&policy);
 	free(endpoint);
@@ -345,36 +355,19 @@ read_claim(const Sallyport__Task *task, const struct sp_outcome *outcome, struct
 	return SP_OK;
 }
 
-/* Every byte that the statement will speak of is read again. A blob that the disk has spoilt is
- * removed, so that the next attempt fetches it. */
+/* Every byte that the statement will speak of is read again. */
 static enum sp_code
 verify_tree(const struct fetcherd *fetcherd, const struct fetcherd_policy *policy,
     const char *digest, struct sp_lease *lease, struct sp_tree *tree, struct sp_err *err)
 {
-	uint64_t done = 0, size;
-	struct sp_err ignored;
 	enum sp_code code;
 
 	code = sp_tree_load(fetcherd->store, digest, tree, err);
 	/* the child may have been taken over by what it read */
 	if (code == SP_OK)
 		code = fetcherd_policy_tree(policy, tree, err);
-	for (size_t i = 0; code == SP_OK && i < tree->count; i++) {
-		const struct sp_tree_file *file = &tree->files[i];
-
-		if (sp_lease_cancelled(lease))
-			return sp_err_set(err, SP_E_CANCELLED, "cancelled");
-		sp_lease_progress(lease, "verify", done, sp_tree_bytes(tree), "bytes");
-		code = sp_store_verify(fetcherd->store, file->sha256.s, &size, NULL, NULL, err);
-		if (code == SP_E_CORRUPT &&
-		    sp_store_remove(fetcherd->store, file->sha256.s, &ignored) == SP_OK)
-			return sp_err_set(err, SP_E_INCOMPLETE,
-			    "%s was damaged in the store and is fetched again", file->path);
-		if (code == SP_OK && size != file->size)
-			code = sp_err_set(
-			    err, SP_E_INTERNAL, "%s: size in the tree is wrong", file->path);
-		done += file->size;
-	}
+	if (code == SP_OK)
+		code = fetcherd_verify(fetcherd->store, tree, lease, err);
 	return code == SP_OK ? check_configs(fetcherd->store, policy, tree, err) : code;
 }
 

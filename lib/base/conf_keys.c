@@ -28,7 +28,11 @@ const struct sp_conf_key sp_conf_keys[] = {
     {"fetcherd.endpoint", S, "https://huggingface.co", 0, 0, "of the Hugging Face protocol"},
     {"fetcherd.token_file", S, NULL, 0, 0, "path: token sent to the endpoint, and nowhere else"},
     {"fetcherd.ca_file", S, NULL, 0, 0, "path: certificates that the endpoint's must lead to"},
-    {"fetcherd.parallel", I, "4", 1, 64, "files at a time"},
+    {"fetcherd.proxy", S, NULL, 0, 0, "http(s)://host:port, through which everything goes"},
+    {"fetcherd.proxy_auth_file", S, NULL, 0, 0, "path: user:password for the proxy"},
+    {"fetcherd.parallel", I, "8", 1, 64, "connections at a time"},
+    {"fetcherd.rate_mbit_s", I, "0", 0, 1000000, "of all connections; 0: as fast as it goes"},
+    {"fetcherd.stall_s", I, "60", 1, 3600, "an answer without bytes for so long has failed"},
 
     {"quantd.threads", I, "0", 0, 1024, "0: one per processor"},
     {"validatord.threads", I, "0", 0, 1024, "0: one per processor"},

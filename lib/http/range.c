@@ -58,3 +58,29 @@ sp_range_parse(const char *text, uint64_t size, uint64_t *offset, uint64_t *leng
 	*length = (last < size ? last + 1 : size) - first;
 	return SP_RANGE_PART;
 }
+
+int
+sp_range_parse_content(const char *text, uint64_t *offset, uint64_t *length, uint64_t *size)
+{
+	uint64_t first, last;
+	const char *p;
+
+	if (text == NULL || strncmp(text, "bytes ", 6) != 0)
+		return 0;
+	p = sp_range_number(text + 6, &first);
+	if (p == NULL || *p++ != '-')
+		return 0;
+	p = sp_range_number(p, &last);
+	if (p == NULL || *p++ != '/' || last < first || last == UINT64_MAX)
+		return 0;
+	if (strcmp(p, "*") == 0) {
+		*size = UINT64_MAX;
+	} else {
+		p = sp_range_number(p, size);
+		if (p == NULL || *p != '\0' || last >= *size)
+			return 0;
+	}
+	*offset = first;
+	*length = last - first + 1;
+	return 1;
+}

@@ -1,4 +1,4 @@
-/* range.h -- the field Range of a request (RFC 9110 section 14); pure. */
+/* range.h -- the fields Range and Content-Range (RFC 9110 section 14); pure. */
 #ifndef SP_RANGE_H
 #define SP_RANGE_H
 
@@ -15,6 +15,10 @@ enum sp_range {
  * SP_RANGE_PART alone. Taken: "bytes=A-B", "bytes=A-", "bytes=-N"; several ranges are passed over.
  */
 enum sp_range sp_range_parse(const char *text, uint64_t size, uint64_t *offset, uint64_t *length);
+
+/* Field Content-Range of an answer: "bytes FIRST-LAST/SIZE". *size is UINT64_MAX where SIZE is "*":
+ * not known. 0 when text is anything else (also where it is of no bytes). */
+int sp_range_parse_content(const char *text, uint64_t *offset, uint64_t *length, uint64_t *size);
 
 /* The digits at p as a number; where they end, NULL when there are none or too many. */
 const char *sp_range_number(const char *p, uint64_t *out);

@@ -1,63 +1,22 @@
-/* client.c -- the requests to a hub. */
-#include "hub/client.h"
+/* client.c -- what is asked of a hub. */
 #include "base/buf.h"
 #include "base/limits.h"
-#include "base/version.h"
+#include "base/time.h"
+#include "http/range.h"
 #include "http/url.h"
-#include "hub/address.h"
+#include "hub/exchange.h"
+#include "hub/retry.h"
 
-#include <curl/curl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
+#include <time.h>
 
-#define HOPS_MAX 10
 #define PAGES_MAX 2000
-#define ERROR_BODY_MAX \
-	65536 /* of an answer that is no 2xx: read so far, then the connection ends */
-#define CONNECT_TIMEOUT_S 30
-#define STALL_TIMEOUT_S 60 /* with less than so many bytes a second: */
-#define STALL_BYTES_PER_S 1024
-
-struct sp_client {
-	CURL *curl;
-	char *endpoint, *token, *ca_file;
-	const char *api, *files, *scheme; /* where its kind of repositories is, and their name */
-	int (*cancelled)(void *ctx);
-	void *ctx;
-	int is_inside; /* the endpoint, or the proxy before it, has an address inside */
-};
-
-/* The fields of an answer that anything depends on; NULL: not sent. */
-enum field {
-	F_LOCATION,
-	F_LINK,
-	F_ERROR_CODE,
-	F_ERROR_MESSAGE,
-	F_RETRY_AFTER,
-	F_RATE_LIMIT,
-	F_REPO_COMMIT,
-	F_COUNT
-};
-static const char *const field_names[F_COUNT] = {"location", "link", "x-error-code",
-    "x-error-message", "retry-after", "ratelimit", "x-repo-commit"};
-
-/* One request and its answer. */
-struct exchange {
-	struct sp_client *client;
-	char *url;
-	int with_token;
-	int is_refused; /* it led to an address inside */
-	long status;
-	char *fields[F_COUNT];
-	size_t skipped; /* bytes of a body that nobody wants */
-	/* where the body of a 200 goes */
-	sp_client_sink *sink;
-	void *ctx;
-	enum sp_code sink_code;
-	struct sp_err *err;
-};
+#define STALL_S 60
+#define RESOLVES_MAX 3			       /* of one part, when what is signed is refused */
+#define HINT_PATIENCE_MS ((int64_t)15 * 60000) /* who asks for more is left to a later attempt */
+#define NAP_MS 50
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -67,11 +26,42 @@ init_curl(void)
 	SP_ASSERT(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
 }
 
+/* NULL stays NULL. */
+static char *
+copy(const char *text)
+{
+	return text != NULL ? sp_xstrdup(text) : NULL;
+}
+
+static enum sp_code
+take_proxy(struct sp_client *client, const struct sp_client_options *options, struct sp_err *err)
+{
+	const char *auth = options->proxy_auth, *colon;
+
+	if (options->proxy == NULL)
+		return SP_OK;
+	if (sp_url_origin_len(options->proxy) != strlen(options->proxy) ||
+	    options->proxy[0] == '\0')
+		return sp_err_set(err, SP_E_CONFIG,
+		    "proxy \"%s\" is no URL of the form http://host:port", options->proxy);
+	client->proxy = sp_xstrdup(options->proxy);
+	if (auth == NULL)
+		return SP_OK;
+	colon = strchr(auth, ':');
+	if (colon == NULL)
+		return sp_err_set(
+		    err, SP_E_CONFIG, "credentials of the proxy are not of the form user:password");
+	client->proxy_user = sp_xasprintf("%.*s", (int)(colon - auth), auth);
+	client->proxy_password = sp_xstrdup(colon + 1);
+	return SP_OK;
+}
+
 enum sp_code
 sp_client_new(const struct sp_client_options *options, struct sp_client **out, struct sp_err *err)
 {
 	size_t len = sp_url_origin_len(options->endpoint);
 	struct sp_client *client;
+	enum sp_code code;
 
 	*out = NULL;
 	if (len == 0 || options->endpoint[strlen(options->endpoint) - 1] == '/' ||
@@ -84,14 +74,30 @@ sp_client_new(const struct sp_client_options *options, struct sp_client **out, s
 	client->api = options->dataset ? "api/datasets" : "api/models";
 	client->files = options->dataset ? "datasets/" : "";
 	client->scheme = options->dataset ? "hf-dataset" : "hf";
-	client->token = options->token != NULL ? sp_xstrdup(options->token) : NULL;
-	client->ca_file = options->ca_file != NULL ? sp_xstrdup(options->ca_file) : NULL;
+	client->token = copy(options->token);
+	client->ca_file = copy(options->ca_file);
+	client->stall_s = options->stall_s > 0 ? options->stall_s : STALL_S;
+	client->tries = options->tries;
+	client->backoff_ms = options->backoff_ms;
 	client->cancelled = options->cancelled;
+	client->waiting = options->waiting;
 	client->ctx = options->ctx;
+	client->hint_ms = -1;
 	client->curl = curl_easy_init();
 	SP_ASSERT(client->curl != NULL);
+	code = take_proxy(client, options, err);
+	if (code != SP_OK)
+		sp_client_free(&client);
 	*out = client;
-	return SP_OK;
+	return code;
+}
+
+static void
+forget(char *secret)
+{
+	if (secret != NULL)
+		explicit_bzero(secret, strlen(secret));
+	free(secret);
 }
 
 void
@@ -102,277 +108,29 @@ sp_client_free(struct sp_client **client)
 	if (c == NULL)
 		return;
 	curl_easy_cleanup(c->curl);
-	if (c->token != NULL)
-		explicit_bzero(c->token, strlen(c->token));
-	free(c->token);
+	forget(c->token);
+	forget(c->proxy_password);
+	free(c->proxy_user);
+	free(c->proxy);
 	free(c->endpoint);
 	free(c->ca_file);
 	free(c);
 	*client = NULL;
 }
 
-/* --- one request --------------------------------------------------------------------------------
- */
-
-static void
-clear_fields(struct exchange *ex)
+int64_t
+sp_client_hint_ms(const struct sp_client *client)
 {
-	for (int i = 0; i < F_COUNT; i++) {
-		free(ex->fields[i]);
-		ex->fields[i] = NULL;
-	}
+	return client->hint_ms;
 }
 
-static size_t
-on_field(char *data, size_t size, size_t count, void *ctx)
+int64_t
+sp_client_latency_ms(const struct sp_client *client)
 {
-	struct exchange *ex = ctx;
-	size_t len = size * count, name_len;
-	const char *colon = memchr(data, ':', len), *p, *end = data + len;
+	curl_off_t us = 0;
 
-	/* a status line: what came before belongs to an interim answer */
-	if (len >= 5 && memcmp(data, "HTTP/", 5) == 0)
-		clear_fields(ex);
-	if (colon == NULL)
-		return len;
-	name_len = (size_t)(colon - data);
-	for (p = colon + 1; p < end && (*p == ' ' || *p == '\t'); p++)
-		;
-	while (end > p && (unsigned char)end[-1] <= ' ')
-		end--;
-	for (int i = 0; i < F_COUNT; i++) {
-		if (strlen(field_names[i]) != name_len ||
-		    strncasecmp(field_names[i], data, name_len) != 0 || ex->fields[i] != NULL)
-			continue;
-		ex->fields[i] = sp_xasprintf("%.*s", (int)(end - p), p);
-	}
-	return len;
-}
-
-static size_t
-on_body(char *data, size_t size, size_t count, void *ctx)
-{
-	struct exchange *ex = ctx;
-	size_t len = size * count;
-	long status = 0;
-
-	curl_easy_getinfo(ex->client->curl, CURLINFO_RESPONSE_CODE, &status);
-	if (status != 200) {
-		ex->skipped += len;
-		return ex->skipped > ERROR_BODY_MAX ? 0 : len;
-	}
-	ex->sink_code = ex->sink(ex->ctx, data, len, ex->err);
-	return ex->sink_code == SP_OK ? len : 0;
-}
-
-static int
-on_progress(void *ctx, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
-{
-	struct sp_client *client = ctx;
-
-	(void)a;
-	(void)b;
-	(void)c;
-	(void)d;
-	return client->cancelled != NULL && client->cancelled(client->ctx);
-}
-
-/* Whoever is connected to, its name has been looked up: no name can hide an address. */
-static curl_socket_t
-on_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *address)
-{
-	struct exchange *ex = ctx;
-	struct sp_client *client = ex->client;
-
-	(void)purpose;
-	if (sp_address_is_inside(&address->addr)) {
-		if (sp_url_same_origin(ex->url, client->endpoint))
-			client->is_inside = 1;
-		if (!client->is_inside) {
-			ex->is_refused = 1;
-			return CURL_SOCKET_BAD;
-		}
-	}
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-}
-
-static enum sp_code
-fail_transfer(const struct exchange *ex, CURLcode rc, const char *text, struct sp_err *err)
-{
-	int len = (int)sp_url_origin_len(ex->url);
-	const char *why = text[0] != '\0' ? text : curl_easy_strerror(rc);
-
-	if (ex->is_refused)
-		return sp_err_set(err, SP_E_DENIED,
-		    "the hub leads to %.*s, which is this host or in a network of ours: not "
-		    "followed",
-		    len, ex->url);
-	switch (rc) {
-	case CURLE_ABORTED_BY_CALLBACK:
-		return sp_err_set(err, SP_E_CANCELLED, "cancelled");
-	case CURLE_PEER_FAILED_VERIFICATION:
-	case CURLE_SSL_CACERT_BADFILE:
-	case CURLE_SSL_ISSUER_ERROR:
-		return sp_err_set(err, SP_E_CONFIG,
-		    "certificate of %.*s is not accepted (fetcherd.ca_file names whom to believe): "
-		    "%s",
-		    len, ex->url, why);
-	case CURLE_OUT_OF_MEMORY:
-		return sp_err_set(err, SP_E_NO_MEMORY, "no memory for %.*s", len, ex->url);
-	case CURLE_UNSUPPORTED_PROTOCOL:
-	case CURLE_URL_MALFORMAT:
-		return sp_err_set(err, SP_E_INVALID, "%.*s: %s", len, ex->url, why);
-	default:
-		return sp_err_set(err, SP_E_UNREACHABLE, "%.*s: %s", len, ex->url, why);
-	}
-}
-
-static void
-set_options(struct exchange *ex, struct curl_slist *fields, char *why)
-{
-	struct sp_client *client = ex->client;
-	CURL *curl = client->curl;
-
-	curl_easy_reset(curl); /* keeps the connections */
-	curl_easy_setopt(curl, CURLOPT_URL, ex->url);
-	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, fields);
-	curl_easy_setopt(curl, CURLOPT_USERAGENT, "sallyport/" SP_VERSION);
-	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
-	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_TIMEOUT_S);
-	curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, (long)STALL_BYTES_PER_S);
-	curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)STALL_TIMEOUT_S);
-	curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, 512L * 1024);
-	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
-	curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_field);
-	curl_easy_setopt(curl, CURLOPT_HEADERDATA, ex);
-	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(curl, CURLOPT_WRITEDATA, ex);
-	curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, on_socket);
-	curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, ex);
-	curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
-	curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
-	curl_easy_setopt(curl, CURLOPT_XFERINFODATA, client);
-	if (client->ca_file != NULL)
-		curl_easy_setopt(curl, CURLOPT_CAINFO, client->ca_file);
-}
-
-/* GET of ex->url, to the end of its answer. */
-static enum sp_code
-get_once(struct exchange *ex, struct sp_err *err)
-{
-	struct curl_slist *fields = NULL, *more;
-	char why[CURL_ERROR_SIZE] = "", *bearer = NULL;
-	enum sp_code code = SP_OK;
-	CURLcode rc;
-
-	clear_fields(ex);
-	ex->skipped = 0;
-	ex->is_refused = 0;
-	ex->sink_code = SP_OK;
-	ex->err = err;
-	/* no compression: sizes and hashes are those of the file */
-	fields = curl_slist_append(NULL, "Accept-Encoding: identity");
-	SP_ASSERT(fields != NULL);
-	ex->with_token =
-	    ex->client->token != NULL && sp_url_same_origin(ex->url, ex->client->endpoint);
-	if (ex->with_token) {
-		bearer = sp_xasprintf("Authorization: Bearer %s", ex->client->token);
-		more = curl_slist_append(fields, bearer);
-		SP_ASSERT(more != NULL);
-		explicit_bzero(bearer, strlen(bearer));
-	}
-	set_options(ex, fields, why);
-	rc = curl_easy_perform(ex->client->curl);
-	curl_easy_getinfo(ex->client->curl, CURLINFO_RESPONSE_CODE, &ex->status);
-	if (ex->sink_code != SP_OK)
-		code = ex->sink_code;
-	else if (rc == CURLE_WRITE_ERROR && ex->status != 200)
-		code = SP_OK; /* enough of a body that nobody wants */
-	else if (rc != CURLE_OK)
-		code = fail_transfer(ex, rc, why, err);
-	curl_easy_setopt(ex->client->curl, CURLOPT_HTTPHEADER, NULL);
-	curl_easy_setopt(ex->client->curl, CURLOPT_ERRORBUFFER, NULL);
-	for (more = fields; more != NULL; more = more->next)
-		explicit_bzero(more->data, strlen(more->data));
-	curl_slist_free_all(fields);
-	free(bearer);
-	return code;
-}
-
-static int
-is_redirect(long status)
-{
-	return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
-}
-
-/* Sets ex->url to where the answer leads. */
-static enum sp_code
-follow(struct exchange *ex, const char *what, struct sp_err *err)
-{
-	const char *location = ex->fields[F_LOCATION];
-	char *to = location != NULL ? sp_url_resolve(ex->url, location) : NULL;
-
-	if (to == NULL)
-		return sp_err_set(err, SP_E_UNSUPPORTED,
-		    "%s: the hub redirects to what is no http or https URL", what);
-	if (strncasecmp(ex->url, "https:", 6) == 0 && strncasecmp(to, "https:", 6) != 0) {
-		free(to);
-		return sp_err_set(err, SP_E_DENIED,
-		    "%s: the hub redirects from https to http, which is not followed", what);
-	}
-	free(ex->url);
-	ex->url = to;
-	return SP_OK;
-}
-
-/* GET of url through redirects; anything but a 200 at the end is a failure that names what. commit
- * (may be NULL) is what X-Repo-Commit must be where it is sent. ex is cleared by the caller. */
-static enum sp_code
-get(struct exchange *ex, const char *url, const char *what, const char *commit, struct sp_err *err)
-{
-	struct sp_answer_failure failure;
-	enum sp_code code;
-	int hops;
-
-	free(ex->url);
-	ex->url = sp_xstrdup(url);
-	for (hops = 0; hops < HOPS_MAX; hops++) {
-		code = get_once(ex, err);
-		if (code != SP_OK)
-			return err != NULL ? sp_err_prefix(err, "%s", what) : code;
-		if (commit != NULL && ex->fields[F_REPO_COMMIT] != NULL &&
-		    strcmp(ex->fields[F_REPO_COMMIT], commit) != 0)
-			return sp_err_set(err, SP_E_CORRUPT,
-			    "%s: the hub answers with a file of another commit than %s", what,
-			    commit);
-		if (!is_redirect(ex->status))
-			break;
-		code = follow(ex, what, err);
-		if (code != SP_OK)
-			return code;
-	}
-	if (ex->status == 200)
-		return SP_OK;
-	if (hops == HOPS_MAX)
-		return sp_err_set(
-		    err, SP_E_UNSUPPORTED, "%s: more than %d redirects", what, HOPS_MAX);
-	failure = (struct sp_answer_failure){.status = ex->status,
-	    .error_code = ex->fields[F_ERROR_CODE],
-	    .error_message = ex->fields[F_ERROR_MESSAGE],
-	    .retry_after = ex->fields[F_RETRY_AFTER],
-	    .rate_limit = ex->fields[F_RATE_LIMIT],
-	    .with_token = ex->client->token != NULL};
-	return sp_answer_fail(&failure, what, ex->client->endpoint, err);
-}
-
-static void
-clear(struct exchange *ex)
-{
-	clear_fields(ex);
-	free(ex->url);
-	ex->url = NULL;
+	curl_easy_getinfo(client->curl, CURLINFO_STARTTRANSFER_TIME_T, &us);
+	return (int64_t)us / 1000;
 }
 
 /* --- API ----------------------------------------------------------------------------------------
@@ -389,24 +147,64 @@ collect(void *ctx, const void *data, size_t len, struct sp_err *err)
 	return SP_OK;
 }
 
+/* SP_E_CANCELLED when told so meanwhile. */
+static enum sp_code
+wait_ms(const struct sp_client *client, int64_t ms, struct sp_err *err)
+{
+	const struct timespec nap = {0, NAP_MS * 1000000L};
+	int64_t until_ms = sp_time_monotonic_ms() + ms;
+
+	while (sp_time_monotonic_ms() < until_ms) {
+		if (client->cancelled != NULL && client->cancelled(client->ctx))
+			return sp_err_set(err, SP_E_CANCELLED, "cancelled");
+		if (client->waiting != NULL)
+			client->waiting(client->ctx);
+		nanosleep(&nap, NULL);
+	}
+	return SP_OK;
+}
+
+/* sp_exchange_get into body, again and again while the hub says "not now" or nothing. */
+static enum sp_code
+ask(struct sp_exchange *ex, const char *url, const char *what, struct sp_buf *body,
+    struct sp_err *err)
+{
+	const struct sp_client *client = ex->client;
+	enum sp_code code;
+	int64_t ms;
+
+	for (unsigned failures = 1;; failures++) {
+		sp_buf_free(body);
+		code = sp_exchange_get(ex, url, what, err);
+		if ((code != SP_E_UNREACHABLE && code != SP_E_TIMEOUT) ||
+		    failures >= client->tries || client->hint_ms > HINT_PATIENCE_MS)
+			return code;
+		ms = sp_retry_backoff_ms(
+		    failures, client->backoff_ms, (uint32_t)sp_time_monotonic_ns());
+		code = wait_ms(client, client->hint_ms > ms ? client->hint_ms : ms, err);
+		if (code != SP_OK)
+			return code;
+	}
+}
+
 enum sp_code
 sp_client_model(struct sp_client *client, const char *repo, const char *revision,
     struct sp_answer_model *out, struct sp_err *err)
 {
 	char *rev = sp_url_encode(revision, 0), *url, *what;
 	struct sp_buf body = {0};
-	struct exchange ex = {.client = client, .sink = collect, .ctx = &body};
+	struct sp_exchange ex = {.client = client, .sink = collect, .ctx = &body};
 	enum sp_code code;
 
 	url = sp_xasprintf("%s/%s/%s/revision/%s", client->endpoint, client->api, repo, rev);
 	what = sp_xasprintf("%s:%s@%s", client->scheme, repo, revision);
-	code = get(&ex, url, what, NULL, err);
+	code = ask(&ex, url, what, &body, err);
 	if (code == SP_OK) {
 		code = sp_answer_model_parse(body.data, body.len, out, err);
 		if (code != SP_OK && err != NULL)
 			sp_err_prefix(err, "%s", what);
 	}
-	clear(&ex);
+	sp_exchange_clear(&ex);
 	sp_buf_free(&body);
 	free(rev);
 	free(url);
@@ -415,13 +213,13 @@ sp_client_model(struct sp_client *client, const char *repo, const char *revision
 }
 
 static enum sp_code
-take_page(const struct exchange *ex, const struct sp_buf *body, const char *what,
+take_page(const struct sp_exchange *ex, const struct sp_buf *body, const char *what,
     struct sp_answer_tree *out, char **next, struct sp_err *err)
 {
 	enum sp_code code = sp_answer_tree_parse(body->data, body->len, out, err);
 
-	if (code == SP_OK && ex->fields[F_LINK] != NULL)
-		code = sp_answer_next(ex->fields[F_LINK], ex->url, next, err);
+	if (code == SP_OK && ex->fields[SP_FIELD_LINK] != NULL)
+		code = sp_answer_next(ex->fields[SP_FIELD_LINK], ex->url, next, err);
 	if (code != SP_OK && err != NULL)
 		sp_err_prefix(err, "%s", what);
 	return code;
@@ -451,7 +249,7 @@ sp_client_tree(struct sp_client *client, const char *repo, const char *commit,
 	struct sp_hex *seen = sp_xcalloc(PAGES_MAX, sizeof(*seen));
 	char *url, *what = sp_xasprintf("%s:%s@%s", client->scheme, repo, commit), *next;
 	struct sp_buf body = {0};
-	struct exchange ex = {.client = client, .sink = collect, .ctx = &body};
+	struct sp_exchange ex = {.client = client, .sink = collect, .ctx = &body};
 	enum sp_code code = SP_OK;
 	int pages;
 
@@ -459,16 +257,15 @@ sp_client_tree(struct sp_client *client, const char *repo, const char *commit,
 	    client->api, repo, commit);
 	for (pages = 0; url != NULL && code == SP_OK; pages++) {
 		next = NULL;
-		sp_buf_free(&body);
 		code = check_page(seen, pages, url, what, err);
 		if (code == SP_OK)
-			code = get(&ex, url, what, NULL, err);
+			code = ask(&ex, url, what, &body, err);
 		if (code == SP_OK)
 			code = take_page(&ex, &body, what, out, &next, err);
 		free(url);
 		url = next;
 	}
-	clear(&ex);
+	sp_exchange_clear(&ex);
 	sp_buf_free(&body);
 	free(seen);
 	free(url);
@@ -523,32 +320,239 @@ check_hash(struct download *d, struct sp_err *err)
 	return SP_OK;
 }
 
+/* The URL of a file; *what names it for messages. Both malloc'd. */
+static char *
+name_file(const struct sp_client *client, const char *repo, const char *commit,
+    const struct sp_answer_file *file, char **what)
+{
+	char *path = sp_url_encode(file->path, 1), *url;
+
+	url = sp_xasprintf(
+	    "%s/%s%s/resolve/%s/%s", client->endpoint, client->files, repo, commit, path);
+	*what = sp_xasprintf("%s:%s@%.12s: %s", client->scheme, repo, commit, file->path);
+	free(path);
+	return url;
+}
+
+/* 1 when what the endpoint led to, signed for some minutes, was refused there: it signs anew. */
+static int
+is_expired(const struct sp_exchange *ex)
+{
+	return (ex->status == 400 || ex->status == 401 || ex->status == 403 || ex->status == 404 ||
+		   ex->status == 410) &&
+	       ex->url != NULL && !sp_url_same_origin(ex->url, ex->client->endpoint);
+}
+
 enum sp_code
 sp_client_file(struct sp_client *client, const char *repo, const char *commit,
     const struct sp_answer_file *file, sp_client_sink *sink, void *ctx, struct sp_err *err)
 {
 	struct download d = {.file = file, .sink = sink, .ctx = ctx};
-	struct exchange ex = {.client = client, .sink = pass_on, .ctx = &d};
-	char *path = sp_url_encode(file->path, 1), *url, *what;
+	struct sp_exchange ex = {.client = client, .commit = commit, .sink = pass_on, .ctx = &d};
+	char *url, *what;
 	enum sp_code code;
 
-	url = sp_xasprintf(
-	    "%s/%s%s/resolve/%s/%s", client->endpoint, client->files, repo, commit, path);
-	what = sp_xasprintf("%s:%s@%.12s: %s", client->scheme, repo, commit, file->path);
+	url = name_file(client, repo, commit, file, &what);
 	d.hash = file->lfs ? sp_hash_new(SP_SHA256) : sp_git_blob_new(file->size);
-	code = get(&ex, url, what, commit, err);
-	/* where a redirect led, signed for some minutes, may be refused: the hub signs it anew */
-	if (code != SP_OK && ex.status == 403 && d.got == 0 && ex.url != NULL &&
-	    !sp_url_same_origin(ex.url, client->endpoint))
-		code = get(&ex, url, what, commit, err);
+	code = sp_exchange_get(&ex, url, what, err);
+	if (code != SP_OK && d.got == 0 && is_expired(&ex))
+		code = sp_exchange_get(&ex, url, what, err);
 	if (code == SP_OK) {
 		code = check_hash(&d, err);
 		if (code != SP_OK && err != NULL)
 			sp_err_prefix(err, "%s", what);
 	}
-	clear(&ex);
+	sp_exchange_clear(&ex);
 	sp_hash_free(&d.hash);
-	free(path);
+	free(url);
+	free(what);
+	return code;
+}
+
+/* --- parts --------------------------------------------------------------------------------------
+ */
+
+struct sp_client_target {
+	pthread_mutex_t lock;
+	char *url;	/* where redirects led; NULL: the endpoint is asked */
+	char *etag;	/* strong, of what lies at etag_url; NULL: not known */
+	char *etag_url; /* any of that origin */
+	int is_inside;	/* the endpoint is, as who went through it has seen */
+};
+
+struct sp_client_target *
+sp_client_target_new(void)
+{
+	struct sp_client_target *target = sp_xcalloc(1, sizeof(*target));
+
+	SP_ASSERT(pthread_mutex_init(&target->lock, NULL) == 0);
+	return target;
+}
+
+void
+sp_client_target_free(struct sp_client_target **target)
+{
+	struct sp_client_target *t = target != NULL ? *target : NULL;
+
+	if (t == NULL)
+		return;
+	pthread_mutex_destroy(&t->lock);
+	free(t->url);
+	free(t->etag);
+	free(t->etag_url);
+	free(t);
+	*target = NULL;
+}
+
+/* A part on its way. */
+struct part {
+	const struct sp_answer_file *file;
+	struct sp_client_target *target;
+	uint64_t offset, length; /* the whole file when the hub sends it */
+	uint64_t got;
+	const struct sp_client_taker *taker;
+};
+
+/* Answers to parts of the same file from the same place have one entity tag. */
+static enum sp_code
+check_etag(struct sp_client_target *target, const struct sp_exchange *ex, struct sp_err *err)
+{
+	const char *etag = ex->fields[SP_FIELD_ETAG];
+	enum sp_code code = SP_OK;
+
+	pthread_mutex_lock(&target->lock);
+	free(target->url);
+	target->url = sp_xstrdup(ex->url);
+	target->is_inside |= ex->client->is_inside;
+	if (etag == NULL || etag[0] != '"') {
+		/* none, or a weak one: says nothing about bytes */
+	} else if (target->etag != NULL && sp_url_same_origin(target->etag_url, ex->url)) {
+		if (strcmp(target->etag, etag) != 0)
+			code = sp_err_set(err, SP_E_CORRUPT, "changed while it was fetched");
+	} else {
+		free(target->etag);
+		free(target->etag_url);
+		target->etag = sp_xstrdup(etag);
+		target->etag_url = sp_xstrdup(ex->url);
+	}
+	pthread_mutex_unlock(&target->lock);
+	return code;
+}
+
+static enum sp_code
+on_begin(void *ctx, const struct sp_exchange *ex, struct sp_err *err)
+{
+	uint64_t offset, length, size;
+	struct part *part = ctx;
+	enum sp_code code;
+
+	if (ex->status == 206) {
+		if (!sp_range_parse_content(
+			ex->fields[SP_FIELD_CONTENT_RANGE], &offset, &length, &size) ||
+		    offset != part->offset || length != part->length)
+			return sp_err_set(err, SP_E_CORRUPT,
+			    "the hub sends other bytes (Content-Range: %.80s) than bytes %s",
+			    ex->fields[SP_FIELD_CONTENT_RANGE] != NULL
+				? ex->fields[SP_FIELD_CONTENT_RANGE]
+				: "not sent",
+			    ex->part);
+		if (size != UINT64_MAX && size != part->file->size)
+			return sp_err_set(err, SP_E_CORRUPT,
+			    "has %llu bytes, the listing says %llu", (unsigned long long)size,
+			    (unsigned long long)part->file->size);
+	} else {
+		part->offset = 0;
+		part->length = part->file->size;
+	}
+	code = check_etag(part->target, ex, err);
+	return code == SP_OK ? part->taker->begin(part->taker->ctx, ex->status == 200, err) : code;
+}
+
+static enum sp_code
+on_part(void *ctx, const void *data, size_t len, struct sp_err *err)
+{
+	struct part *part = ctx;
+
+	if (len > part->length - part->got)
+		return sp_err_set(err, SP_E_CORRUPT, "is larger than the %llu bytes of the listing",
+		    (unsigned long long)part->file->size);
+	part->got += len;
+	return part->taker->sink(part->taker->ctx, data, len, err);
+}
+
+/* The URL to ask, and the entity tag that goes with it (or NULL); both malloc'd. */
+static char *
+aim(struct sp_client *client, struct sp_client_target *target, const char *resolve, char **etag)
+{
+	char *url;
+
+	pthread_mutex_lock(&target->lock);
+	client->is_inside |= target->is_inside;
+	url = sp_xstrdup(target->url != NULL ? target->url : resolve);
+	*etag = target->etag != NULL && sp_url_same_origin(target->etag_url, url)
+		    ? sp_xstrdup(target->etag)
+		    : NULL;
+	pthread_mutex_unlock(&target->lock);
+	return url;
+}
+
+/* What led to url is not asked there again. */
+static void
+turn_away(struct sp_client_target *target, const char *url)
+{
+	pthread_mutex_lock(&target->lock);
+	if (target->url != NULL && strcmp(target->url, url) == 0) {
+		free(target->url);
+		target->url = NULL;
+	}
+	pthread_mutex_unlock(&target->lock);
+}
+
+static enum sp_code
+get_part(struct sp_exchange *ex, struct part *part, const char *resolve, const char *what,
+    struct sp_err *err)
+{
+	char *url, *etag;
+	enum sp_code code;
+
+	for (int tries = 1;; tries++) {
+		url = aim(ex->client, part->target, resolve, &etag);
+		ex->if_range = etag;
+		code = sp_exchange_get(ex, url, what, err);
+		if (code != SP_OK) {
+			turn_away(part->target, url);
+			turn_away(part->target, ex->url);
+		}
+		free(url);
+		free(etag);
+		if (code == SP_OK || part->got > 0 || tries == RESOLVES_MAX || !is_expired(ex))
+			return code;
+	}
+}
+
+enum sp_code
+sp_client_part(struct sp_client *client, const char *repo, const char *commit,
+    const struct sp_answer_file *file, struct sp_client_target *target, uint64_t offset,
+    uint64_t length, const struct sp_client_taker *taker, struct sp_err *err)
+{
+	struct part part = {
+	    .file = file, .target = target, .offset = offset, .length = length, .taker = taker};
+	struct sp_exchange ex = {
+	    .client = client, .commit = commit, .begin = on_begin, .sink = on_part, .ctx = &part};
+	char *url, *what, *range;
+	enum sp_code code;
+
+	SP_ASSERT(length > 0 && offset < file->size && length <= file->size - offset);
+	url = name_file(client, repo, commit, file, &what);
+	range = sp_xasprintf(
+	    "%llu-%llu", (unsigned long long)offset, (unsigned long long)(offset + length - 1));
+	ex.part = range;
+	code = get_part(&ex, &part, url, what, err);
+	if (code == SP_OK && part.got < part.length)
+		code = sp_err_set(err, SP_E_CORRUPT, "%s: has %llu of %llu bytes there", what,
+		    (unsigned long long)part.got, (unsigned long long)part.length);
+	sp_exchange_clear(&ex);
+	free(range);
 	free(url);
 	free(what);
 	return code;

@@ -150,7 +150,7 @@ open_locked(struct sp_part *part, struct sp_err *err)
 			return sp_err_errno(err, "cannot look at %s", part->path);
 		if (!S_ISREG(st.st_mode))
 			return sp_err_set(
-			    err, SP_E_STATE, "%s is no regular file: remove it", part->path);
+			    err, SP_E_IO, "%s is no regular file: remove it", part->path);
 		if (st.st_nlink > 0)
 			return SP_OK;
 		close(part->fd);
@@ -322,6 +322,16 @@ sp_part_publish(struct sp_part **out, const char *digest, struct sp_err *err)
 	if (code == SP_OK)
 		sp__store_seal(store, digest);
 	return code;
+}
+
+void
+sp_part_drop(struct sp_part **part)
+{
+	/* the map first: it never claims bytes of a file that is gone. Before the lock is let go,
+	 * so that whoever comes next begins another file */
+	unlink((*part)->map_path);
+	unlink((*part)->path);
+	sp_part_close(part);
 }
 
 /* --- those of others -------------------------------------------------------------------------- */

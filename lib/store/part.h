@@ -48,6 +48,9 @@ enum sp_code sp_part_reset(struct sp_part *part, struct sp_err *err) SP_MUST_USE
 enum sp_code
 sp_part_publish(struct sp_part **part, const char *digest, struct sp_err *err) SP_MUST_USE;
 
+/* Removes it and frees it: nobody wants it. */
+void sp_part_drop(struct sp_part **part);
+
 /* Pure: the ranges of a map of a file of size bytes. Malformed lines end it; *has (empty) keeps
  * what came before. SP_E_INVALID: it is no map, or one of another size. */
 enum sp_code sp_part_parse_map(

@@ -23,7 +23,7 @@ find(const struct sp_ranges *r, uint64_t pos)
 
 /* Puts `count` ranges (0 … 2) in the place of [at, end). */
 static void
-replace(struct sp_ranges *r, size_t at, size_t end, const struct sp_range *with, size_t count)
+replace(struct sp_ranges *r, size_t at, size_t end, const struct sp_extent *with, size_t count)
 {
 	size_t left = r->count - (end - at);
 
@@ -40,7 +40,7 @@ replace(struct sp_ranges *r, size_t at, size_t end, const struct sp_range *with,
 void
 sp_ranges_add(struct sp_ranges *r, uint64_t from, uint64_t to)
 {
-	struct sp_range all = {from, to};
+	struct sp_extent all = {from, to};
 	size_t at = find(r, from), end = at;
 
 	SP_ASSERT(from <= to);
@@ -59,7 +59,7 @@ void
 sp_ranges_remove(struct sp_ranges *r, uint64_t from, uint64_t to)
 {
 	size_t at = find(r, from), end, count = 0;
-	struct sp_range rest[2];
+	struct sp_extent rest[2];
 
 	SP_ASSERT(from <= to);
 	if (from == to)
@@ -67,10 +67,10 @@ sp_ranges_remove(struct sp_ranges *r, uint64_t from, uint64_t to)
 	for (end = at; end < r->count && r->items[end].from < to; end++) {
 		r->bytes -= r->items[end].to - r->items[end].from;
 		if (r->items[end].from < from)
-			rest[count++] = (struct sp_range){
+			rest[count++] = (struct sp_extent){
 			    r->items[end].from, r->items[end].to < from ? r->items[end].to : from};
 		if (r->items[end].to > to)
-			rest[count++] = (struct sp_range){to, r->items[end].to};
+			rest[count++] = (struct sp_extent){to, r->items[end].to};
 	}
 	for (size_t i = 0; i < count; i++)
 		r->bytes += rest[i].to - rest[i].from;
@@ -94,7 +94,7 @@ sp_ranges_end(const struct sp_ranges *r, uint64_t from)
 }
 
 int
-sp_ranges_gap(const struct sp_ranges *r, uint64_t from, uint64_t limit, struct sp_range *gap)
+sp_ranges_gap(const struct sp_ranges *r, uint64_t from, uint64_t limit, struct sp_extent *gap)
 {
 	size_t at;
 

@@ -6,13 +6,13 @@
 #include <stdint.h>
 
 /* [from, to), never empty. */
-struct sp_range {
+struct sp_extent {
 	uint64_t from, to;
 };
 
 /* In order, none touches the next. Zero-initialised is empty. */
 struct sp_ranges {
-	struct sp_range *items;
+	struct sp_extent *items;
 	size_t count, cap;
 	uint64_t bytes; /* of all of them */
 };
@@ -27,7 +27,7 @@ int sp_ranges_has(const struct sp_ranges *ranges, uint64_t from, uint64_t to);
 uint64_t sp_ranges_end(const struct sp_ranges *ranges, uint64_t from);
 /* The first range of missing bytes in [from, limit): 0 when there is none. */
 int
-sp_ranges_gap(const struct sp_ranges *ranges, uint64_t from, uint64_t limit, struct sp_range *gap);
+sp_ranges_gap(const struct sp_ranges *ranges, uint64_t from, uint64_t limit, struct sp_extent *gap);
 void sp_ranges_copy(struct sp_ranges *to, const struct sp_ranges *from); /* to: empty */
 void sp_ranges_clear(struct sp_ranges *ranges);
 

@@ -1,6 +1,7 @@
 /* fetcherd.c -- the journal, and downloads that go on after a failure. */
 #include "fetcherd/fetcherd.h"
 #include "base/file.h"
+#include "fetcherd/fetcherd_plan.h"
 #include "http/http.h"
 
 #include <setjmp.h>
@@ -179,6 +180,7 @@ fetching_open(struct fetching *f)
 	    .store_dir = f->store_dir,
 	    .work_dir = top,
 	    .parallel = 1,
+	    .backoff_ms = 1,
 	    .progress = on_progress};
 	ok(sp_store_open(f->store_dir, 1, &f->d.store, &err));
 }
@@ -203,20 +205,21 @@ test_download(void **state)
 
 	(void)state;
 	fetching_open(&f);
-	/* the second of three fails: the third is not begun, the first is kept */
+	/* the second of three fails, and is asked for again and again: the others are kept */
 	f.hub.broken = 1;
 	assert_int_equal(fetcherd_download(&f.d, &tree, &err), SP_E_UNREACHABLE);
 	assert_true(sp_err_may_retry(err.code));
 	assert_int_equal(tree.count, 0);
 	assert_int_equal(f.hub.asked[0], 1);
-	assert_int_equal(f.hub.asked[2], 0);
+	assert_int_equal(f.hub.asked[1], FETCHERD_TRIES);
+	assert_int_equal(f.hub.asked[2], 1);
 	/* a crash in the middle of a line of the journal */
 	journal = sp_xasprintf("%s/journal", top);
 	file = fopen(journal, "a");
 	fputs("0123456789abcdef", file);
 	assert_int_equal(fclose(file), 0);
 	free(journal);
-	/* other bytes than the listing says never enter the store */
+	/* other bytes than the listing says never enter the store; they are asked for twice */
 	f.hub.broken = 0;
 	f.hub.lying = 1;
 	assert_int_equal(fetcherd_download(&f.d, &tree, &err), SP_E_CORRUPT);
@@ -226,7 +229,7 @@ test_download(void **state)
 	f.d.parallel = 3;
 	ok(fetcherd_download(&f.d, &tree, &err));
 	assert_int_equal(f.hub.asked[0], 1);
-	assert_int_equal(f.hub.asked[1], 3);
+	assert_int_equal(f.hub.asked[1], FETCHERD_TRIES + 3);
 	assert_int_equal(f.hub.asked[2], 1);
 	assert_int_equal(tree.count, 3);
 	assert_int_equal(progress_done, f.listing.bytes);
@@ -234,7 +237,7 @@ test_download(void **state)
 	sp_tree_clear(&tree);
 	/* all there: the hub is not asked at all */
 	ok(fetcherd_download(&f.d, &tree, &err));
-	assert_int_equal(f.hub.asked[0] + f.hub.asked[1] + f.hub.asked[2], 5);
+	assert_int_equal(f.hub.asked[0] + f.hub.asked[1] + f.hub.asked[2], FETCHERD_TRIES + 5);
 	sp_tree_clear(&tree);
 	fetching_close(&f);
 }

@@ -56,7 +56,7 @@ static void
 compare(const struct sp_ranges *r, const char model[SPAN])
 {
 	uint64_t bytes = 0;
-	struct sp_range gap;
+	struct sp_extent gap;
 
 	for (size_t i = 0; i < r->count; i++) {
 		assert_true(r->items[i].from < r->items[i].to);
