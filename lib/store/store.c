@@ -523,6 +523,18 @@ sp_store_copy_fd(int fd, int to_fd, struct sp_hex *digest, uint64_t *size,
 	return code;
 }
 
+/* sp_store_copy_fd into a writer; errors say which store it was. */
+static enum sp_code
+copy_into(struct sp_store_writer *w, int fd, struct sp_hex *is, uint64_t *size,
+    sp_store_progress_fn *progress, void *ctx, struct sp_err *err)
+{
+	enum sp_code code = sp_store_copy_fd(fd, w->fd, is, size, progress, ctx, err);
+
+	if (code != SP_OK && err != NULL)
+		sp_err_prefix(err, "copy into the store %s", w->store->dir);
+	return code;
+}
+
 enum sp_code
 sp_store_put_fd(struct sp_store *store, int fd, const char *expected, struct sp_hex *digest,
     uint64_t *size, struct sp_err *err)
@@ -535,7 +547,7 @@ sp_store_put_fd(struct sp_store *store, int fd, const char *expected, struct sp_
 	code = sp_store_begin(store, &w, err);
 	if (code != SP_OK)
 		return code;
-	code = sp_store_copy_fd(fd, w->fd, &is, &got, NULL, NULL, err);
+	code = copy_into(w, fd, &is, &got, NULL, NULL, err);
 	if (code != SP_OK) {
 		sp_store_abort(&w);
 		return code;
@@ -587,7 +599,7 @@ sp_store_copy(struct sp_store *to, const struct sp_store *from, const char *dige
 	if (code == SP_OK)
 		code = sp_store_begin(to, &w, err);
 	if (code == SP_OK)
-		code = sp_store_copy_fd(fd, w->fd, &is, &size, progress, ctx, err);
+		code = copy_into(w, fd, &is, &size, progress, ctx, err);
 	if (code == SP_OK && strcmp(is.s, digest) != 0)
 		code = corrupt(from, digest, &is, err);
 	if (code == SP_OK)
