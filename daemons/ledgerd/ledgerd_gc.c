@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DAY_MS (24 * 3600 * INT64_C(1000))
+#define DAY_MS (INT64_C(86400) * 1000)
 #define DAYS_MAX 36500
 
 /* --- told to operators ------------------------------------------------------------------------ */

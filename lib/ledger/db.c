@@ -109,8 +109,10 @@ fail(const struct sp_db *db, struct sp_err *err, const char *what)
 	enum sp_code code = SP_E_IO;
 
 	if (primary == SQLITE_FULL)
-		code = SP_E_NO_SPACE;
-	else if (primary == SQLITE_NOMEM)
+		return sp_err_set(err, SP_E_NO_SPACE,
+		    "database %s: %s: %s: make room on that disk, nothing was lost", db->path, what,
+		    sqlite3_errmsg(db->handle));
+	if (primary == SQLITE_NOMEM)
 		code = SP_E_NO_MEMORY;
 	else if (primary == SQLITE_CORRUPT || primary == SQLITE_NOTADB)
 		code = SP_E_CORRUPT;
