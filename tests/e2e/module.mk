@@ -5,3 +5,4 @@ ALL += $(B)/bin/slow.so
 $(B)/bin/slow.so: tests/e2e/slow.c $(B)/flags
 	@mkdir -p $(@D); echo "  LINK    slow.so"
 	$(Q)$(CC) $(CFLAGS_ALL) -fPIC -shared -o $@ $< $(LDFLAGS_ALL)
+$(eval $(call program,sp-stranger,tests/e2e,stranger,bus release store base proto,libzmq libprotobuf-c libsodium gnutls jansson))
