@@ -219,6 +219,9 @@ ctl_bars_redraw(struct ctl_bars_screen *screen, size_t columns, const char *hist
 	const char *at;
 	char *line;
 
+	if (history[0] == '\0' && screen->columns == columns && screen->frame != NULL &&
+	    strcmp(screen->frame, frame) == 0)
+		return;
 	for (i = 0; i < screen->count; i++)
 		up += rows_of(screen->widths[i], columns);
 	if (up > 0)
@@ -237,11 +240,15 @@ ctl_bars_redraw(struct ctl_bars_screen *screen, size_t columns, const char *hist
 		screen->widths[screen->count++] = ctl_out_width(line);
 		free(line);
 	}
+	free(screen->frame);
+	screen->frame = sp_xstrdup(frame);
+	screen->columns = columns;
 }
 
 void
 ctl_bars_clear(struct ctl_bars_screen *screen)
 {
 	free(screen->widths);
+	free(screen->frame);
 	memset(screen, 0, sizeof(*screen));
 }

@@ -30,10 +30,13 @@ void ctl_bars_draw(const struct ctl_bars_job *jobs, size_t count, int named, siz
 struct ctl_bars_screen {
 	size_t *widths; /* of the lines that are there */
 	size_t count;
+	char *frame; /* they themselves */
+	size_t columns;
 };
 
 /* The bytes that replace what is there by `frame` (lines), after `history` (lines, may be ""),
- * which stays for good. columns: the terminal's, which may have changed since. */
+ * which stays for good; none when that changes nothing. columns: the terminal's, which may have
+ * changed since. */
 void ctl_bars_redraw(struct ctl_bars_screen *screen, size_t columns, const char *history,
     const char *frame, struct sp_buf *out);
 void ctl_bars_clear(struct ctl_bars_screen *screen);

@@ -1,6 +1,6 @@
 #!/bin/bash
 # watch.sh -- sallyctl follows jobs: on a terminal, in a pipe, until the end or Ctrl-C. No worker
-# runs: jobs wait for their first step.
+# runs at first: jobs wait for their first step. Then one that fetches for ever.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../e2e/site.sh"
 RUN=$(mktemp -d /tmp/sp-watch.XXXXXX)
@@ -18,7 +18,7 @@ import fcntl, os, pty, re, select, signal, struct, subprocess, sys, termios, tim
 what, root, job = sys.argv[1:4]
 watch = ["sallyctl", "--root", root, "watch"] + ([job] if what != "all" else [])
 parent, child = pty.openpty()
-fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 40, 0, 0))
+fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 90, 0, 0))
 before = termios.tcgetattr(child)
 
 
@@ -45,7 +45,11 @@ def until(text):
         read()
 
 
-until(b"SUBMITTED")
+until(b"FETCHING" if what == "bars" else b"SUBMITTED")
+if what == "bars":
+    until(b"config.json")
+    until(b"[====")
+    until(b"in all")
 if what == "interrupt":
     os.write(parent, b"\x03")
 else:
@@ -98,4 +102,13 @@ wait $all || die "watching all jobs ends with $?"
 [ "$(jq -r 'select(.job == "'"$job"'") | .state' "$RUN/all" | tr '\n' ' ')" = "SUBMITTED CANCELLED " ] ||
 	die "of all jobs: $(cat "$RUN/all")"
 [ "$(B watch)" = "No job is under way." ] || die "with no job: $(B watch)"
+# a worker that has two files in hand and never comes to an end: what it says of them arrives
+start bastion fetcherd "$TREE/${B:-build/rel}/unit/bus_wire"
+job=$(submit main)
+has_files() { B job "$job" --json | jq -e '.files | length == 2'; }
+await 10 "the files in hand" has_files
+[ "$(B job "$job" --json | jq -c '.files[1]')" = '{"done":3,"path":"model/1.safetensors","total":0}' ] ||
+	die "files: $(B job "$job" --json | jq -c .files)"
+[ "$(B jobs --json | jq '.jobs[0].files | length')" = 0 ] || die "lists carry files"
+[ "$(python3 "$RUN/terminal.py" bars "$RUN/bastion" "$job")" = 1 ] || die "with bars the watch does not end with 1"
 echo "watch: terminals are left whole, pipes get plain lines"

@@ -530,6 +530,7 @@ static const struct sp_worker_step steps[] = {
     {"fail", work_fail, seal_copy, NULL},
     {"misbehave", work_misbehave, NULL, NULL},
     {"wait", work_wait, NULL, NULL},
+    {"fetch", work_wait, NULL, NULL}, /* for a real ledgerd */
     {"record", NULL, seal_record, NULL},
     {"big", NULL, seal_big, NULL},
     {"hostile", work_hostile, NULL, confine_hostile},

@@ -321,6 +321,10 @@ screen(void **state)
 	redraws(&s, 80, "past\n", "three\n", "\r\033[2Apast\033[K\nthree\033[K\n\033[J");
 	redraws(&s, 80, "", "", "\r\033[1A\033[J");
 	redraws(&s, 80, "", "", "");
+	redraws(&s, 80, "", "same\n", "same\033[K\n");
+	redraws(&s, 80, "", "same\n", "");
+	redraws(&s, 79, "", "same\n", "\r\033[1Asame\033[K\n\033[J");
+	redraws(&s, 79, "", "", "\r\033[1A\033[J");
 	/* a line that was 45 columns wide takes three rows of 20 */
 	redraws(&s, 80, "", "123456789012345678901234567890123456789012345\nx\n",
 	    "123456789012345678901234567890123456789012345\033[K\nx\033[K\n");
