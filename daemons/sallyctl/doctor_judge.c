@@ -102,9 +102,9 @@ judge_daemon_dirs(struct judge *j, const struct doctor_daemon *d)
 	mode_t closed = j->f->system ? 077 : 022;
 	int made = !j->f->system;
 
-	/* root's: systemd hands the daemon its keys as credentials */
-	j->paths += (size_t)judge_path(j, "directories", &d->keys, name,
-	    j->f->system && d->keys.uid == 0 ? 0 : uid, closed, 0);
+	/* installed, they are root's: systemd hands the daemon its keys as credentials */
+	j->paths += (size_t)judge_path(j, "directories", &d->keys, j->f->system ? "" : name,
+	    j->f->system && d->keys.uid != uid ? 0 : uid, closed, 0);
 	j->paths += (size_t)judge_path(j, "directories", &d->state, name, uid, closed, made);
 	if (d->service->store)
 		j->paths +=
@@ -303,10 +303,9 @@ judge_key(struct judge *j, const struct doctor_daemon *d, const struct doctor_ke
 		return 0;
 	}
 	if (uid >= 0 && k->file.uid != uid && !(j->f->system && k->file.uid == 0)) {
-		doctor_say(j->r, DOCTOR_ERROR, "keys",
-		    "%s belongs to uid %" PRId64 ": %s, which runs as %s, cannot read it", path,
-		    k->file.uid, name, user_of(j, name, user));
-		doctor_todo(j->r, "chown %s %s", user_of(j, name, user), path);
+		doctor_say(j->r, DOCTOR_ERROR, "keys", "%s belongs to uid %" PRId64 ", not to %s",
+		    path, k->file.uid, user_of(j, j->f->system ? "" : name, user));
+		doctor_todo(j->r, "chown %s %s", user_of(j, j->f->system ? "" : name, user), path);
 		return 0;
 	}
 	if (k->err.code == SP_E_DENIED && !k->known) {

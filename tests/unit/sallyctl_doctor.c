@@ -118,12 +118,12 @@ add_daemon(const char *name, size_t first_key)
 		;
 	d->service = s;
 	d->uid = UID + (int64_t)f.daemon_count;
-	d->keys = place("/keys", 0500, d->uid, 1);
+	d->keys = place("/keys", 0700, 0, 1);
 	d->state = place("/state", 0700, d->uid, 1);
 	d->store = place("/store", 0750, d->uid, 1);
 	d->nofile = 65536;
 	for (i = 0; s->keys[i] != NULL; i++) {
-		d->key[i].file = place("/keys/x.key", 0400, d->uid, 0);
+		d->key[i].file = place("/keys/x.key", 0400, 0, 0);
 		sp_role_find(s->keys[i], &d->key[i].role);
 		d->key[i].known = i == 0;
 		d->key[i].public = keys[first_key];
@@ -366,9 +366,14 @@ secret_keys(void **state)
 	bus->file.mode = 0600;
 	judge();
 	assert_int_equal(r.errors, 0);
-	bus->file.uid = 0;
-	finds(DOCTOR_ERROR, "keys", "which runs as sallyport-diode-rxd, cannot read it",
-	    "chown sallyport-diode-rxd /keys/x.key");
+	/* the daemon's own will do, too */
+	bus->file.uid = f.daemons[1].keys.uid = f.daemons[1].uid;
+	judge();
+	assert_int_equal(r.errors, 0);
+	bus->file.uid = 1000;
+	finds(DOCTOR_ERROR, "keys", "belongs to uid 1000, not to root", "chown root /keys/x.key");
+	f.daemons[1].keys.uid = 1000;
+	finds(DOCTOR_ERROR, "directories", "belongs to uid 1000, not to root", "chown root /keys");
 	bus->file.error = ENOENT;
 	finds(DOCTOR_ERROR, "keys", "No such file",
 	    "sallyctl key new bus --name diode-rxd@enclave --out /keys/x.key");
