@@ -15,6 +15,7 @@
 #include "base/version.h"
 #include "bus/paths.h"
 #include "ledgerd.h"
+#include "release/proof.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -579,6 +580,36 @@ load_key(const struct sp_conf *conf, const char *file, enum sp_role role, struct
 	return code;
 }
 
+/* The last checkpoint may be of an older log key, as long as the trust document still knows that.
+ */
+static enum sp_code
+check_note(void *ctx, const uint8_t *note, size_t len, struct sp_err *err)
+{
+	const struct sp_trust *trust;
+	struct sp_checkpoint checkpoint;
+	enum sp_code code = ledgerd_trust(ctx, &trust, err);
+
+	if (code == SP_OK)
+		code = sp_proof_checkpoint(trust, note, len, &checkpoint, NULL, err);
+	return code;
+}
+
+/* Checkpoints by a key that nobody knows would be refused by everybody, the next start included. */
+static enum sp_code
+check_log_key(const struct ledgerd *l, const struct sp_trust *trust, struct sp_err *err)
+{
+	const struct sp_pubkey *key = sp_key_public(l->log_key), *known;
+
+	known = sp_trust_key_by_id(trust, SP_ROLE_LOG, key->id.s);
+	if (known != NULL && strcmp(known->name, l->name) == 0)
+		return SP_OK;
+	return sp_err_set(err, SP_E_DENIED,
+	    "the log key %.16s... is not one that version %" PRId64 " of the trust document gives "
+	    "%s: sign the next version with it (`sallyctl trust update`), or put the key back "
+	    "that it names",
+	    key->id.s, sp_trust_version(trust), l->name);
+}
+
 static enum sp_code
 open_ledger(struct ledgerd *l, struct sp_err *err)
 {
@@ -587,7 +618,9 @@ open_ledger(struct ledgerd *l, struct sp_err *err)
 	    .self = {0, 0, LEDGERD_SERVICE, l->name, l->key_id},
 	    .pk = sp_key_public(l->log_key)->bytes,
 	    .sign = sign_note,
-	    .ctx = l->log_key};
+	    .ctx = l->log_key,
+	    .check_note = check_note,
+	    .check_ctx = l};
 	enum sp_code code;
 
 	path = sp_xasprintf("%s/ledger.db", dir);
@@ -699,6 +732,8 @@ ledgerd_open(struct ledgerd *l, const struct sp_conf *conf, uv_loop_t *loop, str
 	code = ledgerd_trust(l, &trust, err);
 	if (code == SP_OK)
 		code = load_key(conf, "log", SP_ROLE_LOG, &l->log_key, err);
+	if (code == SP_OK)
+		code = check_log_key(l, trust, err);
 	if (code == SP_OK)
 		code = load_key(conf, "bus", SP_ROLE_BUS, &bus_key, err);
 	if (code == SP_OK) {

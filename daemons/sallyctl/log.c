@@ -1,5 +1,6 @@
 /* log.c -- log show, verify, export, checkpoint, prove. */
 #include "ctl.h"
+#include "database.h"
 #include "entry.h"
 #include "jobs.h"
 #include "ledger/entry.h"
@@ -240,9 +241,14 @@ ctl_log_verify(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	struct sp_tiles_log tiles = {0};
 	struct sp_log_report report;
 	struct sp_pubkey signer;
+	const char *database = ctl_args_get(args, "--database");
 	struct whole log = {0};
 	enum sp_code code;
 
+	if (database != NULL && args->count > 0)
+		return ctl_usage(ctl, err, "either DIR or --database");
+	if (database != NULL)
+		return ctl_database_verify(ctl, database, err);
 	if (args->count > 0) {
 		code = sp_tiles_import(args->words[0], &tiles, err);
 		if (code == SP_OK)

@@ -105,6 +105,21 @@ sp_err_prefix(struct sp_err *err, const char *fmt, ...)
 	return err->code;
 }
 
+enum sp_code
+sp_err_suffix(struct sp_err *err, const char *fmt, ...)
+{
+	va_list ap;
+	size_t len;
+
+	if (err == NULL)
+		return SP_E_INTERNAL;
+	len = strlen(err->msg);
+	va_start(ap, fmt);
+	vsnprintf(err->msg + len, sizeof(err->msg) - len, fmt, ap);
+	va_end(ap);
+	return err->code;
+}
+
 const char *
 sp_err_word(enum sp_code code)
 {

@@ -58,6 +58,8 @@ enum sp_code sp_err_errno(struct sp_err *err, const char *fmt, ...) SP_PRINTF(2,
 
 /* Puts "context: " in front of the message err already holds; returns err->code. */
 enum sp_code sp_err_prefix(struct sp_err *err, const char *fmt, ...) SP_PRINTF(2, 3);
+/* Puts the text behind it: what to do next. */
+enum sp_code sp_err_suffix(struct sp_err *err, const char *fmt, ...) SP_PRINTF(2, 3);
 
 const char *sp_err_word(enum sp_code code);	 /* "invalid", … ; static */
 enum sp_code sp_err_from_word(const char *word); /* SP_E_INTERNAL when unknown */

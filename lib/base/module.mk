@@ -1,4 +1,4 @@
-$(eval $(call lib,base,err hash buf file path time pace log json conf conf_keys program notify source glob landlock))
+$(eval $(call lib,base,err hash buf file path time pace log json conf conf_keys program notify source glob landlock parallel))
 $(eval $(call unit,base,$(addprefix lib/base/,err buf hash path time log),gnutls))
 $(eval $(call unit,base_glob,$(addprefix lib/base/,err file glob path),))
 $(eval $(call unit,base_source,$(addprefix lib/base/,err hash path source),gnutls))

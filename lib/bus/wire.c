@@ -227,11 +227,18 @@ ProtobufCMessage *
 sp_wire_unpack(
     const ProtobufCMessageDescriptor *type, const uint8_t *data, size_t len, struct sp_err *err)
 {
+	return sp_wire_unpack_in(type, NULL, data, len, err);
+}
+
+ProtobufCMessage *
+sp_wire_unpack_in(const ProtobufCMessageDescriptor *type, ProtobufCAllocator *allocator,
+    const uint8_t *data, size_t len, struct sp_err *err)
+{
 	ProtobufCMessage *message;
 
 	if (sp_wire_check(type, data, len, err) != SP_OK)
 		return NULL;
-	message = protobuf_c_message_unpack(type, NULL, len, data);
+	message = protobuf_c_message_unpack(type, allocator, len, data);
 	if (message == NULL)
 		sp_err_set(err, SP_E_INVALID, "message: %s of %zu bytes cannot be unpacked",
 		    type->short_name, len);

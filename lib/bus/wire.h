@@ -28,5 +28,8 @@ enum sp_code sp_wire_check(const ProtobufCMessageDescriptor *type, const uint8_t
  * protobuf_c_message_free_unpacked(message, NULL) or the type's own function. */
 ProtobufCMessage *sp_wire_unpack(
     const ProtobufCMessageDescriptor *type, const uint8_t *data, size_t len, struct sp_err *err);
+/* The same in memory of the caller's choice. */
+ProtobufCMessage *sp_wire_unpack_in(const ProtobufCMessageDescriptor *type,
+    ProtobufCAllocator *allocator, const uint8_t *data, size_t len, struct sp_err *err) SP_MUST_USE;
 
 #endif

@@ -2,12 +2,14 @@
 #include "ledger/db.h"
 #include "base/file.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SCHEMA_VERSION 3
@@ -103,6 +105,13 @@ static const char schema_3[] =
     "PRAGMA user_version = 3;";
 
 static enum sp_code
+in_use(const struct sp_db *db, struct sp_err *err)
+{
+	return sp_err_set(err, SP_E_EXISTS,
+	    "database %s: in use by another process (is ledgerd running already?)", db->path);
+}
+
+static enum sp_code
 fail(const struct sp_db *db, struct sp_err *err, const char *what)
 {
 	int primary = sqlite3_errcode(db->handle) & 0xff;
@@ -119,9 +128,7 @@ fail(const struct sp_db *db, struct sp_err *err, const char *what)
 	else if (primary == SQLITE_CONSTRAINT)
 		code = SP_E_STATE;
 	else if (primary == SQLITE_BUSY || primary == SQLITE_LOCKED)
-		return sp_err_set(err, SP_E_EXISTS,
-		    "database %s: in use by another process (is ledgerd running already?)",
-		    db->path);
+		return in_use(db, err);
 	return sp_err_set(
 	    err, code, "database %s: %s: %s", db->path, what, sqlite3_errmsg(db->handle));
 }
@@ -271,6 +278,94 @@ sp_db_open(const char *path, struct sp_db **out, struct sp_err *err)
 	if (code == SP_OK)
 		code = exec(db, "COMMIT", err);
 out:
+	if (code != SP_OK)
+		sp_db_close(&db);
+	*out = db;
+	return code;
+}
+
+/* Nothing is left in the WAL: the file alone is the database. */
+static int
+is_settled(const char *path)
+{
+	char *wal = sp_xasprintf("%s-wal", path);
+	struct stat st;
+	int settled = stat(wal, &st) != 0 ? errno == ENOENT : st.st_size == 0;
+
+	free(wal);
+	return settled;
+}
+
+/* file:PATH?immutable=1, with what has a meaning in a URI escaped */
+static char *
+immutable_uri(const char *path)
+{
+	char *uri = sp_xcalloc(3 * strlen(path) + 32, 1), *at = uri + sprintf(uri, "file:");
+
+	for (; *path != '\0'; path++)
+		at += sprintf(at, strchr("%?#", *path) != NULL ? "%%%02X" : "%c", *path);
+	strcpy(at, "?immutable=1");
+	return uri;
+}
+
+static enum sp_code
+begin_readonly(struct sp_db *db, const char *name, int flags, struct sp_err *err)
+{
+	char version[32];
+	enum sp_code code;
+
+	if (sqlite3_open_v2(name, &db->handle, flags | SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX,
+		NULL) != SQLITE_OK)
+		return fail(db, err, "open");
+	sqlite3_extended_result_codes(db->handle, 1);
+	sqlite3_db_config(db->handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, (int *)NULL);
+	code = exec(db, "BEGIN", err);
+	if (code == SP_OK)
+		code = ask(db, "PRAGMA user_version", version, sizeof(version), err);
+	if (code == SP_OK && (atoi(version) < 1 || atoi(version) > SCHEMA_VERSION))
+		code = sp_err_set(err, SP_E_UNSUPPORTED,
+		    "database %s: it has schema version %s, here 1 to %d are known: is it "
+		    "ledgerd's?",
+		    db->path, version, SCHEMA_VERSION);
+	return code;
+}
+
+/* Not by this process, whose own lock the close here would take away. A writer holds SQLite's lock
+ * bytes (fileformat2, "lock-byte page") as long as it has the file. */
+static int
+is_locked(const char *path)
+{
+	struct flock lock = {
+	    .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 0x40000000, .l_len = 512};
+	int fd = open(path, O_RDONLY | O_CLOEXEC), locked = 0;
+
+	if (fd >= 0) {
+		locked = fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+		close(fd);
+	}
+	return locked;
+}
+
+enum sp_code
+sp_db_open_readonly(const char *path, struct sp_db **out, struct sp_err *err)
+{
+	struct sp_db *db = sp_xcalloc(1, sizeof(*db));
+	enum sp_code code;
+	char *uri;
+
+	db->path = sp_xstrdup(path);
+	if (access(path, R_OK) != 0) {
+		code = sp_err_errno(err, "database %s", path);
+	} else if (is_locked(path)) {
+		code = in_use(db, err);
+	} else if (is_settled(path)) {
+		/* then SQLite need not make files beside it, which not everybody may */
+		uri = immutable_uri(path);
+		code = begin_readonly(db, uri, SQLITE_OPEN_URI, err);
+		free(uri);
+	} else {
+		code = begin_readonly(db, path, 0, err);
+	}
 	if (code != SP_OK)
 		sp_db_close(&db);
 	*out = db;

@@ -22,6 +22,12 @@ struct sqlite3_stmt;
 
 /* Makes the file (0640) and its tables when there are none; refuses another schema version. */
 enum sp_code sp_db_open(const char *path, struct sp_db **out, struct sp_err *err) SP_MUST_USE;
+/*
+ * To look at, while nobody has it open for writing (SP_E_EXISTS): nothing in the file or its WAL is
+ * changed, and what a killed writer left in the WAL counts. The whole is one transaction.
+ */
+enum sp_code
+sp_db_open_readonly(const char *path, struct sp_db **out, struct sp_err *err) SP_MUST_USE;
 void sp_db_close(struct sp_db **db);
 
 enum sp_code sp_db_begin(struct sp_db *db, struct sp_err *err) SP_MUST_USE;

@@ -97,6 +97,17 @@ sp_entry_reason(struct sp_entry *entry, const char *reason)
 	entry->message.reason = keep(entry, reason, SP_ENTRY_REASON_MAX);
 }
 
+const char *
+sp_entry_value(const char *value, char buf[96])
+{
+	size_t len = strlen(value);
+
+	if (len <= SP_ENTRY_VALUE_MAX)
+		return value;
+	snprintf(buf, 96, "sha256:%s", sp_sha256_hex(value, len).s);
+	return buf;
+}
+
 void
 sp_entry_detail(struct sp_entry *entry, const char *key, const char *value)
 {
@@ -105,11 +116,7 @@ sp_entry_detail(struct sp_entry *entry, const char *key, const char *value)
 
 	if (n == SP_ENTRY_DETAILS_MAX)
 		return;
-	if (strlen(value) > SP_ENTRY_VALUE_MAX) {
-		snprintf(
-		    digest, sizeof(digest), "sha256:%s", sp_sha256_hex(value, strlen(value)).s);
-		value = digest;
-	}
+	value = sp_entry_value(value, digest);
 	sallyport__entry_detail__init(&entry->details[n]);
 	entry->details[n].key = keep(entry, key, SP_ENTRY_KEY_MAX);
 	entry->details[n].value = keep(entry, value, SP_ENTRY_VALUE_MAX);
@@ -237,6 +244,13 @@ check(const Sallyport__Entry *entry, struct sp_err *err)
 enum sp_code
 sp_entry_parse(const uint8_t *data, size_t len, Sallyport__Entry **out, struct sp_err *err)
 {
+	return sp_entry_parse_in(NULL, data, len, out, err);
+}
+
+enum sp_code
+sp_entry_parse_in(ProtobufCAllocator *allocator, const uint8_t *data, size_t len,
+    Sallyport__Entry **out, struct sp_err *err)
+{
 	ProtobufCMessage *message;
 	enum sp_code code;
 
@@ -244,13 +258,13 @@ sp_entry_parse(const uint8_t *data, size_t len, Sallyport__Entry **out, struct s
 	if (len > SP_ENTRY_MAX)
 		return sp_err_set(err, SP_E_LIMIT,
 		    "audit entry of %zu bytes, at most %d are allowed", len, SP_ENTRY_MAX);
-	message = sp_wire_unpack(&sallyport__entry__descriptor, data, len, err);
+	message = sp_wire_unpack_in(&sallyport__entry__descriptor, allocator, data, len, err);
 	if (message == NULL)
 		return SP_E_INVALID;
 	*out = (Sallyport__Entry *)message;
 	code = check(*out, err);
 	if (code != SP_OK) {
-		sallyport__entry__free_unpacked(*out, NULL);
+		sallyport__entry__free_unpacked(*out, allocator);
 		*out = NULL;
 	}
 	return code;

@@ -33,6 +33,8 @@ struct sp_entry *sp_entry_new(const struct sp_actor *actor, const char *event);
 void sp_entry_job(struct sp_entry *entry, const char *job, const char *from, const char *to);
 void sp_entry_step(struct sp_entry *entry, const char *step, const char *lease);
 void sp_entry_reason(struct sp_entry *entry, const char *reason);
+/* What the log holds of a detail's value: itself, or its digest in buf. */
+const char *sp_entry_value(const char *value, char buf[96]);
 /* Ignored beyond the limits above: who takes details from outside refuses too many before. */
 void sp_entry_detail(struct sp_entry *entry, const char *key, const char *value);
 void sp_entry_subject(struct sp_entry *entry, const char *role, const char *digest,
@@ -47,6 +49,10 @@ void sp_entry_free(struct sp_entry **entry);
  * with sallyport__entry__free_unpacked(…, NULL). */
 enum sp_code sp_entry_parse(
     const uint8_t *data, size_t len, Sallyport__Entry **out, struct sp_err *err) SP_MUST_USE;
+/* The same in memory of the caller's choice; *out is to be freed with that allocator, or all at
+ * once. */
+enum sp_code sp_entry_parse_in(ProtobufCAllocator *allocator, const uint8_t *data, size_t len,
+    Sallyport__Entry **out, struct sp_err *err) SP_MUST_USE;
 /* Value of the first detail of that key, "" when there is none. */
 const char *sp_entry_get(const Sallyport__Entry *entry, const char *key);
 

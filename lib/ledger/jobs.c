@@ -113,8 +113,9 @@ find(const char *const *names, int count, const char *name)
 {
 	int i;
 
+	/* whole logs come by here: most names differ in the first letter */
 	for (i = 0; i < count; i++)
-		if (strcmp(names[i], name) == 0)
+		if (names[i][0] == name[0] && strcmp(names[i], name) == 0)
 			return i;
 	return -1;
 }

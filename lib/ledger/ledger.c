@@ -1,6 +1,5 @@
 /* ledger.c -- the audit log inside the database. */
 #include "ledger/ledger.h"
-#include "ledger/replay.h"
 
 #include <inttypes.h>
 #include <sqlite3.h>
@@ -23,180 +22,48 @@ struct sp_ledger {
 	uint64_t checkpoint_size;
 };
 
-/* --- checking what is there ------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
-struct checker {
-	struct sp_ledger *ledger;
-	struct sp_replay replay;
-};
-
+/* With the log's own key, under the log's own name. */
 static enum sp_code
-check_entries(struct checker *c, struct sp_err *err)
+check_own_note(void *ctx, const uint8_t *data, size_t len, struct sp_err *err)
 {
-	struct sp_db *db = c->ledger->db;
-	sqlite3_stmt *stmt = NULL;
-	uint8_t leaf[SP_DIGEST_LEN], *body, *stored;
-	size_t body_len, stored_len;
-	enum sp_code code;
-	int row;
-
-	code = sp_db_prepare(db, "SELECT body, leaf FROM entry ORDER BY seq", &stmt, err, "");
-	while (code == SP_OK) {
-		code = sp_db_step(db, stmt, &row, err);
-		if (code != SP_OK || !row)
-			break;
-		body = sp_db_blob(stmt, 0, &body_len);
-		stored = sp_db_blob(stmt, 1, &stored_len);
-		sp_merkle_leaf(body, body_len, leaf);
-		if (stored_len != sizeof(leaf) || memcmp(leaf, stored, sizeof(leaf)) != 0)
-			code = sp_err_set(err, SP_E_CORRUPT,
-			    "audit entry %" PRIu64 " was altered: its bytes are not those that "
-			    "were committed",
-			    c->ledger->nodes.size);
-		sp_merkle_nodes_append(&c->ledger->nodes, leaf);
-		if (code == SP_OK)
-			code = sp_replay_entry(&c->replay, body, body_len, err);
-		free(body);
-		free(stored);
-	}
-	sp_db_done(stmt);
-	if (code == SP_OK && c->replay.size > 0 && strcmp(c->replay.origin, c->ledger->origin) != 0)
-		code = sp_err_set(err, SP_E_CONFIG,
-		    "the database holds the log of %.100s, but this host is %.100s: \"side\" and "
-		    "\"host\" of a log never change",
-		    c->replay.origin, c->ledger->origin);
-	return code;
-}
-
-static enum sp_code
-check_checkpoint(struct sp_ledger *ledger, struct sp_err *err)
-{
-	struct sp_checkpoint checkpoint;
-	uint8_t root[SP_DIGEST_LEN];
+	const struct sp_ledger *ledger = ctx;
 	struct sp_note note = {0};
 	enum sp_code code;
 
-	if (ledger->checkpoint == NULL)
-		return SP_OK;
-	code = sp_note_parse(ledger->checkpoint, ledger->checkpoint_len, &note, err);
-	if (code == SP_OK)
-		code = sp_checkpoint_parse(note.text, note.text_len, &checkpoint, err);
+	code = sp_note_parse(data, len, &note, err);
+	if (code == SP_OK && !sp_note_verify(&note, ledger->origin, ledger->pk))
+		code = sp_err_set(err, SP_E_DENIED,
+		    "the stored checkpoint is not signed by the log's key of %s", ledger->origin);
 	sp_note_clear(&note);
-	if (code != SP_OK)
-		return code;
-	if (checkpoint.size > ledger->nodes.size)
-		return sp_err_set(err, SP_E_CORRUPT,
-		    "the log was cut: %" PRIu64 " entries are left of the %" PRIu64
-		    " that a checkpoint was signed for",
-		    ledger->nodes.size, checkpoint.size);
-	code = sp_merkle_root_from(checkpoint.size, sp_merkle_nodes_get, &ledger->nodes, root, err);
-	if (code == SP_OK && memcmp(root, checkpoint.root, sizeof(root)) != 0)
-		code = sp_err_set(err, SP_E_CORRUPT,
-		    "the log was altered: its first %" PRIu64
-		    " entries are not those that a checkpoint was signed for",
-		    checkpoint.size);
-	ledger->checkpoint_size = checkpoint.size;
 	return code;
 }
 
 static enum sp_code
-load_checkpoint(struct sp_ledger *ledger, struct sp_err *err)
+inspect(struct sp_ledger *ledger, const struct sp_ledger_spec *spec, struct sp_err *err)
 {
-	sqlite3_stmt *stmt = NULL;
+	struct sp_inspection found;
 	enum sp_code code;
-	int row = 0;
 
-	code = sp_db_prepare(ledger->db, "SELECT note FROM checkpoint", &stmt, err, "");
+	code = sp_inspect(ledger->db, ledger->origin,
+	    spec->check_note != NULL ? spec->check_note : check_own_note,
+	    spec->check_note != NULL ? spec->check_ctx : ledger, &found, err);
+	ledger->nodes = found.nodes;
+	ledger->checkpoint = found.checkpoint;
+	ledger->checkpoint_len = found.checkpoint_len;
+	ledger->checkpoint_size = found.checkpoint_size;
+	ledger->committed = found.nodes.size;
 	if (code == SP_OK)
-		code = sp_db_step(ledger->db, stmt, &row, err);
-	if (code == SP_OK && row)
-		ledger->checkpoint = sp_db_blob(stmt, 0, &ledger->checkpoint_len);
-	sp_db_done(stmt);
+		return SP_OK;
+	if (err != NULL && strstr(err->msg, spec->path) == NULL)
+		sp_err_prefix(err, "database %s", spec->path);
+	if (code == SP_E_CORRUPT || code == SP_E_DENIED || code == SP_E_INVALID)
+		sp_err_suffix(err,
+		    "; keep this file, put back the last copy for which `sallyctl log verify "
+		    "--database FILE` succeeds, and find out who could write here");
 	return code;
 }
-
-/* One job of the table against what the log tells of it. */
-static enum sp_code
-check_job(void *ctx, const struct sp_job *job, struct sp_err *err)
-{
-	struct checker *c = ctx;
-	const struct sp_replay_job *told = sp_replay_find(&c->replay, job->id);
-	struct sp_attempt a = {0};
-	const char *differs = NULL;
-	enum sp_code code;
-	int found, alive;
-
-	if (told == NULL)
-		return sp_err_set(err, SP_E_CORRUPT,
-		    "job %s is in the job table, but the audit log never heard of it", job->id);
-	code = sp_table_newest(c->ledger->db, job->id, &a, &found, err);
-	if (code != SP_OK)
-		return code;
-	alive = found && sp_jobs_is_alive(a.state);
-	if (told->state != job->state)
-		differs = "state";
-	else if (told->resume != job->resume)
-		differs = "resume";
-	else if (told->recipe != job->recipe)
-		differs = "recipe";
-	else if (told->version != job->version)
-		differs = "version";
-	else if (told->first_seq != job->first_seq || told->last_seq != job->last_seq)
-		differs = "first_seq or last_seq";
-	else if (told->attempt != (alive ? a.attempt : 0))
-		differs = "attempt";
-	else if (strcmp(told->lease, alive && a.state != SP_LEASE_OFFERED ? a.lease : "") != 0)
-		differs = "lease";
-	else if (strcmp(told->worker, alive ? a.worker : "") != 0)
-		differs = "worker";
-	if (differs != NULL)
-		return sp_err_set(err, SP_E_CORRUPT,
-		    "job %s: the table's %s is not what the audit log tells (it is %s there, %s "
-		    "in the table)",
-		    job->id, differs, sp_jobs_state_name(told->state),
-		    sp_jobs_state_name(job->state));
-	return SP_OK;
-}
-
-static enum sp_code
-count_jobs(struct sp_db *db, uint64_t *out, struct sp_err *err)
-{
-	sqlite3_stmt *stmt = NULL;
-	enum sp_code code;
-	int row = 0;
-
-	code = sp_db_prepare(db, "SELECT count(*) FROM job", &stmt, err, "");
-	if (code == SP_OK)
-		code = sp_db_step(db, stmt, &row, err);
-	if (code == SP_OK)
-		*out = (uint64_t)sp_db_int(stmt, 0);
-	sp_db_done(stmt);
-	return code;
-}
-
-static enum sp_code
-check_all(struct sp_ledger *ledger, struct sp_err *err)
-{
-	struct checker c = {.ledger = ledger};
-	uint64_t jobs = 0;
-	enum sp_code code;
-
-	code = check_entries(&c, err);
-	if (code == SP_OK)
-		code = check_checkpoint(ledger, err);
-	if (code == SP_OK)
-		code = sp_table_jobs(ledger->db, 1, UINT64_MAX, check_job, &c, err);
-	if (code == SP_OK)
-		code = count_jobs(ledger->db, &jobs, err);
-	if (code == SP_OK && jobs != c.replay.count)
-		code = sp_err_set(err, SP_E_CORRUPT,
-		    "the job table holds %" PRIu64 " jobs, the audit log tells of %zu", jobs,
-		    c.replay.count);
-	sp_replay_free(&c.replay);
-	return code;
-}
-
-/* --- opening ---------------------------------------------------------------------------------- */
 
 enum sp_code
 sp_ledger_open(const struct sp_ledger_spec *spec, struct sp_ledger **out, struct sp_err *err)
@@ -212,13 +79,7 @@ sp_ledger_open(const struct sp_ledger_spec *spec, struct sp_ledger **out, struct
 	ledger->ctx = spec->ctx;
 	code = sp_db_open(spec->path, &ledger->db, err);
 	if (code == SP_OK)
-		code = load_checkpoint(ledger, err);
-	if (code == SP_OK) {
-		code = check_all(ledger, err);
-		if (code != SP_OK)
-			sp_err_prefix(err, "%s", spec->path);
-	}
-	ledger->committed = ledger->nodes.size;
+		code = inspect(ledger, spec, err);
 	if (code == SP_OK)
 		code = sp_ledger_sign(ledger, NULL, err);
 	if (code != SP_OK)

@@ -9,6 +9,7 @@
 #define SP_LEDGER_H
 
 #include "ledger/entry.h"
+#include "ledger/inspect.h"
 #include "ledger/merkle.h"
 #include "ledger/note.h"
 #include "ledger/table.h"
@@ -22,12 +23,14 @@ struct sp_ledger_spec {
 	const uint8_t *pk;    /* the log's key, 32 bytes, copied */
 	sp_note_sign_fn *sign;
 	void *ctx;
+	/* whether the stored checkpoint's signature counts; NULL: only one by pk does */
+	sp_inspect_note_fn *check_note;
+	void *check_ctx;
 };
 
 /*
- * Opens or makes the database and checks all of it: every leaf hash, the stored checkpoint against
- * the entries' root, and the job table against what the entries tell (SP_E_CORRUPT says where they
- * differ). Signs a checkpoint when the stored one is older than the last entry.
+ * Opens or makes the database and checks all of it (ledger/inspect.h). Signs a checkpoint when the
+ * stored one is older than the last entry.
  */
 enum sp_code sp_ledger_open(
     const struct sp_ledger_spec *spec, struct sp_ledger **out, struct sp_err *err) SP_MUST_USE;

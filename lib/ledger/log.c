@@ -2,7 +2,10 @@
 #include "ledger/log.h"
 #include "ledger/merkle.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#define STRETCH 65536 /* entries at a time */
 
 /* The checkpoint, signed by the key under its own origin. */
 static enum sp_code
@@ -45,6 +48,29 @@ check_root(const struct sp_merkle *tree, const struct sp_checkpoint *checkpoint,
 	    sp_hex_of(checkpoint->root).s);
 }
 
+/* All entries through the replay, the first `size` into the tree. *replayed: what the replay said,
+ * with its message in err. */
+static void
+walk(const struct sp_log_bytes *entries, uint64_t count, uint64_t size, struct sp_merkle *tree,
+    struct sp_replay *jobs, enum sp_code *replayed, struct sp_err *err)
+{
+	uint8_t(*leaves)[SP_DIGEST_LEN] = sp_xcalloc(STRETCH, sizeof(*leaves));
+	uint64_t at;
+	size_t n, i;
+
+	*replayed = SP_OK;
+	for (at = 0; at < count; at += n) {
+		n = count - at < STRETCH ? (size_t)(count - at) : STRETCH;
+		if (*replayed == SP_OK)
+			*replayed = sp_replay_entries(jobs, entries + at, n, leaves, err);
+		else
+			sp_replay_leaves(entries + at, n, leaves);
+		for (i = 0; i < n && at + i < size; i++)
+			sp_merkle_append(tree, leaves[i]);
+	}
+	free(leaves);
+}
+
 enum sp_code
 sp_log_verify(const struct sp_log_bytes *entries, uint64_t count, const uint8_t *checkpoint,
     size_t checkpoint_len, const char *vkey, struct sp_log_report *report, struct sp_replay *replay,
@@ -52,11 +78,10 @@ sp_log_verify(const struct sp_log_bytes *entries, uint64_t count, const uint8_t 
 {
 	struct sp_replay own_replay, *jobs = replay != NULL ? replay : &own_replay;
 	struct sp_log_report own_report, *r = report != NULL ? report : &own_report;
-	uint8_t leaf[SP_DIGEST_LEN];
 	struct sp_checkpoint signed_;
 	struct sp_merkle tree = {0};
-	enum sp_code code;
-	uint64_t i;
+	enum sp_code code, replayed;
+	struct sp_err why;
 
 	memset(jobs, 0, sizeof(*jobs));
 	memset(r, 0, sizeof(*r));
@@ -72,21 +97,16 @@ sp_log_verify(const struct sp_log_bytes *entries, uint64_t count, const uint8_t 
 		    "%llu",
 		    (unsigned long long)count, signed_.origin, (unsigned long long)signed_.size);
 	r->uncovered = count - signed_.size;
+	walk(entries, count, signed_.size, &tree, jobs, &replayed, &why);
 	/* the root first: it says that entries were altered, whatever else they now break */
-	for (i = 0; i < signed_.size; i++) {
-		sp_merkle_leaf(entries[i].data, entries[i].len, leaf);
-		sp_merkle_append(&tree, leaf);
-	}
 	code = check_root(&tree, &signed_, err);
-	for (i = 0; i < count && code == SP_OK; i++) {
-		code = sp_replay_entry(jobs, entries[i].data, entries[i].len, err);
-		if (code == SP_OK && strcmp(jobs->origin, signed_.origin) != 0)
-			code = sp_err_set(err, SP_E_INVALID,
-			    "audit entry %llu is of %.200s, the checkpoint of %.200s",
-			    (unsigned long long)i, jobs->origin, signed_.origin);
-		if (code == SP_OK)
-			r->entries++;
-	}
+	if (code == SP_OK && jobs->size > 0 && strcmp(jobs->origin, signed_.origin) != 0)
+		code = sp_err_set(err, SP_E_INVALID,
+		    "the log's entries are of %.200s, the checkpoint is of %.200s", jobs->origin,
+		    signed_.origin);
+	if (code == SP_OK && replayed != SP_OK)
+		code = sp_err_set(err, replayed, "%s", why.msg);
+	r->entries = jobs->size;
 	r->jobs = jobs->count;
 	if (replay == NULL)
 		sp_replay_free(&own_replay);

@@ -9,12 +9,6 @@
 #include "ledger/note.h"
 #include "ledger/replay.h"
 
-/* An entry's bytes as committed (audit.proto Entry); borrowed. */
-struct sp_log_bytes {
-	const uint8_t *data;
-	size_t len;
-};
-
 struct sp_log_report {
 	char origin[256];
 	uint64_t size;	    /* of the checkpoint */

@@ -1,10 +1,19 @@
 /* replay.c -- the job table out of the audit log. */
 #include "ledger/replay.h"
+#include "base/buf.h"
+#include "base/parallel.h"
 #include "ledger/entry.h"
+#include "ledger/merkle.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define WINDOW 2048 /* entries that are read before they are applied */
+#define GRAIN 128   /* of them, by one thread at a time */
+#define CHUNK (256u << 10)
+#define ALIGN sizeof(max_align_t)
 
 /* --- jobs by id ------------------------------------------------------------------------------- */
 
@@ -204,6 +213,48 @@ take_version(struct sp_replay_job *job, const Sallyport__Entry *entry, enum sp_j
 	return SP_OK;
 }
 
+void
+sp_replay_request(const char *source, const char *profile, const char *destination,
+    const char *approvals, const char *policy_sha256, uint8_t out[SP_DIGEST_LEN])
+{
+	const char *const values[] = {source, profile, destination, approvals, policy_sha256};
+	struct sp_buf text = {0};
+	char digest[96];
+	size_t i;
+
+	for (i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+		const char *value = sp_entry_value(values[i], digest);
+
+		/* with its NUL, so that no two rows of values look alike */
+		sp_buf_add(&text, value, strlen(value) + 1);
+	}
+	sp_sha256(text.data, text.len, out);
+	sp_buf_free(&text);
+}
+
+/* What the job is, as far as this entry tells. */
+static enum sp_code
+take_identity(struct sp_replay_job *job, const Sallyport__Entry *entry, enum sp_job_event event,
+    enum sp_job_action action, struct sp_err *err)
+{
+	const char *name = sp_entry_get(entry, "name");
+
+	if (job->state == SP_JOB_NONE) {
+		job->submitter = event == SP_EV_SUBMIT ? (int64_t)entry->operator_->uid : -1;
+		sp_replay_request(sp_entry_get(entry, "source"), sp_entry_get(entry, "profile"),
+		    sp_entry_get(entry, "destination"), sp_entry_get(entry, "approvals"),
+		    sp_entry_get(entry, "policy_sha256"), job->request);
+		sp_sha256(name, strlen(name), job->name);
+	} else if (event == SP_EV_DONE && name[0] != '\0' && strlen(name) <= SP_NAME_MAX &&
+		   strcmp(entry->step, sp_jobs_step_name(SP_STEP_VERIFY)) == 0) {
+		sp_sha256(name, strlen(name), job->name);
+	}
+	if (action == SP_DO_ASK && sp_hex_decode(sp_entry_get(entry, "candidate_sha256"),
+				       job->candidate, SP_DIGEST_LEN) != SP_OK)
+		return refuse(entry, err, "the candidate has no digest");
+	return SP_OK;
+}
+
 /* Moves a copy of the job; a job that is new has state NONE. */
 static enum sp_code
 move(struct sp_replay_job *job, const Sallyport__Entry *entry, struct sp_err *err)
@@ -228,6 +279,8 @@ move(struct sp_replay_job *job, const Sallyport__Entry *entry, struct sp_err *er
 	if (code != SP_OK)
 		return code;
 	code = take_version(job, entry, event, action, err);
+	if (code == SP_OK)
+		code = take_identity(job, entry, event, action, err);
 	if (code != SP_OK)
 		return code;
 	after(job, entry, action);
@@ -262,16 +315,11 @@ job_entry(struct sp_replay *replay, const Sallyport__Entry *entry, struct sp_err
 	return SP_OK;
 }
 
-enum sp_code
-sp_replay_entry(struct sp_replay *replay, const uint8_t *data, size_t len, struct sp_err *err)
+static enum sp_code
+apply(struct sp_replay *replay, const Sallyport__Entry *entry, struct sp_err *err)
 {
-	Sallyport__Entry *entry;
-	enum sp_code code;
+	enum sp_code code = SP_OK;
 
-	code = sp_entry_parse(data, len, &entry, err);
-	if (code != SP_OK)
-		return sp_err_prefix(
-		    err, "entry at %llu of the log", (unsigned long long)replay->size);
 	if (entry->seq != replay->size)
 		code = sp_err_set(err, SP_E_CORRUPT,
 		    "the log's entry at %llu says that it is number %llu",
@@ -284,10 +332,148 @@ sp_replay_entry(struct sp_replay *replay, const uint8_t *data, size_t len, struc
 		    (unsigned long long)entry->seq);
 	else if (entry->job[0] != '\0')
 		code = job_entry(replay, entry, err);
-	if (code == SP_OK) {
+	if (code != SP_OK)
+		return code;
+	if (replay->size == 0)
 		snprintf(replay->origin, sizeof(replay->origin), "%s", entry->origin);
-		replay->size++;
-	}
+	replay->size++;
+	return SP_OK;
+}
+
+enum sp_code
+sp_replay_entry(struct sp_replay *replay, const uint8_t *data, size_t len, struct sp_err *err)
+{
+	Sallyport__Entry *entry;
+	enum sp_code code;
+
+	code = sp_entry_parse(data, len, &entry, err);
+	if (code != SP_OK)
+		return sp_err_prefix(
+		    err, "entry at %llu of the log", (unsigned long long)replay->size);
+	code = apply(replay, entry, err);
 	sallyport__entry__free_unpacked(entry, NULL);
+	return code;
+}
+
+/* --- many at once ----------------------------------------------------------------------------- */
+
+/* Memory of a piece of the window: taken bit by bit, given back at once. protobuf-c makes dozens of
+ * small allocations an entry, which cost more than all the rest. */
+struct arena {
+	struct chunk *chunks; /* the newest first */
+};
+
+struct chunk {
+	struct chunk *next;
+	size_t used, size;
+	_Alignas(max_align_t) uint8_t bytes[];
+};
+
+static void *
+arena_alloc(void *data, size_t size)
+{
+	struct arena *arena = data;
+	struct chunk *chunk = arena->chunks;
+	void *out;
+
+	size = (size + ALIGN - 1) & ~(ALIGN - 1);
+	if (chunk == NULL || chunk->size - chunk->used < size) {
+		size_t room = size > CHUNK ? size : CHUNK;
+
+		chunk = sp_xrealloc(NULL, sizeof(*chunk) + room, 1);
+		chunk->next = arena->chunks;
+		chunk->used = 0;
+		chunk->size = room;
+		arena->chunks = chunk;
+	}
+	out = chunk->bytes + chunk->used;
+	chunk->used += size;
+	return out;
+}
+
+static void
+arena_keep(void *data, void *pointer)
+{
+	(void)data, (void)pointer;
+}
+
+/* All but the first chunk, which is for the next use. */
+static void
+arena_reset(struct arena *arena)
+{
+	struct chunk *chunk, *next;
+
+	for (chunk = arena->chunks; chunk != NULL && chunk->next != NULL; chunk = next) {
+		next = chunk->next;
+		free(chunk);
+	}
+	arena->chunks = chunk;
+	if (chunk != NULL)
+		chunk->used = 0;
+}
+
+struct window {
+	const struct sp_log_bytes *bytes;
+	uint8_t (*leaves)[SP_DIGEST_LEN]; /* NULL: not wanted */
+	Sallyport__Entry **entries;	  /* NULL: not wanted */
+	struct arena *arenas;		  /* one for each GRAIN of them */
+};
+
+static void
+read_window(void *ctx, size_t from, size_t to)
+{
+	struct window *w = ctx;
+	ProtobufCAllocator allocator = {arena_alloc, arena_keep, NULL};
+	struct sp_err err;
+	size_t i;
+
+	for (i = from; i < to && w->leaves != NULL; i++)
+		sp_merkle_leaf(w->bytes[i].data, w->bytes[i].len, w->leaves[i]);
+	if (w->entries == NULL)
+		return;
+	allocator.allocator_data = &w->arenas[from / GRAIN];
+	arena_reset(&w->arenas[from / GRAIN]);
+	/* what cannot be read stays NULL, and is read again for its message */
+	for (i = from; i < to; i++)
+		if (sp_entry_parse_in(&allocator, w->bytes[i].data, w->bytes[i].len, &w->entries[i],
+			&err) != SP_OK)
+			w->entries[i] = NULL;
+}
+
+void
+sp_replay_leaves(const struct sp_log_bytes *entries, size_t count, uint8_t (*leaves)[SP_DIGEST_LEN])
+{
+	struct window w = {.bytes = entries, .leaves = leaves};
+
+	sp_parallel(count, GRAIN, read_window, &w);
+}
+
+enum sp_code
+sp_replay_entries(struct sp_replay *replay, const struct sp_log_bytes *entries, size_t count,
+    uint8_t (*leaves)[SP_DIGEST_LEN], struct sp_err *err)
+{
+	struct window w = {.entries = sp_xcalloc(WINDOW, sizeof(*w.entries)),
+	    .arenas = sp_xcalloc(WINDOW / GRAIN, sizeof(*w.arenas))};
+	enum sp_code code = SP_OK;
+	size_t at, n, i;
+
+	for (at = 0; at < count && code == SP_OK; at += n) {
+		n = count - at < WINDOW ? count - at : WINDOW;
+		w.bytes = entries + at;
+		w.leaves = leaves != NULL ? leaves + at : NULL;
+		sp_parallel(n, GRAIN, read_window, &w);
+		for (i = 0; i < n && code == SP_OK; i++)
+			code = w.entries[i] != NULL
+				   ? apply(replay, w.entries[i], err)
+				   : sp_replay_entry(replay, w.bytes[i].data, w.bytes[i].len, err);
+	}
+	for (i = 0; i < WINDOW / GRAIN; i++) {
+		arena_reset(&w.arenas[i]);
+		free(w.arenas[i].chunks);
+	}
+	free(w.arenas);
+	free(w.entries);
+	if (leaves != NULL && at < count)
+		sp_replay_leaves(entries + at, count - at, leaves + at);
 	return code;
 }

@@ -20,6 +20,16 @@ struct sp_replay_job {
 	unsigned attempt;	       /* of the step that is offered or leased; 0: none is */
 	uint64_t version;	       /* of the candidate; 0: none yet */
 	uint64_t first_seq, last_seq;
+	int64_t submitter;		  /* uid; -1: a worker began the job */
+	uint8_t request[SP_DIGEST_LEN];	  /* sp_replay_request of what was asked for */
+	uint8_t name[SP_DIGEST_LEN];	  /* SHA-256 */
+	uint8_t candidate[SP_DIGEST_LEN]; /* SHA-256 of what operators sign; zero: none yet */
+};
+
+/* An entry's bytes as committed (audit.proto Entry); borrowed. */
+struct sp_log_bytes {
+	const uint8_t *data;
+	size_t len;
 };
 
 /* Zero-initialised is the empty log. */
@@ -36,10 +46,20 @@ struct sp_replay {
  * was before. */
 enum sp_code sp_replay_entry(
     struct sp_replay *replay, const uint8_t *data, size_t len, struct sp_err *err) SP_MUST_USE;
+/* The next count entries; those are read on several processors. replay->size then says how far it
+ * went. leaves (may be NULL): their leaf hashes, all of them whatever is returned. */
+enum sp_code sp_replay_entries(struct sp_replay *replay, const struct sp_log_bytes *entries,
+    size_t count, uint8_t (*leaves)[SP_DIGEST_LEN], struct sp_err *err) SP_MUST_USE;
+/* The leaf hashes alone. */
+void sp_replay_leaves(
+    const struct sp_log_bytes *entries, size_t count, uint8_t (*leaves)[SP_DIGEST_LEN]);
 /* NULL when the log does not know the job. */
 const struct sp_replay_job *sp_replay_find(const struct sp_replay *replay, const char *id);
 void sp_replay_free(struct sp_replay *replay);
 
+/* One digest over what a job's first entry says of it beside its name; "" where it says nothing. */
+void sp_replay_request(const char *source, const char *profile, const char *destination,
+    const char *approvals, const char *policy_sha256, uint8_t out[SP_DIGEST_LEN]);
 /* A version as entries spell it: decimal, 1 to 10^18 - 1; 0 when it is anything else. */
 uint64_t sp_replay_version(const char *text);
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STRETCH 65536 /* entries hashed at a time */
 #define BUNDLE_MAX ((size_t)SP_TILES_WIDTH * (2 + SP_ENTRY_MAX))
 
 void
@@ -77,13 +78,17 @@ entry_bundle(const struct sp_log_bytes *entries, uint64_t index, unsigned width,
 static void
 fill_nodes(struct sp_merkle_nodes *nodes, const struct sp_log_bytes *entries, uint64_t count)
 {
-	uint8_t leaf[SP_DIGEST_LEN];
-	uint64_t i;
+	uint8_t(*leaves)[SP_DIGEST_LEN] = sp_xcalloc(STRETCH, sizeof(*leaves));
+	uint64_t at;
+	size_t n, i;
 
-	for (i = 0; i < count; i++) {
-		sp_merkle_leaf(entries[i].data, entries[i].len, leaf);
-		sp_merkle_nodes_append(nodes, leaf);
+	for (at = 0; at < count; at += n) {
+		n = count - at < STRETCH ? (size_t)(count - at) : STRETCH;
+		sp_replay_leaves(entries + at, n, leaves);
+		for (i = 0; i < n; i++)
+			sp_merkle_nodes_append(nodes, leaves[i]);
 	}
+	free(leaves);
 }
 
 /* Calls fn for each tile of a log of that size: the entry bundles, then every level. A size that is

@@ -81,7 +81,11 @@ admission(unsigned writer, unsigned round)
 static double
 run_ours(const char *path, size_t *entry_bytes)
 {
-	struct sp_ledger_spec spec = {path, "sallyport/enclave/bench", self, log_pk, sign, NULL};
+	struct sp_ledger_spec spec = {.path = path,
+	    .origin = "sallyport/enclave/bench",
+	    .self = self,
+	    .pk = log_pk,
+	    .sign = sign};
 	struct sp_ledger *ledger;
 	struct sp_entry *entry;
 	struct sp_err err;
@@ -301,7 +305,8 @@ static int
 fill(const char *path, const char *key_file, const char *origin, unsigned full, unsigned cancelled)
 {
 	struct sp_key *key;
-	struct sp_ledger_spec spec = {path, origin, self, NULL, sign_with_key, NULL};
+	struct sp_ledger_spec spec = {
+	    .path = path, .origin = origin, .self = self, .pk = NULL, .sign = sign_with_key};
 	struct filler f = {0};
 	struct sp_err err;
 	double start = bench_now_s();

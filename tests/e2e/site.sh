@@ -2,7 +2,8 @@
 #
 # After site_new RUN: RUN/bastion and RUN/enclave are the roots of the two sides (--root), RUN/offline
 # holds root and operator keys, RUN/upstream the hub that the bastion fetches from. Each daemon's
-# messages go to RUN/log/SIDE-DAEMON.log. site_stop ends everything that was started.
+# messages go to RUN/log/SIDE-DAEMON.log. site_stop ends everything that was started, and fails when a
+# side's database is not what its audit log tells.
 #
 # Waiting is always for something that can be seen, with a deadline: `await SECONDS WHAT COMMAND…`.
 
@@ -230,6 +231,17 @@ site_stop() {
 	[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
 	wait 2>/dev/null || true
 	rm -f "$RUN"/*.pid
+	site_check bastion
+	site_check enclave
+}
+
+site_database() { echo "$RUN/$1/var/lib/sallyport/state/ledgerd/ledger.db"; }
+
+# site_check SIDE: the side's database, its ledgerd stopped: replaying the log gives the job table
+site_check() {
+	[ -f "$(site_database "$1")" ] || return 0
+	S "$1" log verify --database "$(site_database "$1")" >"$RUN/log/$1-database" 2>&1 ||
+		die "the database of the $1: $(cat "$RUN/log/$1-database")"
 }
 
 review() { # NAME MODEL: an AdmissionReview for a Deployment that serves MODEL

@@ -16,7 +16,7 @@ refused() { # CODE WORD COMMAND…: sallyctl exits with CODE and its message hol
 	[ $rc = "$code" ] || die "sallyctl $* exits with $rc, not $code: $out"
 	[[ $out == *"$word"* ]] || die "sallyctl $* does not say «$word»: $out"
 }
-submit() { B submit "hf:org/name@${1:-main}" --profile fixture --json | jq -er .job; }
+submit() { B submit "hf:org/name@${1:-main}" --profile fixture --json | jq -er '.job // empty'; }
 entries() { B log show --json | jq '.entries | length'; }
 
 # what operators ask

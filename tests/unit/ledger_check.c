@@ -1,6 +1,7 @@
 /* ledger_check.c -- the database's lists, its versions, and when a checkpoint is stored. */
 #include "base/file.h"
 #include "ledger/change.h"
+#include "ledger/replay.h"
 
 #include <setjmp.h>
 #include <sodium.h>
@@ -34,7 +35,8 @@ sign(void *ctx, const void *data, size_t len, uint8_t sig[64])
 static enum sp_code
 open_ledger(struct fixture *f, struct sp_err *err)
 {
-	struct sp_ledger_spec spec = {f->path, ORIGIN, self, log_pk, sign, NULL};
+	struct sp_ledger_spec spec = {
+	    .path = f->path, .origin = ORIGIN, .self = self, .pk = log_pk, .sign = sign};
 
 	return sp_ledger_open(&spec, &f->ledger, err);
 }
@@ -259,6 +261,126 @@ test_checkpoint_rides_along(void **state)
 	assert_int_equal(size, 6);
 }
 
+/* A checkpoint that another key signed is found at the next start, and who may sign can be asked.
+ */
+static enum sp_code
+nobody(void *ctx, const uint8_t *note, size_t len, struct sp_err *err)
+{
+	(void)note, (void)len;
+	++*(int *)ctx;
+	return sp_err_set(err, SP_E_DENIED, "nobody may");
+}
+
+static void
+test_another_key(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t other_pk[32], other_sk[64];
+	struct sp_ledger_spec spec = {.path = f->path,
+	    .origin = ORIGIN,
+	    .self = self,
+	    .pk = other_pk,
+	    .sign = sign,
+	    .check_note = nobody};
+	struct sp_err err;
+	int asked = 0;
+
+	crypto_sign_keypair(other_pk, other_sk);
+	sp_ledger_close(&f->ledger);
+	spec.check_ctx = &asked;
+	assert_int_equal(sp_ledger_open(&spec, &f->ledger, &err), SP_E_DENIED);
+	assert_non_null(strstr(err.msg, "nobody may"));
+	assert_non_null(strstr(err.msg, f->path));
+	assert_int_equal(asked, 1);
+	spec.check_note = NULL;
+	assert_int_equal(sp_ledger_open(&spec, &f->ledger, &err), SP_E_DENIED);
+	assert_non_null(strstr(err.msg, "--database"));
+	reopen(f);
+}
+
+/* --- from outside ----------------------------------------------------------------------------- */
+
+static enum sp_code
+anybody(void *ctx, const uint8_t *note, size_t len, struct sp_err *err)
+{
+	(void)ctx, (void)note, (void)len, (void)err;
+	return SP_OK;
+}
+
+static void
+test_readonly(void **state)
+{
+	struct fixture *f = *state;
+	char *odd = sp_xasprintf("%s/100%% sure?#1.db", f->dir);
+	struct sp_inspection found;
+	struct sp_db *db;
+	struct sp_err err;
+
+	assert_int_equal(sp_ledger_begin(f->ledger, &err), SP_OK);
+	append(f);
+	assert_int_equal(sp_ledger_commit(f->ledger, &err), SP_OK);
+	sp_ledger_close(&f->ledger);
+	assert_int_equal(rename(f->path, odd), 0);
+	if (sp_db_open_readonly(odd, &db, &err) != SP_OK)
+		fail_msg("%s", err.msg);
+	if (sp_inspect(db, ORIGIN, anybody, NULL, &found, &err) != SP_OK)
+		fail_msg("%s", err.msg);
+	assert_int_equal(found.entries, 1);
+	assert_int_equal(found.checkpoint_size, 0);
+	sp_inspection_clear(&found);
+	assert_int_equal(
+	    sp_inspect(db, "sallyport/bastion/x", anybody, NULL, &found, &err), SP_E_CONFIG);
+	sp_inspection_clear(&found);
+	assert_int_not_equal(sp_db_run(db, "DELETE FROM job", &err, ""), SP_OK);
+	sp_db_close(&db);
+	assert_int_equal(sp_db_open_readonly(f->path, &db, &err), SP_E_NOT_FOUND);
+	assert_int_equal(sp_file_write(f->path, 0644, "no database at all", 18, NULL), SP_OK);
+	assert_int_equal(sp_db_open_readonly(f->path, &db, &err), SP_E_CORRUPT);
+	assert_int_equal(remove(f->path), 0);
+	free(odd);
+}
+
+/* --- many entries at once --------------------------------------------------------------------- */
+
+#define MANY 5000
+
+/* The same as one by one, also when one in the middle is broken; every leaf is hashed all the same.
+ */
+static void
+test_many_entries(void **state)
+{
+	struct sp_log_bytes *bytes = sp_xcalloc(MANY, sizeof(*bytes));
+	uint8_t(*leaves)[SP_DIGEST_LEN] = sp_xcalloc(MANY, sizeof(*leaves)), leaf[SP_DIGEST_LEN];
+	struct sp_replay replay = {.size = 0};
+	struct sp_entry *entry;
+	struct sp_err err;
+	uint64_t i;
+
+	(void)state;
+	for (i = 0; i < MANY; i++) {
+		entry = sp_entry_new(&self, "admission");
+		bytes[i].data = sp_entry_pack(entry, i, ORIGIN, 1, 1, &bytes[i].len);
+		sp_entry_free(&entry);
+	}
+	assert_int_equal(sp_replay_entries(&replay, bytes, MANY, leaves, &err), SP_OK);
+	assert_int_equal(replay.size, MANY);
+	assert_string_equal(replay.origin, ORIGIN);
+	sp_replay_free(&replay);
+	bytes[3000].len -= 3;
+	memset(leaves, 0, MANY * sizeof(*leaves));
+	assert_int_equal(sp_replay_entries(&replay, bytes, MANY, leaves, &err), SP_E_INVALID);
+	assert_non_null(strstr(err.msg, "3000"));
+	assert_int_equal(replay.size, 3000);
+	for (i = 0; i < MANY; i++) {
+		sp_merkle_leaf(bytes[i].data, bytes[i].len, leaf);
+		assert_memory_equal(leaf, leaves[i], sizeof(leaf));
+		free((void *)(uintptr_t)bytes[i].data);
+	}
+	sp_replay_free(&replay);
+	free(leaves);
+	free(bytes);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -268,6 +390,9 @@ main(void)
 	    TEST(test_lists),
 	    TEST(test_older_version),
 	    TEST(test_checkpoint_rides_along),
+	    TEST(test_another_key),
+	    TEST(test_readonly),
+	    cmocka_unit_test(test_many_entries),
 	};
 
 	if (sodium_init() < 0)

@@ -53,7 +53,8 @@ sign(void *ctx, const void *data, size_t len, uint8_t sig[64])
 static enum sp_code
 open_ledger(struct fixture *f, struct sp_err *err)
 {
-	struct sp_ledger_spec spec = {f->path, ORIGIN, self, log_pk, sign, NULL};
+	struct sp_ledger_spec spec = {
+	    .path = f->path, .origin = ORIGIN, .self = self, .pk = log_pk, .sign = sign};
 
 	return sp_ledger_open(&spec, &f->ledger, err);
 }
@@ -556,7 +557,7 @@ test_kill_at_any_moment(void **state)
 				_exit(1);
 			for (unsigned i = 0;; i++) {
 				struct sp_job job = {.recipe = SP_RECIPE_FILE,
-				    .submitter = 1,
+				    .submitter = 1000,
 				    .source = id,
 				    .profile = id,
 				    .name = id,
