@@ -1,5 +1,4 @@
-/* ledger_db.c -- transitions in the database: whole or not at all, never undone, told by the log.
- */
+/* ledger_db.c -- transitions in the database: whole or not at all, and told by the log. */
 #include "base/file.h"
 #include "ledger/change.h"
 #include "ledger/log.h"
