@@ -121,15 +121,15 @@ meet() {
 	site_load "$RUN"
 	cp -r "$TREE/tests/fixtures/mmlu" "$RUN/upstream/models/mmlu"
 	mkdir "$RUN/upstream/models/many"
-	for ((i = 0; i < 1100; i++)); do echo $i >"$RUN/upstream/models/many/file-$i"; done
+	for ((i = 0; i < 1100; i++)); do : >"$RUN/upstream/models/many/file-$i"; done
 	sed -i 's|local: {|& mmlu: { name = "fixture/mmlu"; dir = "/models/mmlu"; kind = "dataset"; };\
 		many: { name = "fixture/many"; dir = "/models/many"; };|' "$RUN/upstream/etc/sallyport/sallyport.conf"
 	start upstream registryd
 	start enclave ledgerd
-	await 10 "ledgerd in the enclave" E jobs
+	await 60 "ledgerd in the enclave" E jobs
 	start enclave registryd
-	await 10 "the upstream hub" curl -sf "http://127.0.0.1:$P_HUB/api/models/fixture/many"
-	await 10 "the enclave's registry" curl -sf "http://127.0.0.1:$P_REGISTRY/api/models/fixture/qwen2-tiny-AWQ/revision/main"
+	await 60 "the upstream hub" curl -sf "http://127.0.0.1:$P_HUB/api/models/fixture/many"
+	await 60 "the enclave's registry" curl -sf "http://127.0.0.1:$P_REGISTRY/api/models/fixture/qwen2-tiny-AWQ/revision/main"
 }
 
 peers=("$@")
