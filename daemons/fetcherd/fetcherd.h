@@ -130,6 +130,9 @@ struct fetcherd_download {
 	int64_t backoff_ms;	   /* before a file that has failed is tried again; doubles */
 	/* from any of its threads; may be NULL */
 	void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+	/* Before a call of progress, not more often than is of use to eyes: the large files under
+	 * way. May be NULL. */
+	void (*files)(void *ctx, const struct sp_lease_file *files, size_t count);
 	/* another job fetches the same commit, and is waited for; may be NULL */
 	void (*waiting)(void *ctx);
 	int (*cancelled)(void *ctx);

@@ -66,6 +66,7 @@ fetcherd_confine(const struct sp_conf *conf, const Sallyport__Task *task,
 	sp_confine_network(confine);
 	sp_confine_read(confine, sp_conf_string(conf, "fetcherd.ca_file"));
 	sp_confine_secret(confine, find_token(conf, &name));
+	sp_confine_secret(confine, sp_conf_string(conf, "fetcherd.proxy_auth_file"));
 	return SP_OK;
 }
 

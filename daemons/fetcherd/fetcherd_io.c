@@ -55,6 +55,12 @@ on_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
 }
 
 static void
+on_files(void *ctx, const struct sp_lease_file *files, size_t count)
+{
+	sp_lease_progress_files(ctx, files, count);
+}
+
+static void
 on_waiting(void *ctx)
 {
 	sp_lease_progress(ctx, "wait", 0, 0, "files");
@@ -235,6 +241,7 @@ fetcherd_work(const struct sp_conf *conf, const Sallyport__Task *task, struct sp
 	struct fetcherd_download download = {.hub = &hub,
 	    .listing = &listing,
 	    .progress = on_progress,
+	    .files = on_files,
 	    .waiting = on_waiting,
 	    .cancelled = on_cancelled,
 	    .ctx = lease};

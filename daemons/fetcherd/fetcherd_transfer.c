@@ -9,7 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TICK_MS 100 /* how often whoever waits looks whether it was cancelled */
+#define TICK_MS 100  /* how often whoever waits looks whether it was cancelled */
+#define FILES_MS 200 /* between two looks at the files under way */
 
 /* --- what all share -----------------------------------------------------------------------------
  */
@@ -63,9 +64,32 @@ fetcherd_transfer_count(struct fetcherd_transfer *t, int64_t bytes)
 	atomic_fetch_add(&t->done, (uint64_t)bytes);
 }
 
+/* One of the threads does it, when it is time. */
+static void
+tell_files(struct fetcherd_transfer *t)
+{
+	int64_t now_ms = sp_time_monotonic_ms(), last_ms = atomic_load(&t->files_ms);
+	struct sp_lease_file files[FETCHERD_OPEN_MAX];
+	size_t count;
+
+	if (now_ms - last_ms < FILES_MS ||
+	    !atomic_compare_exchange_strong(&t->files_ms, &last_ms, now_ms))
+		return;
+	pthread_mutex_lock(&t->lock);
+	for (count = 0; count < t->plan.open_count; count++)
+		files[count] = (struct sp_lease_file){
+		    .path = t->d->listing->files[t->plan.open[count]->file].path,
+		    .done = t->plan.open[count]->there.bytes,
+		    .total = t->plan.open[count]->size};
+	pthread_mutex_unlock(&t->lock);
+	t->d->files(t->d->ctx, files, count);
+}
+
 void
 fetcherd_transfer_progress(struct fetcherd_transfer *t)
 {
+	if (t->d->files != NULL)
+		tell_files(t);
 	if (t->d->progress != NULL)
 		t->d->progress(t->d->ctx, atomic_load(&t->done), t->d->listing->bytes);
 }

@@ -59,7 +59,8 @@ struct fetcherd_transfer {
 	pthread_cond_t changed, dirty, ready;
 	struct fetcherd_plan plan;
 	struct sp_pace pace;
-	_Atomic uint64_t done; /* bytes */
+	_Atomic uint64_t done;	  /* bytes */
+	_Atomic int64_t files_ms; /* when the files under way were last told of */
 	int ended;
 	enum sp_code code; /* of the first failure */
 	struct sp_err err;

@@ -41,8 +41,11 @@ until_date_ms(const char *text, int64_t now_unix_ms)
 static const char *
 parameter(const char *text, const char *end, char name)
 {
+	int quoted = 0;
+
 	for (const char *p = text; p + 2 < end; p++) {
-		if (*p != ';')
+		quoted ^= *p == '"';
+		if (*p != ';' || quoted)
 			continue;
 		while (p + 3 < end && p[1] == ' ')
 			p++;

@@ -4,8 +4,10 @@
 #include "base/source.h"
 #include "fetcherd/fetcherd.h"
 #include "fuzz.h"
+#include "http/range.h"
 #include "http/url.h"
 #include "hub/answer.h"
+#include "hub/retry.h"
 
 #define BASE "https://hub.example:8443"
 
@@ -54,9 +56,15 @@ static void
 check_fields(const char *text)
 {
 	struct sp_answer_failure failure = {.status = 404, .error_message = text};
+	uint64_t offset, length, size;
 	struct sp_err err;
+	int64_t ms;
 	char *next;
 
+	ms = sp_retry_hint_ms(text, text, 0);
+	SP_ASSERT(ms >= -1 && ms <= SP_RETRY_HINT_MAX_MS);
+	if (sp_range_parse_content(text, &offset, &length, &size))
+		SP_ASSERT(length > 0 && offset < size && length <= size - offset);
 	if (sp_answer_next(text, BASE "/api", &next, &err) == SP_OK && next != NULL)
 		SP_ASSERT(sp_url_same_origin(next, BASE));
 	free(next);

@@ -19,6 +19,7 @@ $(eval $(call fuzz,frame,diode base,gnutls))
 $(eval $(call fuzz,manifest,diode base proto,gnutls libprotobuf-c))
 $(eval $(call fuzz,tree,store base,gnutls))
 FUZZ_RELEASE := gnutls jansson libprotobuf-c
+$(eval $(call fuzz,part,store base,gnutls))
 $(eval $(call fuzz,dsse,release base,$(FUZZ_RELEASE)))
 $(eval $(call fuzz,statement,release base,$(FUZZ_RELEASE)))
 $(eval $(call fuzz,candidate,release base,$(FUZZ_RELEASE)))

@@ -51,6 +51,9 @@ put json pretty <$model/tokenizer_config.json
 commit=0123456789abcdef0123456789abcdef01234567
 digest=$(printf '%064d' 7)
 put hub model <<<'{"sha":"'$commit'","gated":"auto","disabled":false,"cardData":{"license":["other"],"license_name":"x"},"tags":["license:mit"]}'
+put part map <<<$'sallyport-part/1 100\n0 10\n5 20\n90 100'
+put hub limit <<<'"api";r=0;t=55, "resolvers";r=3;t=7'
+put hub range <<<'bytes 3-5/10'
 put hub tree <<<'[{"type":"directory","path":"a","oid":"'$commit'","size":0},{"type":"file","path":"a/w.safetensors","size":9,"oid":"'$commit'","lfs":{"oid":"'"$digest"'","size":9,"pointerSize":134}},{"type":"file","path":"config.json","size":7,"oid":"'$commit'"}]'
 printf '<https://hub.example:8443/api/x?cursor=5>; rel="next", <https://a.example/>; rel=last' |
 	put hub link

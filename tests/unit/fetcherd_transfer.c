@@ -76,6 +76,20 @@ on_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
 	__atomic_store_n(&most, done_bytes, __ATOMIC_RELAXED);
 }
 
+static int files_seen;
+
+static void
+on_files(void *ctx, const struct sp_lease_file *list, size_t count)
+{
+	(void)ctx;
+	for (size_t i = 0; i < count; i++) {
+		if (list[i].done > list[i].total)
+			abort();
+		if (strcmp(list[i].path, paths[0]) == 0 && list[i].total == sizes[0])
+			__atomic_store_n(&files_seen, 1, __ATOMIC_RELAXED);
+	}
+}
+
 static void
 prepare(unsigned port)
 {
@@ -91,6 +105,7 @@ prepare(unsigned port)
 	    .work_dir = work_dir,
 	    .parallel = 3,
 	    .backoff_ms = 1,
+	    .files = on_files,
 	    .progress = on_progress};
 	ok(sp_store_open(store_dir, 1, &d.store, &err));
 }
@@ -307,6 +322,7 @@ test_rate(void **state)
 	began_ms = sp_time_monotonic_ms();
 	ok(fetcherd_download(&d, &tree, &err));
 	assert_true(sp_time_monotonic_ms() - began_ms >= 1000);
+	assert_int_equal(files_seen, 1);
 	hostile_close(&hub);
 	finish();
 }

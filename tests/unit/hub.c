@@ -1,7 +1,9 @@
 /* hub.c -- Hugging Face protocol without a network: hostile answers, addresses. */
 #include "base/json.h"
+#include "http/range.h"
 #include "hub/address.h"
 #include "hub/answer.h"
+#include "hub/retry.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -301,6 +303,93 @@ test_addresses(void **state)
 	assert_true(sp_address_is_inside(&other));
 }
 
+/* --- waiting ------------------------------------------------------------------------------------
+ */
+
+static void
+test_hints(void **state)
+{
+	static const struct {
+		const char *retry_after, *rate_limit;
+		int64_t ms;
+	} cases[] = {
+	    {NULL, NULL, -1},
+	    {"0", NULL, 0},
+	    {"17", NULL, 17000},
+	    {"17", "\"api\";r=0;t=55", 17000},
+	    {"Tue, 24 Nov 2026 12:00:30 GMT", NULL, 30000},
+	    {"Tue, 24 Nov 2026 11:00:00 GMT", NULL, 0},
+	    {"Tue, 24 Nov 2099 11:00:00 GMT", NULL, SP_RETRY_HINT_MAX_MS},
+	    {"99999999999999999999999999", NULL, SP_RETRY_HINT_MAX_MS},
+	    {"soon", NULL, -1},
+	    {"Tue, 24 Nov 2026 12:00:30 GMT, or later", NULL, -1},
+	    {"-5", NULL, -1},
+	    {"", "\"api\";r=0;t=55", 55000},
+	    {NULL, "\"api\";r=0;t=55", 55000},
+	    {NULL, "\"api\"; r=0; t=55", 55000},
+	    {NULL, "\"api\";r=3;t=55", -1},
+	    {NULL, "\"a;r=0;t=9\";r=3;t=55", -1},
+	    {NULL, "\"api\";r=0;t=5, \"resolvers\";r=0;t=70,\"x\";r=4;t=300", 70000},
+	    {NULL, "\"api\";t=5", -1},
+	    {NULL, ",,;;r=;t=", -1},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		/* 2026-11-24T12:00:00Z */
+		int64_t ms = sp_retry_hint_ms(
+		    cases[i].retry_after, cases[i].rate_limit, INT64_C(1795521600000));
+
+		if (ms != cases[i].ms)
+			fail_msg("%zu: %lld", i, (long long)ms);
+	}
+	/* doubles, has an end, and is never more than without chance, nor less than half of it */
+	for (unsigned n = 1; n < 100; n++) {
+		int64_t all = sp_retry_backoff_ms(n, 500, 0);
+		int64_t least = sp_retry_backoff_ms(n, 500, 1023);
+
+		assert_true(all <= SP_RETRY_BACKOFF_MAX_MS && least >= all / 2 && least <= all);
+		assert_int_equal(all, n < 8 ? 500 << (n - 1) : SP_RETRY_BACKOFF_MAX_MS);
+	}
+}
+
+static void
+test_content_range(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t offset, length, size; /* length 0: refused */
+	} cases[] = {
+	    {"bytes 0-9/10", 0, 10, 10},
+	    {"bytes 3-3/10", 3, 1, 10},
+	    {"bytes 3-5/*", 3, 3, UINT64_MAX},
+	    {"bytes 18446744073709551600-18446744073709551604/*", UINT64_MAX - 15, 5, UINT64_MAX},
+	    {NULL, 0, 0, 0},
+	    {"", 0, 0, 0},
+	    {"bytes 0-10/10", 0, 0, 0},
+	    {"bytes 5-3/10", 0, 0, 0},
+	    {"bytes */10", 0, 0, 0},
+	    {"bytes 0-9", 0, 0, 0},
+	    {"bytes 0-9/10x", 0, 0, 0},
+	    {"bytes=0-9/10", 0, 0, 0},
+	    {"bytes 0-/10", 0, 0, 0},
+	    {"bytes -9/10", 0, 0, 0},
+	    {"bytes 0-18446744073709551615/*", 0, 0, 0},
+	    {"bytes 0-99999999999999999999999/*", 0, 0, 0},
+	};
+	uint64_t offset, length, size;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int taken = sp_range_parse_content(cases[i].text, &offset, &length, &size);
+
+		if (taken != (cases[i].length > 0) ||
+		    (taken && (offset != cases[i].offset || length != cases[i].length ||
+				  size != cases[i].size)))
+			fail_msg("%zu: %s", i, cases[i].text);
+	}
+}
+
 int
 main(void)
 {
@@ -310,6 +399,8 @@ main(void)
 	    cmocka_unit_test(test_link),
 	    cmocka_unit_test(test_fail),
 	    cmocka_unit_test(test_addresses),
+	    cmocka_unit_test(test_hints),
+	    cmocka_unit_test(test_content_range),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

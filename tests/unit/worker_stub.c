@@ -72,6 +72,15 @@ sp_lease_progress(
 	pthread_mutex_unlock(&lock);
 }
 
+void
+sp_lease_progress_files(struct sp_lease *lease, const struct sp_lease_file *files, size_t count)
+{
+	(void)files;
+	pthread_mutex_lock(&lock);
+	lease->files = count;
+	pthread_mutex_unlock(&lock);
+}
+
 int
 sp_lease_cancelled(const struct sp_lease *lease)
 {

@@ -24,6 +24,7 @@ struct sp_lease {
 	int cancelled;
 	uint64_t done, total; /* of the newest progress */
 	unsigned reports;
+	size_t files; /* under way, as last said */
 };
 
 #endif
