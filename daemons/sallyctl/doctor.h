@@ -102,6 +102,9 @@ struct doctor_facts {
 
 	struct doctor_path dirs[8]; /* that root, or the one user, owns */
 	size_t dir_count;
+	char *profiles; /* their directory; NULL: none are needed here, or they cannot be seen */
+	size_t profile_count;
+	int has_default;		/* the one that `submit` takes when it is told none */
 	struct doctor_path run, socket; /* ledgerd's */
 	char *socket_group;		/* NULL: has no name */
 	struct doctor_daemon daemons[DOCTOR_SERVICES_MAX];

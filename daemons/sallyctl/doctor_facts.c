@@ -6,6 +6,7 @@
 #include "jobs.h"
 #include "release/proof.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -81,6 +82,31 @@ look_at_dirs(const struct sp_conf *conf, struct doctor_facts *f)
 		buffer, sizeof(buffer), &group) == 0 &&
 	    group != NULL && f->run.error == 0)
 		f->socket_group = sp_xstrdup(group->gr_name);
+}
+
+/* Those that a submit may name; whether they are in order ledgerd's own check says. */
+static void
+look_at_profiles(const struct sp_conf *conf, struct doctor_facts *f)
+{
+	const char *path = sp_conf_string(conf, "profiles.dir");
+	struct dirent *entry;
+	size_t len;
+	DIR *dir;
+
+	if (strcmp(f->side, "bastion") != 0 || f->elsewhere != NULL)
+		return;
+	dir = opendir(path);
+	if (dir == NULL)
+		return;
+	f->profiles = sp_xstrdup(path);
+	while ((entry = readdir(dir)) != NULL) {
+		len = strlen(entry->d_name);
+		if (len <= 5 || strcmp(entry->d_name + len - 5, ".conf") != 0)
+			continue;
+		f->profile_count++;
+		f->has_default |= strcmp(entry->d_name, "default.conf") == 0;
+	}
+	closedir(dir);
 }
 
 /* --- keys ----------------------------------------------------------------------------------- */
@@ -305,6 +331,7 @@ doctor_facts(struct ctl *ctl, struct doctor_facts *f)
 	bastion = f->side == NULL || strcmp(f->side, "enclave") != 0;
 	if (conf != NULL && f->side != NULL) {
 		look_at_dirs(conf, f);
+		look_at_profiles(conf, f);
 		for (s = doctor_services; s->name != NULL; s++)
 			if ((bastion ? s->bastion : s->enclave) && is_here(conf, f, s))
 				look_at_daemon(conf, f, s);
@@ -349,6 +376,7 @@ doctor_facts_clear(struct doctor_facts *f)
 	free(f->conf_file);
 	free(f->side);
 	free(f->elsewhere);
+	free(f->profiles);
 	free(f->tcp);
 	free(f->database);
 	free(f->listen);

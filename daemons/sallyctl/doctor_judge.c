@@ -189,6 +189,30 @@ judge_conf(struct judge *j)
 		    f->conf_file, f->side, good, f->daemon_count);
 }
 
+static void
+judge_profiles(struct judge *j)
+{
+	const struct doctor_facts *f = j->f;
+
+	if (f->profiles == NULL)
+		return;
+	if (f->profile_count == 0) {
+		doctor_say(j->r, DOCTOR_ERROR, "profiles", "%s holds none: no job can be submitted",
+		    f->profiles);
+		doctor_todo(j->r,
+		    "$EDITOR %s/default.conf; man sallyport.conf says what a profile is made of",
+		    f->profiles);
+	} else if (!f->has_default) {
+		doctor_say(j->r, DOCTOR_WARNING, "profiles",
+		    "%s has no default.conf: each `sallyctl submit` must name a --profile",
+		    f->profiles);
+		doctor_todo(j->r, "ln -s NAME.conf %s/default.conf", f->profiles);
+	} else {
+		doctor_say(j->r, DOCTOR_OK, "profiles", "%s holds %zu, \"default\" among them",
+		    f->profiles, f->profile_count);
+	}
+}
+
 /* --- trust and keys ------------------------------------------------------------------------- */
 
 static void
@@ -453,6 +477,7 @@ doctor_judge(const struct doctor_facts *facts, struct doctor_report *report)
 	struct judge j = {.f = facts, .r = report};
 
 	judge_conf(&j);
+	judge_profiles(&j);
 	judge_dirs(&j);
 	judge_trust(&j);
 	judge_keys(&j);

@@ -21,6 +21,7 @@ doctor bastion || rc=$?
 found error ledgerd "not running"
 found ok configuration "bastion"
 found ok keys "11"
+found warning profiles "no default.conf"
 [[ $(errors) =~ ^ledgerd( sandbox)?$ ]] || die "with ledgerd down, errors about: $(errors)"
 
 # all of the enclave runs: no error

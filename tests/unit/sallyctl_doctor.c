@@ -259,6 +259,16 @@ configuration(void **state)
 	    DOCTOR_ERROR, "configuration", "diode-rxd does not take it: line 3", "diode-rxd -n -c");
 	f.daemons[1].status = -1;
 	finds(DOCTOR_WARNING, "programs", "diode-rxd was found neither", "make install");
+	f.profiles = text_of("/etc/sallyport/profiles.d");
+	finds(DOCTOR_ERROR, "profiles", "holds none", "default.conf");
+	f.profiles = text_of("/etc/sallyport/profiles.d");
+	f.profile_count = 2;
+	finds(DOCTOR_WARNING, "profiles", "no default.conf", "ln -s");
+	f.profiles = text_of("/etc/sallyport/profiles.d");
+	f.profile_count = f.has_default = 1;
+	judge();
+	assert_int_equal(r.errors + r.warnings, 0);
+	set_up(NULL);
 	/* without a configuration there is little else to say */
 	f.daemon_count = f.dir_count = f.disk_count = 0;
 	f.trust = NULL;
