@@ -134,7 +134,7 @@ find_present(struct before *b, const struct fetcherd_journal *journal)
 		const char *sha256 =
 		    file->lfs ? file->sha256.s : fetcherd_journal_find(journal, &file->oid);
 
-		if (sha256 != NULL && sp_store_has(b->d->store, sha256, &size) &&
+		if (sha256 != NULL && sp_store_claim(b->d->store, sha256, &size) &&
 		    size == file->size) {
 			memcpy(b->sha256[i].s, sha256, sizeof(b->sha256[i].s));
 			b->present += size;

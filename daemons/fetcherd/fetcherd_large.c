@@ -64,7 +64,7 @@ find_blob(struct fetcherd_transfer *t, size_t i)
 	const struct sp_answer_file *file = &t->d->listing->files[i];
 	uint64_t size;
 
-	if (!file->lfs || !sp_store_has(t->d->store, file->sha256.s, &size) || size != file->size)
+	if (!file->lfs || !sp_store_claim(t->d->store, file->sha256.s, &size) || size != file->size)
 		return 0;
 	pthread_mutex_lock(&t->lock);
 	t->sha256[i] = file->sha256;

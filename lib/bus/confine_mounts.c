@@ -29,6 +29,8 @@ set_dumpable(int on)
 {
 #ifndef __SANITIZE_ADDRESS__
 	SP_ASSERT(prctl(PR_SET_DUMPABLE, on, 0, 0, 0) == 0);
+#else
+	(void)on;
 #endif
 }
 

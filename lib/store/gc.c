@@ -58,7 +58,7 @@ sp_gc_sort(struct sp_gc *gc)
 struct sp_gc_blob *
 sp_gc_find(const struct sp_gc *gc, const uint8_t digest[SP_DIGEST_LEN])
 {
-	struct sp_gc_blob key;
+	struct sp_gc_blob key = {.bytes = 0};
 
 	if (gc->count == 0)
 		return NULL;
