@@ -118,16 +118,16 @@ static int
 deny_signals(scmp_filter_ctx filter)
 {
 	scmp_datum_t self = (scmp_datum_t)getpid();
-	int rc = seccomp_rule_add(filter, DENY, SCMP_SYS(kill), 1, SCMP_A0(SCMP_CMP_NE, self));
+	int rc = seccomp_rule_add(filter, DENY, SCMP_SYS(kill), 1, SCMP_A0(SCMP_CMP_NE, self, 0));
 
 	if (rc == 0)
-		rc =
-		    seccomp_rule_add(filter, DENY, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_NE, self));
+		rc = seccomp_rule_add(
+		    filter, DENY, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_NE, self, 0));
 	if (rc == 0)
 		rc = seccomp_rule_add(filter, DENY, SCMP_SYS(tkill), 0);
 	if (rc == 0)
-		rc =
-		    seccomp_rule_add(filter, DENY, SCMP_SYS(prlimit64), 1, SCMP_A0(SCMP_CMP_NE, 0));
+		rc = seccomp_rule_add(
+		    filter, DENY, SCMP_SYS(prlimit64), 1, SCMP_A0(SCMP_CMP_NE, 0, 0));
 	return rc;
 }
 
@@ -159,10 +159,10 @@ deny_sockets(scmp_filter_ctx filter, const int *families)
 	for (family = 0; family <= AF_NETLINK && rc == 0; family++)
 		if (!is_among(families, family))
 			rc = seccomp_rule_add(filter, DENY, SCMP_SYS(socket), 1,
-			    SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)family));
+			    SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)family, 0));
 	if (rc == 0)
 		rc = seccomp_rule_add(
-		    filter, DENY, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_GT, AF_NETLINK));
+		    filter, DENY, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_GT, AF_NETLINK, 0));
 	return rc;
 }
 
