@@ -31,7 +31,7 @@ PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libzmq3-dev libpro
 	libjansson-dev libpcre2-dev libutf8proc-dev libisal-dev libseccomp-dev libconfig-dev \
 	libsqlite3-dev zlib1g-dev \
 	libcmocka-dev clang-format clang-tidy cppcheck \
-	bubblewrap python3 jq curl gnutls-bin ca-certificates systemd
+	bubblewrap python3 jq curl gnutls-bin ca-certificates systemd strace
 # `make peers` alone
 PEERS_PACKAGES := python3-venv
 # `make fuzz` alone
@@ -157,6 +157,7 @@ check: deps-present ## format, static analysis, headers that compile alone, size
 
 crash: all ## kill -9 at CRASH_KILLS (1000) random moments, CRASH_SEED (drawn): what must hold then
 	$(Q)$(RUN_ENV) tests/integration/kill9.sh
+	$(Q)$(RUN_ENV) INJECT_STRIDE=1 tests/integration/inject.sh
 	$(Q)$(RUN_ENV) tests/e2e/crash.sh $(CRASH_KILLS) $(CRASH_SEED)
 
 check-reproducible: deps-present ## HEAD built twice, in different directories, gives the same programs

@@ -3,10 +3,12 @@
 #include "base/buf.h"
 #include "base/file.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define STRETCH 65536 /* entries hashed at a time */
 #define BUNDLE_MAX ((size_t)SP_TILES_WIDTH * (2 + SP_ENTRY_MAX))
@@ -118,15 +120,74 @@ struct writer {
 	struct sp_merkle_nodes nodes;
 };
 
+static int
+is_there(const char *path, const void *data, size_t len)
+{
+	uint8_t *found;
+	size_t found_len;
+	int same;
+
+	if (sp_file_read(path, len, &found, &found_len, NULL) != SP_OK)
+		return 0;
+	same = found_len == len && memcmp(found, data, len) == 0;
+	free(found);
+	return same;
+}
+
+/*
+ * Neither synced nor renamed into its place, of which there would be thousands: nothing points to
+ * the file before the checkpoint does, and that is written when all are synced (sync_all). What a
+ * crash tore is written again by the next export.
+ */
 static enum sp_code
 write_file(const char *dir, const char *name, const void *data, size_t len, struct sp_err *err)
 {
 	char *path = sp_xasprintf("%s/%s", dir, name), *slash = strrchr(path, '/');
-	enum sp_code code;
+	enum sp_code code = SP_OK;
+	int fd;
 
+	if (is_there(path, data, len))
+		goto out;
 	*slash = '\0';
 	code = sp_file_mkdirs(path, 0755, err);
 	*slash = '/';
+	if (code != SP_OK)
+		goto out;
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0) {
+		code = sp_err_errno(err, "cannot create %s", path);
+		goto out;
+	}
+	code = sp_file_write_all(fd, data, len, err);
+	if (code != SP_OK)
+		sp_err_prefix(err, "%s", path);
+	close(fd);
+out:
+	free(path);
+	return code;
+}
+
+static enum sp_code
+sync_all(const char *dir, struct sp_err *err)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	enum sp_code code = SP_OK;
+
+	if (fd < 0 || syncfs(fd) != 0)
+		code = sp_err_errno(err, "cannot sync %s", dir);
+	if (fd >= 0)
+		close(fd);
+	return code;
+}
+
+static enum sp_code
+write_checkpoint(const char *dir, const uint8_t *data, size_t len, struct sp_err *err)
+{
+	char *path = sp_xasprintf("%s/checkpoint", dir);
+	enum sp_code code = sp_file_mkdirs(dir, 0755, err);
+
+	if (code == SP_OK)
+		code = sync_all(dir, err);
 	if (code == SP_OK)
 		code = sp_file_write(path, 0644, data, len, err);
 	free(path);
@@ -190,7 +251,7 @@ sp_tiles_export(const char *dir, const struct sp_log_bytes *entries, uint64_t co
 		code = each_tile(size, write_tile, &w, err);
 	}
 	if (code == SP_OK)
-		code = write_file(dir, "checkpoint", checkpoint, checkpoint_len, err);
+		code = write_checkpoint(dir, checkpoint, checkpoint_len, err);
 	sp_merkle_nodes_free(&w.nodes);
 	return code;
 }

@@ -26,7 +26,8 @@ unsigned sp_tiles_width(int level, uint64_t index, uint64_t size);
 /*
  * Writes the log under dir (made when missing), the checkpoint last. entries: at least as many as
  * the checkpoint is signed for, which must have been verified (sp_log_verify); what is beyond is
- * left out. Files of an earlier export of the same log are replaced.
+ * left out. What an earlier export of the same log left is used where it is right, so that an
+ * interrupted one goes on; until the new one is whole, the checkpoint is the earlier one, or none.
  */
 enum sp_code sp_tiles_export(const char *dir, const struct sp_log_bytes *entries, uint64_t count,
     const uint8_t *checkpoint, size_t checkpoint_len, struct sp_err *err) SP_MUST_USE;

@@ -36,6 +36,40 @@ rc=0 out=$(B log verify --database "$RUN/none" 2>&1) || rc=$?
 [ $rc = 1 ] && [[ $out == *"$RUN/none"* ]] || die "no database: exit $rc: $out"
 cp "$db" "$RUN/good"
 
+# an export that dies in front of any of its files is refused, and the next one completes it
+start bastion ledgerd
+await 10 "ledgerd" B jobs
+size=$(B log checkpoint --json | jq -er .size)
+killed_export() { # STRACE-OPTION…
+	local rc=0
+	{ strace -qq -o "$RUN/trace" "$@" sallyctl --root "$RUN/bastion" log export "$RUN/exported" || rc=$?; } \
+		>/dev/null 2>&1
+	[ $rc = 137 ]
+}
+for file in "tile/entries/000.p/$size" "tile/0/000.p/$size" checkpoint; do
+	# the checkpoint is the one file that is renamed into its place
+	[ "$file" = checkpoint ] && at=(-e trace=rename -e inject=rename:signal=KILL) ||
+		at=(-P "$RUN/exported/$file" -e trace=openat -e inject=openat:signal=KILL)
+	killed_export "${at[@]}" || die "the export was not killed at $file"
+	rc=0 out=$(B log verify "$RUN/exported" 2>&1) || rc=$?
+	[ $rc = 1 ] && [[ $out == *checkpoint* ]] || die "half an export, up to $file: exit $rc: $out"
+done
+printf torn >"$RUN/exported/tile/0/000.p/$size"
+B log export "$RUN/exported" >/dev/null
+B log verify "$RUN/exported" >/dev/null || die "the export after three that died is not whole"
+# one that grows: as long as the new one is not whole, the old one is
+B submit hf:org/name@4 --profile fixture >/dev/null
+killed_export -P "$RUN/exported/tile/0/000.p/$((size + 1))" -e trace=openat -e inject=openat:signal=KILL ||
+	die "the second export was not killed"
+B log verify "$RUN/exported" --json | jq -e --argjson n "$size" '.size == $n' >/dev/null ||
+	die "the old export does not verify while a new one is not whole"
+B log export "$RUN/exported" >/dev/null
+B log verify "$RUN/exported" --json | jq -e --argjson n "$((size + 1))" '.size == $n' >/dev/null ||
+	die "the grown export does not verify"
+stop bastion ledgerd
+rm -f "$db-wal" "$db-shm"
+cp "$RUN/good" "$db"
+
 # altered SQL WORD: the statement's change is found, and the message holds WORD
 altered() {
 	local rc=0 out
