@@ -5,13 +5,14 @@
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
+commit=$(git rev-parse HEAD)
 work=$(mktemp -d /tmp/sp-reproducible.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 
-# build DIR JOBS: HEAD below DIR; the digests of what was linked in DIR.sums
+# build DIR JOBS: the commit below DIR; the digests of what was linked in DIR.sums
 build() {
 	mkdir -p "$work/$1"
-	git archive HEAD | tar -x --touch -C "$work/$1"
+	git archive "$commit" | tar -x --touch -C "$work/$1"
 	make -s -C "$work/$1" -j"$2" programs >"$work/log" 2>&1 || {
 		tail -n 20 "$work/log"
 		echo "check-reproducible: the build in $1 failed"
