@@ -728,7 +728,7 @@ open_sockets(struct sp_hub *hub, const struct sp_hub_spec *spec, struct sp_err *
 	void *s;
 
 	s = zmq_socket(hub->context, ZMQ_ROUTER);
-	if (s == NULL || !set_router(s, "workers", OVERSIZE * SP_REQUEST_MAX) ||
+	if (s == NULL || !set_router(s, "workers", (int64_t)OVERSIZE * SP_REQUEST_MAX) ||
 	    !set_curve(s, spec->key))
 		return no_socket(s, err);
 	hub->workers_socket = s;

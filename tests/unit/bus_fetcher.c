@@ -282,19 +282,30 @@ try_processes(struct sp_outcome *outcome)
 	free(memory);
 }
 
+static int
+can_socket(long family, int type)
+{
+	int fd = (int)syscall(SYS_socket, family, type | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 static void
 try_sockets(struct sp_outcome *outcome, const struct sp_conf *conf)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	snprintf(un.sun_path, sizeof(un.sun_path), "%s", sp_conf_string(conf, "bus.operators"));
 	tried(outcome, "operators", fd >= 0 && connect(fd, (void *)&un, sizeof(un)) == 0);
-	tried(outcome, "unix-by-another-number",
-	    syscall(SYS_socket, 0x100000000L | AF_UNIX, SOCK_STREAM, 0) >= 0);
-	tried(outcome, "packet", socket(AF_PACKET, SOCK_RAW, 0) >= 0);
-	tried(outcome, "inet", socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) >= 0);
-	tried(outcome, "inet6", socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0) >= 0);
+	if (fd >= 0)
+		close(fd);
+	tried(outcome, "unix-by-another-number", can_socket(0x100000000L | AF_UNIX, SOCK_STREAM));
+	tried(outcome, "packet", can_socket(AF_PACKET, SOCK_RAW));
+	tried(outcome, "inet", can_socket(AF_INET, SOCK_STREAM));
+	tried(outcome, "inet6", can_socket(AF_INET6, SOCK_DGRAM));
 }
 
 static enum sp_code

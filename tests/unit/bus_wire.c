@@ -637,6 +637,7 @@ test_operators(void **unused)
 {
 	struct raw raw;
 	struct reply reply = {&raw, "", 0};
+	Sallyport__Envelope envelope;
 	struct rig_message *m;
 	struct sp_err err;
 	struct stat st;
@@ -661,7 +662,8 @@ test_operators(void **unused)
 	assert_memory_equal(reply.text, "none", 4);
 	raw_close(&raw);
 	rig_free(m);
-	assert_int_equal(sp_hub_send(rig.hub, "nobody", NULL, &err), SP_E_UNREACHABLE);
+	sallyport__envelope__init(&envelope);
+	assert_int_equal(sp_hub_send(rig.hub, "nobody", &envelope, &err), SP_E_UNREACHABLE);
 }
 
 /* Who subscribes says a topic's name; nothing larger is read into memory for him. */
