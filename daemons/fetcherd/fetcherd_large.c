@@ -10,8 +10,8 @@
 /* Of a connection, not synced: the most, and when a sync is due. What is on its way from the hub,
  * in the buffers of the network, comes on top: together less than the 8 MiB that a crash may cost.
  */
-#define UNSYNCED_MAX ((uint64_t)5 << 20)
-#define SYNC_STEP ((uint64_t)2 << 20)
+#define UNSYNCED_MAX ((uint64_t)6 << 20)
+#define SYNC_STEP ((uint64_t)3 << 20)
 #define SYNC_EVERY_MS 1000
 #define HASH_CHUNK ((size_t)256 << 10)
 #define HASH_RUN ((uint64_t)8 << 20) /* hashed before others are looked at */
@@ -166,15 +166,14 @@ await_room(struct fetcherd_connection *c, struct sp_err *err)
 	struct fetcherd_transfer *t = c->transfer;
 	int stopped = 0;
 
-	if (c->written + BUFFER <= c->known_synced + UNSYNCED_MAX)
+	if (c->unsynced_seen + BUFFER <= UNSYNCED_MAX)
 		return SP_OK;
 	pthread_mutex_lock(&t->lock);
-	while (c->written + BUFFER > c->synced + UNSYNCED_MAX && !stopped) {
+	while (c->unsynced + BUFFER > UNSYNCED_MAX && !stopped) {
 		pthread_cond_signal(&t->dirty);
 		fetcherd_transfer_wait(t, &t->changed, TICK_MS);
 		stopped = fetcherd_transfer_stopped(t);
 	}
-	c->known_synced = c->synced;
 	pthread_mutex_unlock(&t->lock);
 	return stopped ? sp_err_set(err, SP_E_CANCELLED, "cancelled") : SP_OK;
 }
@@ -194,15 +193,15 @@ flush(struct fetcherd_connection *c, struct sp_err *err)
 	if (code != SP_OK)
 		return code;
 	pthread_mutex_lock(&t->lock);
-	c->written += c->fill;
+	io->unsynced[c - t->connections] += (uint32_t)c->fill;
+	c->unsynced_seen = c->unsynced += c->fill;
 	current = fetcherd_plan_wrote(c->item.large, c->item.generation, from, to);
-	c->known_synced = c->synced;
 	here = current && !io->hashing && !io->closing && io->hashed == from;
 	if (here)
 		io->hashing = 1;
 	if (current)
 		fetcherd_transfer_count(t, (int64_t)c->fill);
-	if (c->written - c->synced >= SYNC_STEP)
+	if (io->unsynced[c - t->connections] >= SYNC_STEP && !io->syncing)
 		pthread_cond_signal(&t->dirty);
 	if (!here && chore_of(c->item.large) != NOTHING)
 		pthread_cond_signal(&t->ready);
@@ -318,80 +317,79 @@ fetcherd_large_get(struct fetcherd_connection *c)
 /* --- syncing ------------------------------------------------------------------------------------
  */
 
-/* Under the lock: the next file of this round that has bytes without a sync. */
+/* Under the lock: the file that is most in need of a sync, if any is. */
 static struct fetcherd_large *
-pick_dirty(struct fetcherd_transfer *t, unsigned round)
+pick_dirty(struct fetcherd_transfer *t, int64_t now_ms)
 {
+	struct fetcherd_large *best = NULL;
+	uint32_t most = 0;
+
 	for (size_t i = 0; i < t->plan.open_count; i++) {
 		struct fetcherd_large *large = t->plan.open[i];
 		struct fetcherd_large_io *io = large->io;
+		uint32_t mine = 0;
 
-		if (io->round == round || io->closing || large->is_void)
+		if (io->syncing || io->closing)
 			continue;
-		io->round = round;
-		if (large->pending.count > 0)
-			return large;
+		for (unsigned c = 0; c < t->connection_count; c++) {
+			/* who waits for room may have left it in several files */
+			int full = t->connections[c].unsynced + BUFFER > UNSYNCED_MAX;
+
+			if (io->unsynced[c] > mine && (full || io->unsynced[c] >= SYNC_STEP ||
+							  now_ms - io->synced_ms >= SYNC_EVERY_MS))
+				mine = io->unsynced[c];
+		}
+		if (mine > most) {
+			most = mine;
+			best = large;
+		}
 	}
-	return NULL;
+	return best;
 }
 
-/* Under the lock, but not while it syncs. */
+/* Under the lock, but not while it syncs. What is worth nothing any more is only counted off. */
 static enum sp_code
-sync_round(struct fetcherd_transfer *t, unsigned round, struct sp_err *err)
+sync_file(struct fetcherd_transfer *t, struct fetcherd_large *large, struct sp_err *err)
 {
+	struct fetcherd_large_io *io = large->io;
+	struct sp_ranges pending = large->pending;
+	uint32_t unsynced[FETCHERD_CONNECTIONS_MAX];
 	enum sp_code code = SP_OK;
-	struct fetcherd_large *large;
 
-	for (unsigned i = 0; i < t->connection_count; i++)
-		t->connections[i].syncing = t->connections[i].written;
-	while (code == SP_OK && (large = pick_dirty(t, round)) != NULL) {
-		struct fetcherd_large_io *io = large->io;
-		struct sp_ranges pending = large->pending;
-
-		memset(&large->pending, 0, sizeof(large->pending));
-		io->syncing = 1;
+	memcpy(unsynced, io->unsynced, sizeof(unsynced));
+	memset(io->unsynced, 0, sizeof(io->unsynced));
+	memset(&large->pending, 0, sizeof(large->pending));
+	io->syncing = 1;
+	io->synced_ms = sp_time_monotonic_ms();
+	if (!large->is_void) {
 		pthread_mutex_unlock(&t->lock);
 		code = sp_part_sync(io->part, &pending, err);
-		sp_ranges_clear(&pending);
 		pthread_mutex_lock(&t->lock);
-		io->syncing = 0;
-		pthread_cond_broadcast(&t->ready);
 	}
-	for (unsigned i = 0; i < t->connection_count; i++)
-		t->connections[i].synced = t->connections[i].syncing;
+	sp_ranges_clear(&pending);
+	io->syncing = 0;
+	for (unsigned c = 0; c < t->connection_count; c++)
+		t->connections[c].unsynced -= unsynced[c];
 	pthread_cond_broadcast(&t->changed);
+	pthread_cond_broadcast(&t->ready);
 	return code;
-}
-
-static int
-is_sync_due(const struct fetcherd_transfer *t, int64_t last_ms)
-{
-	uint64_t most = 0, unsynced;
-
-	for (unsigned i = 0; i < t->connection_count; i++) {
-		unsynced = t->connections[i].written - t->connections[i].synced;
-		most = unsynced > most ? unsynced : most;
-	}
-	return most >= SYNC_STEP || (most > 0 && sp_time_monotonic_ms() - last_ms >= SYNC_EVERY_MS);
 }
 
 void *
 fetcherd_large_sync(void *ctx)
 {
 	struct fetcherd_transfer *t = ctx;
-	int64_t last_ms = sp_time_monotonic_ms();
+	struct fetcherd_large *large;
 	enum sp_code code = SP_OK;
 	struct sp_err err;
-	unsigned round = 0;
 
 	pthread_mutex_lock(&t->lock);
 	while (code == SP_OK && !t->ended) {
-		if (!is_sync_due(t, last_ms)) {
+		large = pick_dirty(t, sp_time_monotonic_ms());
+		if (large != NULL)
+			code = sync_file(t, large, &err);
+		else
 			fetcherd_transfer_wait(t, &t->dirty, SYNC_EVERY_MS);
-			continue;
-		}
-		last_ms = sp_time_monotonic_ms();
-		code = sync_round(t, ++round, &err);
 	}
 	pthread_mutex_unlock(&t->lock);
 	if (code != SP_OK)
@@ -446,6 +444,17 @@ check_hash(const struct fetcherd_transfer *t, const struct fetcherd_large *large
 	return SP_OK;
 }
 
+/* Under the lock: what is not synced of a file that is whole, or worth nothing, is nobody's any
+ * more.
+ */
+static void
+let_off(struct fetcherd_transfer *t, struct fetcherd_large_io *io)
+{
+	for (unsigned c = 0; c < t->connection_count; c++)
+		t->connections[c].unsynced -= io->unsynced[c];
+	memset(io->unsynced, 0, sizeof(io->unsynced));
+}
+
 /* Under the lock: all of it is there and hashed. */
 static enum sp_code
 finish(struct fetcherd_transfer *t, struct fetcherd_large *large, struct sp_err *err)
@@ -470,6 +479,7 @@ finish(struct fetcherd_transfer *t, struct fetcherd_large *large, struct sp_err 
 	if (code != SP_OK)
 		return code;
 	t->sha256[large->file] = sha256;
+	let_off(t, io);
 	free_io(io);
 	fetcherd_plan_close(&t->plan, large);
 	pthread_cond_broadcast(&t->changed);
@@ -491,6 +501,7 @@ renew(struct fetcherd_transfer *t, struct fetcherd_large *large, struct sp_err *
 	sp_client_target_free(&io->target);
 	io->target = sp_client_target_new();
 	start_hash(io, file_of(t, large));
+	let_off(t, io);
 	fetcherd_transfer_count(t, -(int64_t)large->there.bytes);
 	fetcherd_plan_renew(large);
 	pthread_cond_broadcast(&t->changed);

@@ -20,7 +20,7 @@
 /* a file that has brought so much since it last failed has not failed in a row */
 #define FETCHERD_HEADWAY ((uint64_t)64 << 10)
 #define FETCHERD_HINT_MAX_MS ((int64_t)15 * 60000) /* longer waits are left to another attempt */
-#define FETCHERD_OPEN_MAX 16
+#define FETCHERD_OPEN_MAX 64
 
 /* A large file under way. */
 struct fetcherd_large {
@@ -75,7 +75,7 @@ struct fetcherd_work_item {
 	int64_t until_ms;
 };
 
-/* open_max: large files at the same time: each is one to sync, and one to hash. */
+/* open_max: large files at the same time. */
 void fetcherd_plan_init(struct fetcherd_plan *plan, const struct sp_answer_tree *listing,
     unsigned connections, unsigned open_max, int64_t backoff_ms);
 void fetcherd_plan_clear(struct fetcherd_plan *plan);

@@ -358,11 +358,11 @@ caretakers(void)
 static void
 run_threads(struct fetcherd_transfer *t)
 {
-	pthread_t syncer, carers[FETCHERD_CARETAKERS_MAX];
+	pthread_t syncing[FETCHERD_SYNCERS], carers[FETCHERD_CARETAKERS_MAX];
 	unsigned wanted = t->connection_count, helpers, syncers, n;
 	struct sp_err err;
 
-	syncers = start(&syncer, 1, fetcherd_large_sync, t);
+	syncers = start(syncing, FETCHERD_SYNCERS, fetcherd_large_sync, t);
 	helpers = start(carers, caretakers(), fetcherd_large_care, t);
 	for (n = 0; n < wanted; n++)
 		if (start(&t->connections[n].thread, 1, connection_run, &t->connections[n]) == 0)
@@ -380,8 +380,8 @@ run_threads(struct fetcherd_transfer *t)
 	pthread_mutex_unlock(&t->lock);
 	while (helpers > 0)
 		pthread_join(carers[--helpers], NULL);
-	if (syncers > 0)
-		pthread_join(syncer, NULL);
+	while (syncers > 0)
+		pthread_join(syncing[--syncers], NULL);
 }
 
 enum sp_code
@@ -400,8 +400,8 @@ fetcherd_transfer_run(const struct fetcherd_download *d, struct sp_hex *sha256, 
 	atomic_init(&t->done, done);
 	init(t);
 	t->connection_count = useful_connections(t);
-	fetcherd_plan_init(
-	    &t->plan, d->listing, t->connection_count, caretakers() + 1, d->backoff_ms);
+	fetcherd_plan_init(&t->plan, d->listing, t->connection_count,
+	    t->connection_count > 0 ? t->connection_count : 1, d->backoff_ms);
 	for (size_t i = 0; i < d->listing->count; i++)
 		if (sha256[i].s[0] != '\0')
 			fetcherd_plan_done(&t->plan, i);

@@ -2,8 +2,9 @@
  * fetcherd_transfer.h -- the threads of a download; for fetcherd_download.c, _transfer.c, _large.c.
  *
  * One thread per connection gets what the plan gives it and writes it. Caretakers hash large files
- * behind the bytes that are there without a gap, and turn whole ones into blobs. One thread syncs:
- * what it has not synced yet is bounded for each connection, and is what a crash costs.
+ * behind the bytes that are there without a gap, and turn whole ones into blobs. Syncers sync, each
+ * a file at a time: what is not synced yet is bounded for each connection, and is what a crash
+ * costs.
  */
 #ifndef FETCHERD_TRANSFER_H
 #define FETCHERD_TRANSFER_H
@@ -18,6 +19,7 @@
 
 #define FETCHERD_CONNECTIONS_MAX 64
 #define FETCHERD_CARETAKERS_MAX 4
+#define FETCHERD_SYNCERS 4
 
 struct fetcherd_transfer;
 
@@ -28,7 +30,8 @@ struct fetcherd_large_io {
 	struct sp_hash *sha256, *oid; /* oid: of a file that is no LFS file */
 	uint64_t hashed;	      /* bytes, from the first on */
 	int hashing, syncing, closing;
-	unsigned round; /* of the last sync */
+	int64_t synced_ms;			     /* when it was last synced */
+	uint32_t unsynced[FETCHERD_CONNECTIONS_MAX]; /* bytes, by who has written them */
 };
 
 struct fetcherd_connection {
@@ -43,9 +46,8 @@ struct fetcherd_connection {
 	int is_stale; /* it was worth nothing any more */
 	uint8_t *buf;
 	size_t fill;
-	uint64_t known_synced; /* what synced was when it last had the lock */
-	/* under the lock: bytes written; when the sync that runs began; when the last began */
-	uint64_t written, syncing, synced;
+	/* under the lock: bytes written and not synced, of all files; seen: as it was last seen */
+	uint64_t unsynced, unsynced_seen;
 };
 
 struct fetcherd_transfer {

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -26,6 +27,9 @@ struct sp_part {
 	const struct sp_store *store;
 	char *path, *map_path;
 	int fd, map_fd;
+	/* of writing: the kernel lets one write at a time into a file, and whoever comes meanwhile
+	 * burns a processor's time; here it sleeps */
+	pthread_mutex_t lock;
 	uint64_t size;
 	size_t map_len;
 	struct sp_ranges synced; /* all that the map claims */
@@ -200,6 +204,7 @@ sp_part_open(struct sp_store *store, const char *name, uint64_t size, struct sp_
 	part->store = store;
 	part->size = size;
 	part->fd = part->map_fd = -1;
+	SP_ASSERT(pthread_mutex_init(&part->lock, NULL) == 0);
 	part->path = sp_xasprintf("%s/tmp/" PREFIX "%s", store->dir, name);
 	part->map_path = sp_xasprintf("%s" MAP_SUFFIX, part->path);
 	code = open_locked(part, err);
@@ -229,6 +234,7 @@ sp_part_close(struct sp_part **out)
 		close(part->fd);
 	if (part->map_fd >= 0)
 		close(part->map_fd);
+	pthread_mutex_destroy(&part->lock);
 	free(part->path);
 	free(part->map_path);
 	sp_ranges_clear(&part->synced);
@@ -243,11 +249,16 @@ sp_part_write(
     struct sp_part *part, uint64_t offset, const void *data, size_t len, struct sp_err *err)
 {
 	const uint8_t *p = data;
+	int saved;
 	ssize_t n;
 
 	SP_ASSERT(len <= part->size && offset <= part->size - len);
 	while (len > 0) {
+		pthread_mutex_lock(&part->lock);
 		n = pwrite(part->fd, p, len, (off_t)offset);
+		saved = errno;
+		pthread_mutex_unlock(&part->lock);
+		errno = saved;
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
