@@ -314,7 +314,8 @@ ctl_job(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 
 /* --- reject, cancel, retry ------------------------------------------------------------------ */
 
-/* Why it cannot be done to a job in that state, in words that say what can. */
+/* Why it cannot be done to a job in that state, in words that say what can; err as it is, where
+ * ledgerd refused for another reason than the state. */
 static enum sp_code
 explain(const Sallyport__OperatorJobView *view, Sallyport__OperatorRequest__BodyCase what,
     struct sp_err *err)
@@ -328,6 +329,9 @@ explain(const Sallyport__OperatorJobView *view, Sallyport__OperatorRequest__Body
 		    "cancel "
 		    "%.8s` ends a job that is under way",
 		    view->job, view->state, view->job);
+	/* what it would need may have been collected */
+	if (strcmp(view->state, "FAILED") == 0)
+		return err->code;
 	if (ctl_view_ended(view))
 		return sp_err_set(err, SP_E_STATE,
 		    "job %s is %s: only one that is FAILED is tried again; to start over: "

@@ -99,6 +99,10 @@ B gc --json >"$RUN/gc.json" &
 gc=$!
 await 60 "fetcherd's sweep" less
 stop bastion fetcherd KILL
+status=0
+B gc --json >"$RUN/second.json" || status=$?
+[ $status = 1 ] && [ "$(jq -r .error.code "$RUN/second.json")" = exists ] ||
+	die "a second collection was begun beside the first: $(cat "$RUN/second.json")"
 left=$(litter)
 [ "$left" -gt "$(wc -l <"$RUN/named")" ] || die "fetcherd was done before it was killed: nothing was put to the test"
 start bastion fetcherd
@@ -122,10 +126,21 @@ B log show --json | jq -e --slurpfile gc "$RUN/gc.json" '
 # --- a job runs as before
 data_set
 
+# --- what is no number of days is not taken for one
+status=0
+B gc --ended soon >/dev/null 2>&1 || status=$?
+[ $status = 2 ] || die "--ended soon ends with status $status, not 2"
+lost=$(B submit hf:fixture/absent --profile quick --json | jq -er .job)
+await 60 "a job that fails" job_is bastion "$lost" FAILED
+
 # --- evidence of what has ended may go when the operator says so; what is registered stays
 B gc --ended 0 --json >"$RUN/ended.json"
 jq -e 'all(.daemons[]; .kept == 0)' "$RUN/ended.json" >/dev/null ||
 	die "--ended 0 kept something of jobs that have ended: $(cat "$RUN/ended.json")"
+status=0
+B retry "$lost" --json >"$RUN/retry.json" || status=$?
+[ $status = 1 ] && jq -e '.error.message | test("submit it again")' "$RUN/retry.json" >/dev/null ||
+	die "a job whose trees may be gone can be retried: $(cat "$RUN/retry.json")"
 E gc --ended 0 --json >"$RUN/ended.json"
 [ "$(of diode-rxd@enclave kept <"$RUN/ended.json")" = 0 ] || die "diode-rxd kept what registryd has"
 [ "$(of registryd@enclave kept <"$RUN/ended.json")" -gt 0 ] || die "registryd gave up what is registered"

@@ -418,8 +418,19 @@ served(const struct stage *s)
 }
 
 static void
+note_kept(void *arg, const char *digest)
+{
+	struct sp_hex *kept = arg; /* two, and room for one too many */
+
+	while (kept->s[0] != '\0')
+		kept++;
+	snprintf(kept->s, sizeof(kept->s), "%s", digest);
+}
+
+static void
 test_register(void **state)
 {
+	struct sp_hex kept[4] = {{{0}}};
 	const struct sp_snapshot_model *m;
 	struct sp_snapshot snapshot;
 	struct sp_tree tree = {0};
@@ -462,6 +473,11 @@ test_register(void **state)
 	ok(sp_tree_load(s.r->store, s.tree.s, &tree, &err));
 	ok(sp_tree_verify(s.r->store, &tree, &err));
 	assert_true(sp_store_has(s.r->store, s.release.s, NULL));
+	/* and no collection takes them away */
+	ok(registryd_keep(s.r, note_kept, kept, &err));
+	assert_string_equal(kept[0].s, s.tree.s);
+	assert_string_equal(kept[1].s, s.release.s);
+	assert_string_equal(kept[2].s, "");
 	sp_tree_clear(&tree);
 	stage_close(&s);
 }
