@@ -52,6 +52,13 @@ for daemon in $daemons; do
 	esac
 done
 
+# without these calls the children's confinement (lib/bus/confine.h) would be a warning in the log
+for unit in "$units"/*.service; do
+	for call in landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp; do
+		grep -q "^SystemCallFilter=.*\b$call\b" "$unit" || fail "$unit: $call is not allowed"
+	done
+done
+
 # users and directories: what the units name is made; only root can give directories away
 [ "$(id -u)" -eq 0 ] || exit 0
 mkdir "$root/etc"
