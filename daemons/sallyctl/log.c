@@ -78,6 +78,19 @@ fetch(struct ctl *ctl, uint64_t from, const char *job, Sallyport__OperatorReply 
 	return ctl_ask(ctl, &request, 0, SALLYPORT__OPERATOR_REPLY__BODY_ENTRIES, reply, err);
 }
 
+static enum sp_code
+fetch_checkpoint(struct ctl *ctl, Sallyport__OperatorReply **reply, struct sp_err *err)
+{
+	Sallyport__OperatorRequest request;
+	Sallyport__OperatorCheckpoint body;
+
+	sallyport__operator_request__init(&request);
+	sallyport__operator_checkpoint__init(&body);
+	request.body_case = SALLYPORT__OPERATOR_REQUEST__BODY_CHECKPOINT;
+	request.checkpoint = &body;
+	return ctl_ask(ctl, &request, 0, SALLYPORT__OPERATOR_REPLY__BODY_CONTENT, reply, err);
+}
+
 /* All entries there are, and the checkpoint that came with the last of them. */
 static enum sp_code
 fetch_whole(struct ctl *ctl, struct whole *log, struct sp_err *err)
@@ -267,32 +280,110 @@ ctl_log_verify(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	return code;
 }
 
+/* --- export --------------------------------------------------------------------------------- */
+
+/* A log on its way from ledgerd into files, a message at a time. */
+struct exporter {
+	struct sp_tiles_writer *writer;
+	uint64_t size,
+	    count; /* entries of the checkpoint, those behind it are left out; here so far */
+	struct sp_replay replay;
+	enum sp_code replayed; /* what that says, and why */
+	struct sp_err why;
+};
+
+static enum sp_code
+export_batch(struct exporter *e, const Sallyport__OperatorEntries *batch, struct sp_err *err)
+{
+	uint64_t left = e->size - e->count;
+	size_t n = batch->n_entries < left ? batch->n_entries : (size_t)left, i;
+	uint8_t(*leaves)[SP_DIGEST_LEN] = sp_xcalloc(n, sizeof(*leaves));
+	struct sp_log_bytes *bytes = sp_xcalloc(n, sizeof(*bytes));
+	enum sp_code code = SP_OK;
+
+	for (i = 0; i < n; i++) {
+		bytes[i].data = batch->entries[i].data;
+		bytes[i].len = batch->entries[i].len;
+	}
+	if (n == 0)
+		code = sp_err_set(err, SP_E_INCOMPLETE,
+		    "ledgerd gave %" PRIu64 " entries of the %" PRIu64
+		    " that its checkpoint is for",
+		    e->count, e->size);
+	/* what it says can wait: that entries were altered is the better news */
+	if (e->replayed == SP_OK)
+		e->replayed = sp_replay_entries(&e->replay, bytes, n, leaves, &e->why);
+	else
+		sp_replay_leaves(bytes, n, leaves);
+	e->count += n;
+	if (code == SP_OK)
+		code =
+		    sp_tiles_add(e->writer, bytes, n, (const uint8_t(*)[SP_DIGEST_LEN])leaves, err);
+	free(bytes);
+	free(leaves);
+	return code;
+}
+
+/* The newest checkpoint, verified, and every entry that it is for. */
+static enum sp_code
+export_all(struct ctl *ctl, const ProtobufCBinaryData *note, struct exporter *e,
+    struct sp_checkpoint *checkpoint, struct sp_err *err)
+{
+	Sallyport__OperatorReply *reply;
+	struct sp_trust *trust = NULL;
+	enum sp_code code;
+
+	code = ctl_trust(ctl, &trust, err);
+	if (code == SP_OK)
+		code = sp_proof_checkpoint(trust, note->data, note->len, checkpoint, NULL, err);
+	sp_trust_free(&trust);
+	e->size = checkpoint->size;
+	while (code == SP_OK && e->count < e->size) {
+		code = fetch(ctl, e->count, "", &reply, err);
+		if (code != SP_OK)
+			break;
+		code = export_batch(e, reply->entries, err);
+		sallyport__operator_reply__free_unpacked(reply, NULL);
+	}
+	if (code == SP_OK && e->replayed != SP_OK) {
+		code = sp_tiles_check(e->writer, note->data, note->len, err);
+		if (code == SP_OK)
+			code = sp_err_set(err, e->replayed, "%s", e->why.msg);
+	}
+	if (code == SP_OK && e->size > 0 && strcmp(e->replay.origin, checkpoint->origin) != 0)
+		code = sp_err_set(err, SP_E_INVALID,
+		    "the log's entries are of %.200s, the checkpoint is of %.200s",
+		    e->replay.origin, checkpoint->origin);
+	if (code == SP_OK)
+		code = sp_tiles_finish(e->writer, note->data, note->len, err);
+	return code;
+}
+
 enum sp_code
 ctl_log_export(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 {
-	struct sp_log_report report;
-	struct sp_pubkey signer;
-	struct whole log = {0};
+	struct exporter e = {.writer = sp_tiles_writer_new(args->words[0])};
+	struct sp_checkpoint checkpoint = {.size = 0};
+	Sallyport__OperatorReply *reply;
 	enum sp_code code;
 
-	code = fetch_whole(ctl, &log, err);
-	if (code == SP_OK)
-		code = verify_whole(ctl, log.entries, log.count, log.checkpoint, log.checkpoint_len,
-		    &report, &signer, err);
-	if (code == SP_OK)
-		code = sp_tiles_export(args->words[0], log.entries, log.count, log.checkpoint,
-		    log.checkpoint_len, err);
-	whole_clear(&log);
+	code = fetch_checkpoint(ctl, &reply, err);
+	if (code == SP_OK) {
+		code = export_all(ctl, &reply->content->content, &e, &checkpoint, err);
+		sallyport__operator_reply__free_unpacked(reply, NULL);
+	}
+	sp_tiles_writer_free(&e.writer);
+	sp_replay_free(&e.replay);
 	if (code != SP_OK)
 		return code;
 	if (ctl->json)
 		ctl_out_json(json_pack("{s:s, s:s, s:I}", "dir", args->words[0], "origin",
-		    report.origin, "size", (json_int_t)report.size));
+		    checkpoint.origin, "size", (json_int_t)checkpoint.size));
 	else
 		ctl_out_print(stdout,
 		    "%s: %" PRIu64 " entries of %s as tlog-tiles\n\nNext: `sallyctl log verify %s` "
 		    "there, or any tlog client with the log's key.\n",
-		    args->words[0], report.size, report.origin, args->words[0]);
+		    args->words[0], checkpoint.size, checkpoint.origin, args->words[0]);
 	return SP_OK;
 }
 
@@ -302,8 +393,6 @@ enum sp_code
 ctl_log_checkpoint(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 {
 	const struct sp_pubkey *signer = NULL;
-	Sallyport__OperatorRequest request;
-	Sallyport__OperatorCheckpoint body;
 	Sallyport__OperatorReply *reply;
 	struct sp_checkpoint checkpoint;
 	struct sp_trust *trust = NULL;
@@ -312,11 +401,7 @@ ctl_log_checkpoint(struct ctl *ctl, const struct ctl_args *args, struct sp_err *
 	char *vkey = NULL;
 
 	(void)args;
-	sallyport__operator_request__init(&request);
-	sallyport__operator_checkpoint__init(&body);
-	request.body_case = SALLYPORT__OPERATOR_REQUEST__BODY_CHECKPOINT;
-	request.checkpoint = &body;
-	code = ctl_ask(ctl, &request, 0, SALLYPORT__OPERATOR_REPLY__BODY_CONTENT, &reply, err);
+	code = fetch_checkpoint(ctl, &reply, err);
 	if (code != SP_OK)
 		return code;
 	note = &reply->content->content;

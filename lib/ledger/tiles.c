@@ -66,18 +66,6 @@ hash_tile(
 }
 
 static void
-entry_bundle(const struct sp_log_bytes *entries, uint64_t index, unsigned width, struct sp_buf *out)
-{
-	const struct sp_log_bytes *entry = entries + index * SP_TILES_WIDTH;
-	unsigned i;
-
-	for (i = 0; i < width; i++) {
-		sp_buf_u16be(out, (uint16_t)entry[i].len);
-		sp_buf_add(out, entry[i].data, entry[i].len);
-	}
-}
-
-static void
 fill_nodes(struct sp_merkle_nodes *nodes, const struct sp_log_bytes *entries, uint64_t count)
 {
 	uint8_t(*leaves)[SP_DIGEST_LEN] = sp_xcalloc(STRETCH, sizeof(*leaves));
@@ -114,10 +102,10 @@ each_tile(uint64_t size, tile_fn *fn, void *ctx, struct sp_err *err)
 
 /* --- export ----------------------------------------------------------------------------------- */
 
-struct writer {
-	const char *dir;
-	const struct sp_log_bytes *entries;
-	struct sp_merkle_nodes nodes;
+struct sp_tiles_writer {
+	char *dir;
+	struct sp_merkle_nodes nodes; /* of all entries so far */
+	struct sp_buf bundle;	      /* entries since the last full one */
 };
 
 static int
@@ -195,65 +183,129 @@ write_checkpoint(const char *dir, const uint8_t *data, size_t len, struct sp_err
 }
 
 static enum sp_code
-write_tile(void *ctx, int level, uint64_t index, unsigned width, struct sp_err *err)
+write_bundle(struct sp_tiles_writer *w, uint64_t index, unsigned width, struct sp_err *err)
 {
-	struct writer *w = ctx;
+	char name[SP_TILES_PATH_MAX];
+	enum sp_code code;
+
+	sp_tiles_path(SP_TILES_ENTRIES, index, width, name);
+	code = write_file(w->dir, name, w->bundle.data, w->bundle.len, err);
+	sp_buf_free(&w->bundle);
+	return code;
+}
+
+/* Bundles were written as they came. */
+static enum sp_code
+write_hashes(void *ctx, int level, uint64_t index, unsigned width, struct sp_err *err)
+{
+	struct sp_tiles_writer *w = ctx;
 	char name[SP_TILES_PATH_MAX];
 	struct sp_buf content = {0};
 	enum sp_code code;
 
-	sp_tiles_path(level, index, width, name);
 	if (level == SP_TILES_ENTRIES)
-		entry_bundle(w->entries, index, width, &content);
-	else
-		hash_tile(&w->nodes, level, index, width, &content);
+		return SP_OK;
+	sp_tiles_path(level, index, width, name);
+	hash_tile(&w->nodes, level, index, width, &content);
 	code = write_file(w->dir, name, content.data, content.len, err);
 	sp_buf_free(&content);
 	return code;
 }
 
-/* Size that a checkpoint is for; its signature is the caller's affair. */
+/* Its signature is the caller's affair. */
 static enum sp_code
-checkpoint_size(const uint8_t *data, size_t len, uint64_t *size, struct sp_err *err)
+parse_checkpoint(const uint8_t *data, size_t len, struct sp_checkpoint *out, struct sp_err *err)
 {
-	struct sp_checkpoint checkpoint;
 	struct sp_note note = {0};
 	enum sp_code code;
 
 	code = sp_note_parse(data, len, &note, err);
 	if (code == SP_OK)
-		code = sp_checkpoint_parse(note.text, note.text_len, &checkpoint, err);
-	if (code == SP_OK)
-		*size = checkpoint.size;
+		code = sp_checkpoint_parse(note.text, note.text_len, out, err);
 	sp_note_clear(&note);
 	return code;
 }
 
-enum sp_code
-sp_tiles_export(const char *dir, const struct sp_log_bytes *entries, uint64_t count,
-    const uint8_t *checkpoint, size_t checkpoint_len, struct sp_err *err)
+struct sp_tiles_writer *
+sp_tiles_writer_new(const char *dir)
 {
-	struct writer w = {.dir = dir, .entries = entries};
-	enum sp_code code;
-	uint64_t size = 0, i;
+	struct sp_tiles_writer *w = sp_xcalloc(1, sizeof(*w));
 
-	code = checkpoint_size(checkpoint, checkpoint_len, &size, err);
-	if (code == SP_OK && count < size)
-		code = sp_err_set(err, SP_E_INCOMPLETE,
-		    "%" PRIu64 " entries are here, the checkpoint is for %" PRIu64, count, size);
-	for (i = 0; code == SP_OK && i < size; i++)
+	w->dir = sp_xstrdup(dir);
+	return w;
+}
+
+enum sp_code
+sp_tiles_add(struct sp_tiles_writer *w, const struct sp_log_bytes *entries, size_t count,
+    const uint8_t (*leaves)[SP_DIGEST_LEN], struct sp_err *err)
+{
+	enum sp_code code = SP_OK;
+	size_t i;
+
+	for (i = 0; i < count && code == SP_OK; i++) {
 		if (entries[i].len > SP_ENTRY_MAX)
-			code = sp_err_set(err, SP_E_LIMIT,
-			    "entry %" PRIu64 " has %zu bytes, at most %d fit a bundle", i,
-			    entries[i].len, SP_ENTRY_MAX);
-	if (code == SP_OK) {
-		fill_nodes(&w.nodes, entries, size);
-		code = each_tile(size, write_tile, &w, err);
+			return sp_err_set(err, SP_E_LIMIT,
+			    "entry %" PRIu64 " has %zu bytes, at most %d fit a bundle",
+			    w->nodes.size, entries[i].len, SP_ENTRY_MAX);
+		sp_buf_u16be(&w->bundle, (uint16_t)entries[i].len);
+		sp_buf_add(&w->bundle, entries[i].data, entries[i].len);
+		sp_merkle_nodes_append(&w->nodes, leaves[i]);
+		if (w->nodes.size % SP_TILES_WIDTH == 0)
+			code = write_bundle(
+			    w, w->nodes.size / SP_TILES_WIDTH - 1, SP_TILES_WIDTH, err);
 	}
-	if (code == SP_OK)
-		code = write_checkpoint(dir, checkpoint, checkpoint_len, err);
-	sp_merkle_nodes_free(&w.nodes);
 	return code;
+}
+
+enum sp_code
+sp_tiles_check(
+    struct sp_tiles_writer *w, const uint8_t *checkpoint, size_t checkpoint_len, struct sp_err *err)
+{
+	uint8_t root[SP_DIGEST_LEN];
+	struct sp_checkpoint parsed;
+	enum sp_code code;
+
+	code = parse_checkpoint(checkpoint, checkpoint_len, &parsed, err);
+	if (code == SP_OK && parsed.size != w->nodes.size)
+		code = sp_err_set(err, SP_E_INCOMPLETE,
+		    "%" PRIu64 " entries are here, the checkpoint is for %" PRIu64, w->nodes.size,
+		    parsed.size);
+	if (code == SP_OK)
+		code = sp_merkle_root_from(parsed.size, sp_merkle_nodes_get, &w->nodes, root, err);
+	if (code == SP_OK && memcmp(root, parsed.root, sizeof(root)) != 0)
+		code = sp_err_set(err, SP_E_CORRUPT,
+		    "the log of %.100s was altered: its first %" PRIu64
+		    " entries have the root %s, the checkpoint was signed for %s",
+		    parsed.origin, parsed.size, sp_hex_of(root).s, sp_hex_of(parsed.root).s);
+	return code;
+}
+
+enum sp_code
+sp_tiles_finish(
+    struct sp_tiles_writer *w, const uint8_t *checkpoint, size_t checkpoint_len, struct sp_err *err)
+{
+	unsigned rest = (unsigned)(w->nodes.size % SP_TILES_WIDTH);
+	enum sp_code code = sp_tiles_check(w, checkpoint, checkpoint_len, err);
+
+	if (code == SP_OK && rest > 0)
+		code = write_bundle(w, w->nodes.size / SP_TILES_WIDTH, rest, err);
+	if (code == SP_OK)
+		code = each_tile(w->nodes.size, write_hashes, w, err);
+	if (code == SP_OK)
+		code = write_checkpoint(w->dir, checkpoint, checkpoint_len, err);
+	return code;
+}
+
+void
+sp_tiles_writer_free(struct sp_tiles_writer **writer)
+{
+	if (*writer == NULL)
+		return;
+	sp_merkle_nodes_free(&(*writer)->nodes);
+	sp_buf_free(&(*writer)->bundle);
+	free((*writer)->dir);
+	free(*writer);
+	*writer = NULL;
 }
 
 /* --- import ----------------------------------------------------------------------------------- */
@@ -352,19 +404,19 @@ enum sp_code
 sp_tiles_import(const char *dir, struct sp_tiles_log *out, struct sp_err *err)
 {
 	struct reader r = {.dir = dir, .log = out};
+	struct sp_checkpoint checkpoint = {.size = 0};
 	enum sp_code code;
-	uint64_t size;
 
 	memset(out, 0, sizeof(*out));
 	code =
 	    read_file(dir, "checkpoint", SP_NOTE_MAX, &out->checkpoint, &out->checkpoint_len, err);
 	if (code == SP_OK)
-		code = checkpoint_size(out->checkpoint, out->checkpoint_len, &size, err);
+		code = parse_checkpoint(out->checkpoint, out->checkpoint_len, &checkpoint, err);
 	if (code == SP_OK)
-		code = each_tile(size, read_bundle, &r, err);
+		code = each_tile(checkpoint.size, read_bundle, &r, err);
 	if (code == SP_OK) {
 		fill_nodes(&r.nodes, out->entries, out->count);
-		code = each_tile(size, compare_tile, &r, err);
+		code = each_tile(checkpoint.size, compare_tile, &r, err);
 	}
 	sp_merkle_nodes_free(&r.nodes);
 	if (code != SP_OK)

@@ -24,13 +24,25 @@ void sp_tiles_path(int level, uint64_t index, unsigned width, char out[SP_TILES_
 unsigned sp_tiles_width(int level, uint64_t index, uint64_t size);
 
 /*
- * Writes the log under dir (made when missing), the checkpoint last. entries: at least as many as
- * the checkpoint is signed for, which must have been verified (sp_log_verify); what is beyond is
- * left out. What an earlier export of the same log left is used where it is right, so that an
+ * Writes a log under dir (made when missing), bundle by bundle as its entries come, the checkpoint
+ * last. What an earlier export of the same log left is used where it is right, so that an
  * interrupted one goes on; until the new one is whole, the checkpoint is the earlier one, or none.
+ * 64 bytes an entry are held in memory.
  */
-enum sp_code sp_tiles_export(const char *dir, const struct sp_log_bytes *entries, uint64_t count,
-    const uint8_t *checkpoint, size_t checkpoint_len, struct sp_err *err) SP_MUST_USE;
+struct sp_tiles_writer;
+struct sp_tiles_writer *sp_tiles_writer_new(const char *dir);
+/* The next entries and their leaf hashes (sp_replay_leaves). */
+enum sp_code sp_tiles_add(struct sp_tiles_writer *writer, const struct sp_log_bytes *entries,
+    size_t count, const uint8_t (*leaves)[SP_DIGEST_LEN], struct sp_err *err) SP_MUST_USE;
+/* Whether the checkpoint is for exactly the entries that were added: SP_E_INCOMPLETE, SP_E_CORRUPT.
+ */
+enum sp_code sp_tiles_check(struct sp_tiles_writer *writer, const uint8_t *checkpoint,
+    size_t checkpoint_len, struct sp_err *err) SP_MUST_USE;
+/* The same, and all is written. The checkpoint's signature and what the entries say must be
+ * verified by the caller before. */
+enum sp_code sp_tiles_finish(struct sp_tiles_writer *writer, const uint8_t *checkpoint,
+    size_t checkpoint_len, struct sp_err *err) SP_MUST_USE;
+void sp_tiles_writer_free(struct sp_tiles_writer **writer);
 
 /* An exported log in memory. */
 struct sp_tiles_log {
