@@ -385,7 +385,7 @@ accept_all(void *ctx)
 	struct connection *c;
 	pthread_t thread;
 
-	while ((fd = accept4(hub->listen_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+	while ((fd = accept(hub->listen_fd, NULL, NULL)) >= 0) {
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 		c = sp_xcalloc(1, sizeof(*c));
 		c->hub = hub;
