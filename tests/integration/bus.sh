@@ -8,7 +8,7 @@ strangers=()
 trap 'rc=$?; kill "${strangers[@]}" 2>/dev/null || true; site_stop; [ $rc = 0 ] && rm -rf "$RUN"; exit $rc' EXIT
 site_new "$RUN"
 read -r P_BUS < <(sp-e2e ports 1)
-sed -i -e "1i bus: { tcp = \"127.0.0.1:$P_BUS\"; };" -e 's/lease_ms = 3000;/lease_ms = 1000; attempts = 2;/' \
+sed -i -e "1i bus: { tcp = \"127.0.0.1:$P_BUS\"; };" -e 's/lease_ms = 3000;/lease_ms = 6000; attempts = 2;/' \
 	"$RUN/bastion/etc/sallyport/sallyport.conf"
 log=$RUN/log/bastion-ledgerd.log
 
@@ -78,7 +78,7 @@ sp-stranger "tcp://127.0.0.1:$P_BUS" "$keys/ledgerd/bus.key.pub" "$keys/fetcherd
 	fetcherd fetch mute &
 strangers+=($!)
 job=$(B submit hf:fixture/qwen2-tiny --profile fixture --json | jq -er .job)
-await_state bastion "$job" FAILED 60
+await_state bastion "$job" FAILED 120
 [ "$(B log show "$job" --json | jq '[.entries[] | select(.event == "lease")] | length')" = 2 ] ||
 	die "a mute worker was not given the step twice: $(B log show "$job")"
 seen=$(wc -l <"$log")

@@ -369,7 +369,7 @@ static void
 write_conf(struct rig *rig)
 {
 	static const char text[] = "side = \"bastion\";\n"
-				   "ledgerd = { heartbeat_ms = 50; lease_ms = 5000; };\n";
+				   "ledgerd = { heartbeat_ms = 50; lease_ms = 30000; };\n";
 	char *dir = sp_xasprintf("%s/etc/sallyport", rig->root);
 	char *run = sp_xasprintf("%s/run/sallyport", rig->root);
 	struct sp_err err;
