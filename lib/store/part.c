@@ -134,30 +134,65 @@ is_name(const char *name)
 	return len > 0 && len <= SP_PART_NAME_MAX && name[len] == '\0';
 }
 
-/* The file, ours alone; one that a sweep has just removed is made again. */
+/* 1 when path is still the name of the file that fd has open. */
+static int
+is_named(int fd, const char *path)
+{
+	struct stat ours, there;
+
+	return fstat(fd, &ours) == 0 && lstat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+	       ours.st_ino == there.st_ino;
+}
+
+/* The file, ours alone. *again: 1 when it has to be opened once more, since a sweep has removed it,
+ * or its maker has published it, before the lock was ours; or since a maker that did not come to
+ * publish it has left it read-only, which it now is no more. */
+static enum sp_code
+open_once(struct sp_part *part, int *again, struct sp_err *err)
+{
+	const int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+	int is_sealed = 0;
+	struct stat st;
+
+	part->fd = open(part->path, O_RDWR | O_CREAT | flags, 0600);
+	if (part->fd < 0 && errno == EACCES) {
+		is_sealed = 1;
+		part->fd = open(part->path, O_RDONLY | flags);
+	}
+	*again = part->fd < 0 && is_sealed && errno == ENOENT;
+	if (*again)
+		return SP_OK;
+	if (part->fd < 0)
+		return sp_err_errno(err, "cannot open %s", part->path);
+	if (sp__store_lock(part->fd, LOCK_EX | LOCK_NB) != 0)
+		return errno == EWOULDBLOCK ? sp_err_set(err, SP_E_STATE,
+						  "%s is being written by another", part->path)
+					    : sp_err_errno(err, "cannot lock %s", part->path);
+	if (fstat(part->fd, &st) != 0)
+		return sp_err_errno(err, "cannot look at %s", part->path);
+	if (!S_ISREG(st.st_mode))
+		return sp_err_set(err, SP_E_IO, "%s is no regular file: remove it", part->path);
+	*again = !is_named(part->fd, part->path);
+	if (!*again && is_sealed) {
+		if (fchmod(part->fd, 0600) != 0)
+			return sp_err_errno(err, "cannot write to %s", part->path);
+		*again = 1;
+	}
+	return SP_OK;
+}
+
 static enum sp_code
 open_locked(struct sp_part *part, struct sp_err *err)
 {
-	struct stat st;
+	enum sp_code code;
+	int again;
 
 	for (int tries = 0; tries < OPEN_TRIES; tries++) {
-		part->fd =
-		    open(part->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
-		if (part->fd < 0)
-			return sp_err_errno(err, "cannot open %s", part->path);
-		if (sp__store_lock(part->fd, LOCK_EX | LOCK_NB) != 0)
-			return errno == EWOULDBLOCK
-				   ? sp_err_set(err, SP_E_STATE, "%s is being written by another",
-					 part->path)
-				   : sp_err_errno(err, "cannot lock %s", part->path);
-		if (fstat(part->fd, &st) != 0)
-			return sp_err_errno(err, "cannot look at %s", part->path);
-		if (!S_ISREG(st.st_mode))
-			return sp_err_set(
-			    err, SP_E_IO, "%s is no regular file: remove it", part->path);
-		if (st.st_nlink > 0)
-			return SP_OK;
-		close(part->fd);
+		code = open_once(part, &again, err);
+		if (code != SP_OK || !again)
+			return code;
+		if (part->fd >= 0)
+			close(part->fd);
 		part->fd = -1;
 	}
 	return sp_err_set(err, SP_E_IO, "%s vanishes as it is made", part->path);
@@ -211,6 +246,12 @@ sp_part_open(struct sp_store *store, const char *name, uint64_t size, struct sp_
 	if (code == SP_OK) {
 		read_map(part);
 		code = allocate(part, err);
+		/* a disk that is too small has given what it had; nothing is there for which to
+		 * keep it, and others need it */
+		if (code != SP_OK && part->synced.count == 0) {
+			unlink(part->map_path);
+			unlink(part->path);
+		}
 	}
 	/* also makes the name of the file itself durable: both lie in one directory */
 	if (code == SP_OK)

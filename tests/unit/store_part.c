@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -31,10 +32,11 @@ ok(enum sp_code code)
 		fail_msg("%s: %s", sp_err_word(code), err.msg);
 }
 
-/* --- the disk: counts syncs, and can refuse them -------------------------------------------------
+/* --- the disk: counts syncs, can refuse them, can be full ----------------------------------------
  */
 
-static int refuse_sync, syncs;
+static int refuse_sync, syncs, refuse_rename, is_full;
+static void (*before_lock)(void); /* once: what another does between our open and our lock */
 
 int
 fdatasync(int fd)
@@ -45,6 +47,38 @@ fdatasync(int fd)
 		return -1;
 	}
 	return (int)syscall(SYS_fdatasync, fd);
+}
+
+int
+rename(const char *from, const char *to)
+{
+	if (refuse_rename) {
+		errno = EIO;
+		return -1;
+	}
+	return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+/* A full disk gives what it has left, and keeps it given. */
+int
+fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	if (!is_full)
+		return (int)syscall(SYS_fallocate, fd, mode, offset, len);
+	(void)syscall(SYS_fallocate, fd, mode, offset, len / 2);
+	errno = ENOSPC;
+	return -1;
+}
+
+int
+flock(int fd, int how)
+{
+	void (*other)(void) = before_lock;
+
+	before_lock = NULL;
+	if (other != NULL)
+		other();
+	return (int)syscall(SYS_flock, fd, how);
 }
 
 /* --- ranges --------------------------------------------------------------------------------------
@@ -214,6 +248,81 @@ test_resume(void **state)
 	ok(sp_store_put(store, "0123456789", 10, &other, &err));
 }
 
+/* In a process of its own, as a user whom modes bind: 1 when a part whose maker came as far as to
+ * make it read-only, but not to publish it, is taken up again. */
+static int
+is_taken_up(void)
+{
+	struct sp_hex digest = sp_sha256_hex("0123456789", 10);
+	char own[] = "/tmp/store_part-user.XXXXXX";
+	struct sp_ranges has;
+	struct sp_part *part;
+	enum sp_code code;
+
+	if (geteuid() == 0 && setresuid(65534, 65534, 65534) != 0)
+		return 0;
+	sp_store_close(&store);
+	if (mkdtemp(own) == NULL || sp_store_open(own, 1, &store, &err) != SP_OK)
+		return 0;
+	part = open_x(&has);
+	code = sp_part_write(part, 0, "0123456789", 10, &err);
+	sync_range(part, 0, 10);
+	refuse_rename = 1;
+	if (code != SP_OK || sp_part_publish(&part, digest.s, &err) != SP_E_IO)
+		return 0;
+	refuse_rename = 0;
+	code = sp_part_open(store, "x", 10, &part, &has, &err);
+	if (code == SP_OK && has.bytes == 10)
+		code = sp_part_publish(&part, digest.s, &err);
+	if (code != SP_OK)
+		fprintf(stderr, "%s\n", err.msg);
+	return sp_file_remove_all(own, &err) == SP_OK && code == SP_OK && has.bytes == 10;
+}
+
+static void
+test_unpublished(void **state)
+{
+	int status;
+	pid_t pid;
+
+	(void)state;
+	pid = fork();
+	if (pid == 0)
+		_exit(is_taken_up() ? 0 : 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static void
+publish_x(void)
+{
+	struct sp_hex digest = sp_sha256_hex("0123456789", 10);
+	char *from = sp_xasprintf("%s/tmp/part-x", dir), *to = sp_store_path(store, digest.s);
+
+	assert_int_equal(rename(from, to), 0);
+	free(from);
+	free(to);
+}
+
+/* Between our open and our lock, who had the part has made it a blob: that is not written to. */
+static void
+test_published_meanwhile(void **state)
+{
+	struct sp_hex digest = sp_sha256_hex("0123456789", 10);
+	struct sp_ranges has;
+	struct sp_part *part = open_x(&has);
+
+	(void)state;
+	ok(sp_part_write(part, 0, "0123456789", 10, &err));
+	sp_part_close(&part);
+	before_lock = publish_x;
+	part = open_x(&has);
+	ok(sp_part_write(part, 0, "other", 5, &err));
+	sp_part_close(&part);
+	ok(sp_store_verify(store, digest.s, NULL, NULL, NULL, &err));
+	assert_true(is_there("part-x"));
+}
+
 /* The map never claims what is not on the disk. */
 static void
 test_sync_fails(void **state)
@@ -343,14 +452,26 @@ test_no_room(void **state)
 {
 	struct sp_ranges has = {0};
 	struct sp_part *part = NULL;
-	enum sp_code code;
 
 	(void)state;
-	code = sp_part_open(store, "large", UINT64_C(1) << 43, &part, &has, &err);
-	/* 8 TiB: more than the disk has, or than a file may be here */
-	assert_true(code == SP_E_NO_SPACE || code == SP_E_IO);
+	/* what could be had of it is given back, but bytes that are there already are kept */
+	is_full = 1;
+	assert_int_equal(sp_part_open(store, "large", 8 << 20, &part, &has, &err), SP_E_NO_SPACE);
 	assert_non_null(strstr(err.msg, "part-large"));
 	assert_null(part);
+	assert_int_equal(sp_part_allocated(store, "large"), 0);
+	is_full = 0;
+	part = open_x(&has);
+	ok(sp_part_write(part, 0, "0123456789", 10, &err));
+	sync_range(part, 0, 10);
+	sp_part_close(&part);
+	is_full = 1;
+	assert_int_equal(sp_part_open(store, "x", 10, &part, &has, &err), SP_E_NO_SPACE);
+	is_full = 0;
+	part = open_x(&has);
+	assert_int_equal(has.bytes, 10);
+	sp_ranges_clear(&has);
+	sp_part_close(&part);
 }
 
 /* A map that has grown long is written anew and says the same. */
@@ -389,6 +510,8 @@ main(void)
 	    cmocka_unit_test(test_ranges),
 	    cmocka_unit_test(test_map),
 	    T(test_resume),
+	    T(test_unpublished),
+	    T(test_published_meanwhile),
 	    T(test_sync_fails),
 	    T(test_changed),
 	    T(test_sweep),
