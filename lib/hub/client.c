@@ -334,13 +334,19 @@ name_file(const struct sp_client *client, const char *repo, const char *commit,
 	return url;
 }
 
-/* 1 when what the endpoint led to, signed for some minutes, was refused there: it signs anew. */
+/* 1 for a status with which a place refuses what was signed for it for some minutes: the endpoint
+ * signs anew. */
+static int
+is_refusal(long status)
+{
+	return status == 400 || status == 401 || status == 403 || status == 404 || status == 410;
+}
+
+/* 1 when another place than the endpoint, which has led there, refuses it. */
 static int
 is_expired(const struct sp_exchange *ex)
 {
-	return (ex->status == 400 || ex->status == 401 || ex->status == 403 || ex->status == 404 ||
-		   ex->status == 410) &&
-	       ex->url != NULL && !sp_url_same_origin(ex->url, ex->client->endpoint);
+	return is_refusal(ex->status) && !sp_url_same_origin(ex->url, ex->client->endpoint);
 }
 
 enum sp_code
@@ -514,6 +520,7 @@ get_part(struct sp_exchange *ex, struct part *part, const char *resolve, const c
 {
 	char *url, *etag;
 	enum sp_code code;
+	int expired;
 
 	for (int tries = 1;; tries++) {
 		url = aim(ex->client, part->target, resolve, &etag);
@@ -523,9 +530,11 @@ get_part(struct sp_exchange *ex, struct part *part, const char *resolve, const c
 			turn_away(part->target, url);
 			turn_away(part->target, ex->url);
 		}
+		/* what an earlier part was led to may be of the endpoint's own origin */
+		expired = is_expired(ex) || (is_refusal(ex->status) && strcmp(url, resolve) != 0);
 		free(url);
 		free(etag);
-		if (code == SP_OK || part->got > 0 || tries == RESOLVES_MAX || !is_expired(ex))
+		if (code == SP_OK || part->got > 0 || tries == RESOLVES_MAX || !expired)
 			return code;
 	}
 }

@@ -215,6 +215,9 @@ redirect(struct connection *c, const struct wish *w)
 	if (w->kind == HOSTILE_CIRCLE)
 		snprintf(fields, sizeof(fields), "Location: /o/m/resolve/" HOSTILE_COMMIT "/%s\r\n",
 		    c->hub->listing->files[w->file].path);
+	else if (w->kind == HOSTILE_EXPIRES_HERE)
+		snprintf(fields, sizeof(fields), "Location: /signed/%u/%s\r\n", w->serial,
+		    c->hub->listing->files[w->file].path);
 	else
 		/* another name of this host: another origin */
 		snprintf(fields, sizeof(fields), "Location: http://localhost:%u/signed/%u/%s\r\n",
@@ -225,7 +228,8 @@ redirect(struct connection *c, const struct wish *w)
 static int
 answer(struct connection *c, struct wish *w)
 {
-	int is_signing = w->kind == HOSTILE_EXPIRES || w->kind == HOSTILE_FORBIDDEN;
+	int is_signing = w->kind == HOSTILE_EXPIRES || w->kind == HOSTILE_EXPIRES_HERE ||
+			 w->kind == HOSTILE_FORBIDDEN;
 
 	switch (w->kind) {
 	case HOSTILE_TOO_MANY:
@@ -315,7 +319,8 @@ judge(struct hostile_hub *hub, const char *head, struct wish *w)
 	}
 	if (!w->is_signed)
 		w->serial = ++hub->serial % sizeof(hub->used);
-	else if (w->kind == HOSTILE_EXPIRES && hub->used[w->serial % sizeof(hub->used)]++ > 0)
+	else if ((w->kind == HOSTILE_EXPIRES || w->kind == HOSTILE_EXPIRES_HERE) &&
+		 hub->used[w->serial % sizeof(hub->used)]++ > 0)
 		w->kind = HOSTILE_FORBIDDEN;
 	pthread_mutex_unlock(&hub->lock);
 }

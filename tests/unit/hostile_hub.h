@@ -32,6 +32,7 @@ enum hostile_kind {
 	HOSTILE_DOWN,	      /* 503 */
 	HOSTILE_BUSY_FOR_DAY, /* 429, Retry-After: 86400 */
 	HOSTILE_EXPIRES,      /* led to a signed URL, which is refused (403) after one use */
+	HOSTILE_EXPIRES_HERE, /* the same, but the URL is of the hub's own origin */
 	HOSTILE_FORBIDDEN,    /* led to a signed URL, which is always refused */
 	HOSTILE_CIRCLE,	      /* led in a circle */
 	HOSTILE_GONE,	      /* 416 */
