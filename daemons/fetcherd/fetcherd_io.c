@@ -433,7 +433,8 @@ conclude(const struct claim *claim, const struct sp_tree *tree, struct sp_outcom
 	sp_outcome_detail(outcome, "left_out_bytes", "%s", claim->left_out_bytes);
 }
 
-/* A journal that stays behind costs some disk, not the result. */
+/* A journal that stays behind costs some disk, not the result; one that another job uses now stays
+ * for that one to remove. */
 static void
 clean_up(const Sallyport__Task *task, const struct claim *claim, struct sp_lease *lease)
 {
@@ -441,7 +442,7 @@ clean_up(const Sallyport__Task *task, const struct claim *claim, struct sp_lease
 	struct sp_err err;
 	char *work_dir = sp_lease_workdir(lease, key.s, &err);
 
-	if (work_dir == NULL || sp_file_remove_all(work_dir, &err) != SP_OK)
+	if (work_dir == NULL || fetcherd_download_forget(work_dir, &err) != SP_OK)
 		sp_log_warn(task->job, "%s", err.msg);
 	free(work_dir);
 }

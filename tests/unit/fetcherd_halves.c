@@ -13,9 +13,11 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -440,6 +442,35 @@ test_licence_halves(void **state)
 	stage_close(&s);
 }
 
+/* Another job that fetches the same commit, or waits to, is not robbed of the work directory. */
+static void
+test_shared_work(void **state)
+{
+	struct sp_source source;
+	struct sp_hex key;
+	struct stage s;
+	char *dir;
+	int fd;
+
+	(void)state;
+	stage_open(&s, "hf:org/m");
+	ok(fetcherd_work(s.worker.conf, &s.task, &s.lease, &s.outcome, &err));
+	ok(fetcherd_source(s.source, &source, &err));
+	key = fetcherd_work_key(&source, sp_outcome_get(&s.outcome, "commit"));
+	dir = sp_xasprintf("%s/%s", s.work, key.s);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(flock(fd, LOCK_SH), 0);
+	ok(fetcherd_seal(s.ctx, &s.worker, &s.task, &s.lease, SP_OK, &s.outcome, &err));
+	assert_int_equal(access(dir, F_OK), 0);
+	close(fd);
+	/* and the last one removes it */
+	ok(run(&s));
+	assert_int_equal(access(dir, F_OK), -1);
+	free(dir);
+	stage_close(&s);
+}
+
 /* What the profile leaves out is counted, and what is left is another tree. */
 static void
 test_patterns(void **state)
@@ -630,6 +661,7 @@ main(void)
 	    T(test_claims),
 	    T(test_both_halves),
 	    T(test_licence_halves),
+	    T(test_shared_work),
 	    T(test_patterns),
 	    T(test_conf),
 	    T(test_environment),
