@@ -85,7 +85,7 @@ static void
 give_part(struct fetcherd_plan *plan, struct fetcherd_large *large, uint64_t part_bytes,
     struct fetcherd_work_item *out)
 {
-	uint64_t share = untaken(large) / (2 * plan->connections), len = part_bytes;
+	uint64_t share = untaken(large) / ((uint64_t)2 * plan->connections), len = part_bytes;
 
 	/* towards the end shorter, so that all come to it at the same time */
 	len = len > share ? share : len;
