@@ -11,7 +11,7 @@ $(B)/fuzz/$(1): $(call objs,tests/fuzz/$(1) $(FUZZ_COMMON) $(4)) $(patsubst %,$(
 		$$(filter %.a,$$^) -Wl,--end-group $$(LDFLAGS_ALL) $$(call pkglibs,libsodium $(3)) -lm
 endef
 
-FUZZ_BUS := libzmq libuv libprotobuf-c gnutls jansson libconfig
+FUZZ_BUS := libzmq libuv libprotobuf-c gnutls jansson libconfig libseccomp
 $(eval $(call fuzz,envelope,bus base proto,$(FUZZ_BUS)))
 $(eval $(call fuzz,operator,bus base proto,$(FUZZ_BUS)))
 $(eval $(call fuzz,child,bus release store base proto,$(FUZZ_BUS)))
