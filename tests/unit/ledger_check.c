@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -298,6 +299,54 @@ test_another_key(void **state)
 	reopen(f);
 }
 
+/* --- the WAL ---------------------------------------------------------------------------------- */
+
+static off_t
+wal_bytes(const struct fixture *f)
+{
+	char *path = sp_xasprintf("%s-wal", f->path);
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	free(path);
+	return st.st_size;
+}
+
+/* It does not grow with the log, and one that a single large transaction made is cut back. */
+static void
+test_wal_is_bounded(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t *big = sp_xcalloc(1 << 20, 1);
+	struct sp_err err;
+	int i;
+
+	for (i = 0; i < 400; i++) {
+		assert_int_equal(sp_ledger_begin(f->ledger, &err), SP_OK);
+		append(f);
+		assert_int_equal(sp_ledger_commit(f->ledger, &err), SP_OK);
+		assert_in_range(wal_bytes(f), 0, 5 << 20);
+	}
+	assert_int_equal(sp_ledger_begin(f->ledger, &err), SP_OK);
+	for (i = 0; i < 40; i++) {
+		char topic[16];
+
+		snprintf(topic, sizeof(topic), "topic%d", i);
+		assert_int_equal(
+		    sp_table_set_topic(sp_ledger_db(f->ledger), topic, big, 1 << 20, 0, &err),
+		    SP_OK);
+	}
+	assert_int_equal(sp_ledger_commit(f->ledger, &err), SP_OK);
+	assert_true(wal_bytes(f) > 32 << 20);
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(sp_ledger_begin(f->ledger, &err), SP_OK);
+		append(f);
+		assert_int_equal(sp_ledger_commit(f->ledger, &err), SP_OK);
+	}
+	assert_in_range(wal_bytes(f), 1, 32 << 20);
+	free(big);
+}
+
 /* --- from outside ----------------------------------------------------------------------------- */
 
 static enum sp_code
@@ -391,6 +440,7 @@ main(void)
 	    TEST(test_older_version),
 	    TEST(test_checkpoint_rides_along),
 	    TEST(test_another_key),
+	    TEST(test_wal_is_bounded),
 	    TEST(test_readonly),
 	    cmocka_unit_test(test_many_entries),
 	};
