@@ -311,8 +311,9 @@ immutable_uri(const char *path)
 static enum sp_code
 begin_readonly(struct sp_db *db, const char *name, int flags, struct sp_err *err)
 {
-	char version[32];
+	char version[32] = "";
 	enum sp_code code;
+	long known;
 
 	if (sqlite3_open_v2(name, &db->handle, flags | SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX,
 		NULL) != SQLITE_OK)
@@ -322,7 +323,8 @@ begin_readonly(struct sp_db *db, const char *name, int flags, struct sp_err *err
 	code = exec(db, "BEGIN", err);
 	if (code == SP_OK)
 		code = ask(db, "PRAGMA user_version", version, sizeof(version), err);
-	if (code == SP_OK && (atoi(version) < 1 || atoi(version) > SCHEMA_VERSION))
+	known = strtol(version, NULL, 10);
+	if (code == SP_OK && (known < 1 || known > SCHEMA_VERSION))
 		code = sp_err_set(err, SP_E_UNSUPPORTED,
 		    "database %s: it has schema version %s, here 1 to %d are known: is it "
 		    "ledgerd's?",

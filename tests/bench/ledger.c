@@ -227,6 +227,7 @@ step(struct filler *f, struct sp_change *c)
 	c->unix_ms = 1764000000000 + (int64_t)f->ids;
 	c->monotonic_ms = (int64_t)f->ids;
 	bench_check(sp_change_apply(f->ledger, c, &changed, &err), &err);
+	c->next_lease = NULL;
 	if (changed.has_next)
 		memcpy(f->lease, next, sizeof(next));
 	sp_changed_clear(&changed);
