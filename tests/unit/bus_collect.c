@@ -10,6 +10,7 @@
 #include "bus_rig.h"
 #include "store/gc.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -202,8 +204,8 @@ litter(const char *text)
 	char *path = sp_store_path(store, sp_sha256_hex(text, strlen(text)).s);
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0440);
 
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		fail_msg("%s: %s", path, strerror(errno));
 	close(fd);
 	free(path);
 }
@@ -232,6 +234,21 @@ fill(void)
 	check(sp_file_write(
 		  at("state/fetcherd/work/" STALE_WORK "/.job-" ENDED_JOB), 0600, "", 0, &err),
 	    &err);
+}
+
+/* What a fetch that was killed an hour ago left: unfinished, named by its content alone. */
+static const char *
+put_part(void)
+{
+	const struct timespec times[2] = {{time(NULL) - 3600, 0}, {time(NULL) - 3600, 0}};
+	const char *path = at("store/fetcherd/tmp/part-00112233");
+	int fd = open(path, O_WRONLY | O_CREAT, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "half", 4), 4);
+	assert_int_equal(futimens(fd, times), 0);
+	close(fd);
+	return path;
 }
 
 static int
@@ -264,7 +281,7 @@ send_to_worker(Sallyport__Envelope *envelope)
 
 /* 0 when the worker could not be reached. */
 static int
-try_collect(int dry_run)
+try_collect(int dry_run, int awaited)
 {
 	char id[] = COLLECTION;
 	Sallyport__Envelope envelope;
@@ -275,6 +292,7 @@ try_collect(int dry_run)
 	sallyport__collect__init(&body);
 	body.id = id;
 	body.dry_run = dry_run;
+	body.awaited = awaited;
 	envelope.body_case = SALLYPORT__ENVELOPE__BODY_COLLECT;
 	envelope.collect = &body;
 	return sp_hub_send(rig.hub, RIG_WORKER, &envelope, &err) == SP_OK;
@@ -283,7 +301,7 @@ try_collect(int dry_run)
 static void
 collect(int dry_run)
 {
-	assert_true(try_collect(dry_run));
+	assert_true(try_collect(dry_run, 0));
 }
 
 /* Says it with every heartbeat that does not name the collection, as ledgerd does; 1 once the
@@ -300,7 +318,7 @@ is_asked(void *ctx)
 			return 1;
 		if (e->body_case == SALLYPORT__ENVELOPE__BODY_HEARTBEAT &&
 		    e->heartbeat->collection == NULL)
-			try_collect(0);
+			try_collect(0, 0);
 		rig_free(rig_wait(&rig, e->body_case));
 	}
 	return 0;
@@ -432,6 +450,26 @@ test_dry_run(void **unused)
 	rig_free(m);
 	assert_true(has("orphan"));
 	assert_int_equal(access(at("state/fetcherd/work/" STALE_WORK "/layers"), F_OK), 0);
+}
+
+/* It goes when no step waits for it. */
+static void
+test_parts(void **unused)
+{
+	const char *part = put_part();
+
+	(void)unused;
+	assert_true(try_collect(0, 1));
+	rig_free(finish());
+	assert_int_equal(access(part, F_OK), 0);
+	wait_for_free(2);
+	collect(1);
+	rig_free(finish());
+	assert_int_equal(access(part, F_OK), 0);
+	wait_for_free(2);
+	collect(0);
+	rig_free(finish());
+	assert_int_equal(access(part, F_OK), -1);
 }
 
 static void
@@ -595,6 +633,7 @@ main(int argc, char **argv)
 #define WITH_WORKER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 	    WITH_WORKER(test_collects),
 	    WITH_WORKER(test_dry_run),
+	    WITH_WORKER(test_parts),
 	    WITH_WORKER(test_no_lease_meanwhile),
 	    WITH_WORKER(test_busy_worker),
 	    WITH_WORKER(test_refused),
