@@ -26,5 +26,7 @@ $(eval $(call unit,fetcherd_halves,tests/unit/release_rig \
 	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl libseccomp))
 $(eval $(call unit,registryd,tests/unit/release_rig $(REGISTRYD_TEST),\
 	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
+$(eval $(call unit,registryd_step,$(REGISTRYD_TEST),\
+	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))
 $(eval $(call unit,registryd_wire,$(REGISTRYD_TEST),\
 	libsodium gnutls jansson libprotobuf-c libconfig libmicrohttpd libcurl))

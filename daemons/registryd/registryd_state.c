@@ -205,6 +205,23 @@ find_served(const struct registryd *r, const struct registryd_entry *entry,
 	return NULL;
 }
 
+/* 1: the file registers that tree as that version, too. */
+static int
+is_same(const char *path, const struct registryd_entry *entry)
+{
+	struct registryd_entry there;
+	uint8_t *data = NULL;
+	size_t len;
+	int same;
+
+	same = sp_file_read(path, ENTRY_MAX, &data, &len, NULL) == SP_OK &&
+	       registryd_entry_parse(data, len, &there, NULL) == SP_OK &&
+	       strcmp(there.name, entry->name) == 0 && there.version == entry->version &&
+	       strcmp(there.tree.s, entry->tree.s) == 0;
+	free(data);
+	return same;
+}
+
 static enum sp_code
 write_entry(struct registryd *r, const struct registryd_entry *entry, struct sp_err *err)
 {
@@ -215,6 +232,9 @@ write_entry(struct registryd *r, const struct registryd_entry *entry, struct sp_
 
 	text = registryd_entry_format(entry, &len);
 	code = sp_file_create(path, 0640, text, len, err);
+	/* left by an attempt that failed when it synced the directory: it was not acknowledged */
+	if (code == SP_E_EXISTS && is_same(path, entry))
+		code = sp_file_write(path, 0640, text, len, err);
 	free(path);
 	free(text);
 	if (code != SP_OK)
@@ -296,6 +316,10 @@ registryd_state_sign(struct registryd *r, struct sp_err *err)
 	enum sp_code code;
 	size_t len;
 
+	/* it lacks what was registered since: if we fail, it must not go out again under this
+	 * number */
+	free(r->snapshot);
+	r->snapshot = NULL;
 	code = next_version(r, err);
 	if (code != SP_OK)
 		return code;
@@ -325,7 +349,6 @@ registryd_state_sign(struct registryd *r, struct sp_err *err)
 		free(envelope);
 		return code;
 	}
-	free(r->snapshot);
 	r->snapshot = envelope;
 	r->snapshot_len = len;
 	r->snapshot_ms = sp_time_monotonic_ms();

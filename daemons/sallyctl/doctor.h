@@ -63,9 +63,10 @@ struct doctor_path {
 struct doctor_key {
 	struct doctor_path file;
 	enum sp_role role;
-	int known; /* the public half was read */
+	int known;  /* the public half was read */
+	int unread; /* whoever looks may not read the file */
 	struct sp_pubkey public;
-	struct sp_err err; /* why the file is no key, or could not be read; SP_OK: it is one */
+	struct sp_err err; /* why the file is no key of that role; SP_OK: it is one, or unread */
 };
 
 struct doctor_daemon {

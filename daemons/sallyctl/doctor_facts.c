@@ -130,7 +130,8 @@ look_at_key(const struct sp_conf *conf, const char *service, const char *name, s
 	}
 	if (access(k->file.path, R_OK) == 0)
 		return; /* what is wrong is the file's fault, not the reader's */
-	sp_err_set(&k->err, SP_E_DENIED, "%s: you may not read it", k->file.path);
+	k->unread = 1;
+	k->err.code = SP_OK;
 	public_path = sp_xasprintf("%s.pub", k->file.path);
 	k->known =
 	    sp_pubkey_load(public_path, &k->public, NULL) == SP_OK && k->public.role == k->role;

@@ -332,7 +332,7 @@ judge_key(struct judge *j, const struct doctor_daemon *d, const struct doctor_ke
 		doctor_todo(j->r, "chown %s %s", user_of(j, j->f->system ? "" : name, user), path);
 		return 0;
 	}
-	if (k->err.code == SP_E_DENIED && !k->known) {
+	if (k->unread && !k->known) {
 		not_seen(j, path);
 		return 0;
 	}

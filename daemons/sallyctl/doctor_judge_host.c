@@ -170,7 +170,7 @@ judge_limits(const struct doctor_facts *f, struct doctor_report *r)
 	for (i = 0; i < f->daemon_count; i++) {
 		d = &f->daemons[i];
 		if (strcmp(d->service->name, "registryd") == 0)
-			least = f->connections;
+			least = 2 * f->connections; /* the socket, and the file that it is sent */
 		else if (strcmp(d->service->name, "admissiond") == 0)
 			least = NOFILE_LEAST;
 		else
@@ -178,8 +178,8 @@ judge_limits(const struct doctor_facts *f, struct doctor_report *r)
 		if (d->nofile < 0 || d->nofile >= least)
 			continue;
 		doctor_say(r, DOCTOR_WARNING, "limits",
-		    "%s may open %" PRId64 " files, fewer than the %" PRId64
-		    " connections that it is to take",
+		    "%s may open %" PRId64
+		    " files; the connections that it is to take want %" PRId64,
 		    d->service->name, d->nofile, least);
 		doctor_todo(r, "LimitNOFILE=65536 in its unit (systemctl edit sallyport-%s)",
 		    d->service->name);

@@ -408,18 +408,30 @@ plan_tree(struct target *t)
 	send_json(t->reply, page);
 }
 
-static void
-put_path(struct target *t, json_t *list, const char *path, int expand)
-{
-	json_t *entry = sp_listing_entry(t->revision, path, expand);
+/* What a request for some paths is answered with. */
+struct found {
+	json_t *list;
+	json_t *seen; /* object: paths that are in the list */
+};
 
-	if (entry != NULL)
-		json_array_append_new(list, entry);
+/* Once, however often it is named: the answer is never longer than the tree. */
+static void
+put_path(struct target *t, struct found *found, const char *path, int expand)
+{
+	json_t *entry;
+
+	if (json_object_get(found->seen, path) != NULL)
+		return;
+	entry = sp_listing_entry(t->revision, path, expand);
+	if (entry == NULL)
+		return;
+	json_array_append_new(found->list, entry);
+	json_object_set_new(found->seen, path, json_true());
 }
 
 /* {"paths": [PATH, …], "expand": BOOLEAN}; 0 when body is anything else. */
 static int
-read_paths(struct target *t, json_t *list)
+read_paths(struct target *t, struct found *found)
 {
 	const struct sp_plan_request *r = t->request;
 	json_t *root = NULL, *paths, *path;
@@ -436,7 +448,7 @@ read_paths(struct target *t, json_t *list)
 	{
 		sound = sound && json_is_string(path);
 		if (sound)
-			put_path(t, list, json_string_value(path), expand);
+			put_path(t, found, json_string_value(path), expand);
 	}
 	json_decref(root);
 	return sound;
@@ -444,7 +456,7 @@ read_paths(struct target *t, json_t *list)
 
 /* paths=PATH&paths=PATH&…&expand=True */
 static void
-read_paths_form(struct target *t, json_t *list)
+read_paths_form(struct target *t, struct found *found)
 {
 	const char *form = (const char *)t->request->body, *end = form + t->request->body_len;
 	char *value = sp_url_param(form, t->request->body_len, "expand"), *key;
@@ -453,27 +465,29 @@ read_paths_form(struct target *t, json_t *list)
 	free(value);
 	while (sp_url_next_param(&form, end, &key, &value)) {
 		if (key != NULL && value != NULL && strcmp(key, "paths") == 0)
-			put_path(t, list, value, expand);
+			put_path(t, found, value, expand);
 		free(key);
 		free(value);
 	}
 }
 
-/* What was asked for is as long as the body of a request may be: so is the answer bounded. */
 static void
 plan_paths(struct target *t)
 {
+	struct found found = {.list = json_array(), .seen = json_object()};
 	const char *type = t->request->content_type;
-	json_t *list = json_array();
+	int sound = 1;
 
-	if (type == NULL || strncasecmp(type, "application/json", 16) != 0) {
-		read_paths_form(t, list);
-	} else if (!read_paths(t, list)) {
-		json_decref(list);
+	if (type == NULL || strncasecmp(type, "application/json", 16) != 0)
+		read_paths_form(t, &found);
+	else
+		sound = read_paths(t, &found);
+	if (sound)
+		send_json(t->reply, json_incref(found.list));
+	else
 		sp_plan_error(t->reply, 400, NULL, "{\"paths\": [...]} is expected");
-		return;
-	}
-	send_json(t->reply, list);
+	json_decref(found.list);
+	json_decref(found.seen);
 }
 
 /* /api/models/{id}/VERB/REVISION/…; `at`: of VERB. */

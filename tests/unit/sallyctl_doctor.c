@@ -337,6 +337,15 @@ limits(void **state)
 	f.connections = 8192;
 	f.daemons[2].nofile = 1024;
 	finds(DOCTOR_WARNING, "limits", "registryd may open 1024 files", "LimitNOFILE");
+	/* each connection is a socket and a file that is sent */
+	add_daemon("registryd", 0);
+	f.daemons[2].key_count = 0;
+	workers[1] = workers[0];
+	workers[1].service = text_of("registryd");
+	host.n_workers = 2;
+	f.connections = 8192;
+	f.daemons[2].nofile = 10000;
+	finds(DOCTOR_WARNING, "limits", "registryd may open 10000 files", "LimitNOFILE");
 }
 
 /* All of it one user's: daemons make their directories themselves, modes are less strict. */
@@ -392,7 +401,21 @@ secret_keys(void **state)
 	bus->known = 0;
 	sp_err_set(&bus->err, SP_E_INVALID, "/keys/x.key: broken line");
 	finds(DOCTOR_ERROR, "keys", "broken line", "draw it anew");
+	/* a file that can be read, but is the key of another role, or sealed: no daemon starts with
+	 * it */
+	bus->known = 0;
+	sp_err_set(
+	    &bus->err, SP_E_DENIED, "/keys/x.key: this is a key of the role log, not of bus");
+	finds(DOCTOR_ERROR, "keys", "of the role log", "draw it anew");
+	bus->known = 0;
 	bus->err.code = SP_OK;
+	bus->unread = 1;
+	finds(DOCTOR_WARNING, "not seen", "/keys/x.key", "sudo");
+	/* its public half tells enough */
+	bus->unread = 1;
+	judge();
+	assert_int_equal(r.errors + r.warnings, 0);
+	set_up(NULL);
 	/* keys that nobody agreed on */
 	bus->public = keys[3];
 	finds(
