@@ -33,7 +33,8 @@ peak() { # prints MiB
 ours=()
 for ((i = 0; i < BENCH_RUNS; i++)); do
 	fetch_clear
-	ours+=("$(peak)")
+	value=$(peak)
+	ours+=("$value")
 done
 python3 - "${ours[@]}" <<-'EOF2'
 	import json, sys

@@ -27,8 +27,10 @@ by_hand() { # prints the seconds it took
 ours=() rival=()
 for ((i = 0; i < BENCH_RUNS; i++)); do
 	fetch_clear
-	ours+=("$(fetch_once)")
+	value=$(fetch_once)
+	ours+=("$value")
 	fetch_clear
-	rival+=("$(by_hand)")
+	value=$(by_hand)
+	rival+=("$value")
 done
 figure fetch_vs_curl s "curl + sha256sum + sync" "${ours[@]}" -- "${rival[@]}"

@@ -33,8 +33,10 @@ version=$("$python" -c 'import huggingface_hub; print(huggingface_hub.__version_
 ours=() rival=()
 for ((i = 0; i < BENCH_RUNS; i++)); do
 	fetch_clear
-	ours+=("$(fetch_once)")
+	value=$(fetch_once)
+	ours+=("$value")
 	fetch_clear
-	rival+=("$(snapshot)")
+	value=$(snapshot)
+	rival+=("$value")
 done
 TARGET=2 figure fetch_vs_hub s "huggingface_hub $version" "${ours[@]}" -- "${rival[@]}"

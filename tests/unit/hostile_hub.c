@@ -386,12 +386,14 @@ static void *
 accept_all(void *ctx)
 {
 	struct hostile_hub *hub = ctx;
+	struct sockaddr_in from;
+	socklen_t len = sizeof(from);
 	int size = SOCKET_BUFFER, fd;
 	struct connection *c;
 	pthread_t thread;
 
-	while ((fd = accept(hub->listen_fd, NULL, NULL)) >= 0) {
-		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	while ((fd = accept4(hub->listen_fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC)) >= 0) {
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 		c = sp_xcalloc(1, sizeof(*c));
 		c->hub = hub;
 		c->fd = fd;

@@ -4,6 +4,9 @@
 # that serves one model. A fetch is timed from the audit log, which says when the job was submitted and
 # when its step was done: finding a worker, starting the child, the list, the bytes, their hashes and
 # syncs, the second look of the daemon that signs, and the entry itself are all in it.
+#
+# What is measured is taken into a variable first, `value=$(fetch_once)`: there a failure ends all.
+shopt -s inherit_errexit
 . "$TREE/tests/e2e/site.sh" >&2
 
 # random_file PATH MIB: no file like another, and none quick to compress
