@@ -237,10 +237,13 @@ site_stop() {
 
 site_database() { echo "$RUN/$1/var/lib/sallyport/state/ledgerd/ledger.db"; }
 
-# site_check SIDE: the side's database, its ledgerd stopped: replaying the log gives the job table
+# site_check SIDE: the side's database, its ledgerd stopped: replaying the log gives the job table. The
+# side's own configuration may be one that a test has broken.
 site_check() {
 	[ -f "$(site_database "$1")" ] || return 0
-	S "$1" log verify --database "$(site_database "$1")" >"$RUN/log/$1-database" 2>&1 ||
+	printf 'side = "%s";\n' "$1" >"$RUN/check.conf"
+	sallyctl -c "$RUN/check.conf" log verify --trust "$RUN/$1/etc/sallyport/trust" \
+		--database "$(site_database "$1")" >"$RUN/log/$1-database" 2>&1 ||
 		die "the database of the $1: $(cat "$RUN/log/$1-database")"
 }
 
