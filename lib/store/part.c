@@ -134,19 +134,19 @@ is_name(const char *name)
 	return len > 0 && len <= SP_PART_NAME_MAX && name[len] == '\0';
 }
 
-/* 1 when path is still the name of the file that fd has open. */
+/* 1 when name (in the directory dir_fd, or a path) is still that of the file that fd has open: it
+ * may have been published, or swept away, before the lock was ours. */
 static int
-is_named(int fd, const char *path)
+is_named(int fd, int dir_fd, const char *name)
 {
 	struct stat ours, there;
 
-	return fstat(fd, &ours) == 0 && lstat(path, &there) == 0 && ours.st_dev == there.st_dev &&
-	       ours.st_ino == there.st_ino;
+	return fstat(fd, &ours) == 0 && fstatat(dir_fd, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
 }
 
-/* The file, ours alone. *again: 1 when it has to be opened once more, since a sweep has removed it,
- * or its maker has published it, before the lock was ours; or since a maker that did not come to
- * publish it has left it read-only, which it now is no more. */
+/* The file, ours alone. *again: 1 when it has to be opened once more, since it is another now, or
+ * was read-only, as a maker leaves it that did not come to publish it, and is no more. */
 static enum sp_code
 open_once(struct sp_part *part, int *again, struct sp_err *err)
 {
@@ -172,7 +172,7 @@ open_once(struct sp_part *part, int *again, struct sp_err *err)
 		return sp_err_errno(err, "cannot look at %s", part->path);
 	if (!S_ISREG(st.st_mode))
 		return sp_err_set(err, SP_E_IO, "%s is no regular file: remove it", part->path);
-	*again = !is_named(part->fd, part->path);
+	*again = !is_named(part->fd, AT_FDCWD, part->path);
 	if (!*again && is_sealed) {
 		if (fchmod(part->fd, 0600) != 0)
 			return sp_err_errno(err, "cannot write to %s", part->path);
@@ -429,7 +429,8 @@ sweep_one(int dir_fd, const char *name, int64_t age_s)
 		return;
 	}
 	fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd >= 0 && sp__store_lock(fd, LOCK_EX | LOCK_NB) == 0 && is_old(dir_fd, name, age_s)) {
+	if (fd >= 0 && sp__store_lock(fd, LOCK_EX | LOCK_NB) == 0 && is_named(fd, dir_fd, name) &&
+	    is_old(dir_fd, name, age_s)) {
 		unlinkat(dir_fd, map, 0);
 		unlinkat(dir_fd, name, 0);
 	}

@@ -323,6 +323,32 @@ test_published_meanwhile(void **state)
 	assert_true(is_there("part-x"));
 }
 
+static struct sp_part *next;
+
+static void
+publish_and_begin_next(void)
+{
+	struct sp_ranges has;
+
+	publish_x();
+	next = open_x(&has);
+}
+
+/* The same of a sweep: the part that has the name by now is another's. */
+static void
+test_swept_meanwhile(void **state)
+{
+	struct sp_ranges has;
+	struct sp_part *part = open_x(&has);
+
+	(void)state;
+	sp_part_close(&part);
+	before_lock = publish_and_begin_next;
+	sp_part_sweep(store, 0);
+	assert_true(is_there("part-x"));
+	sp_part_close(&next);
+}
+
 /* The map never claims what is not on the disk. */
 static void
 test_sync_fails(void **state)
@@ -512,6 +538,7 @@ main(void)
 	    T(test_resume),
 	    T(test_unpublished),
 	    T(test_published_meanwhile),
+	    T(test_swept_meanwhile),
 	    T(test_sync_fails),
 	    T(test_changed),
 	    T(test_sweep),
