@@ -42,7 +42,14 @@ is_inside_v6(const uint8_t a[16])
 {
 	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff},
 			     nat64[12] = {0x00, 0x64, 0xff, 0x9b}, zero[12];
+	static const uint8_t local_nat64[6] = {0x00, 0x64, 0xff, 0x9b, 0x00, 0x01};
 
+	/* 2002:aabb:ccdd::/48 is behind a.b.c.d (6to4) */
+	if (a[0] == 0x20 && a[1] == 0x02)
+		return is_inside_v4(read_u32(a + 2));
+	/* 64:ff9b:1::/48 leads where the network around us says (RFC 8215) */
+	if (memcmp(a, local_nat64, 6) == 0)
+		return 1;
 	/* ::ffff:a.b.c.d, 64:ff9b::a.b.c.d; ::/96 holds :: and ::1 */
 	if (memcmp(a, mapped, 12) == 0 || memcmp(a, nat64, 12) == 0)
 		return is_inside_v4(read_u32(a + 12));
