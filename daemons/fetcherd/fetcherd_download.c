@@ -101,10 +101,12 @@ fetcherd_download_forget(const char *work_dir, struct sp_err *err)
 {
 	int fd = open(work_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	enum sp_code code = SP_OK;
+	struct stat st;
 
 	if (fd < 0)
 		return errno == ENOENT ? SP_OK : sp_err_errno(err, "cannot open %s", work_dir);
-	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+	/* one that has been removed meanwhile: what has the name now is not ours to remove */
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && st.st_nlink > 0)
 		code = sp_file_remove_all(work_dir, err);
 	close(fd);
 	return code;

@@ -118,6 +118,17 @@ out:
 	return code;
 }
 
+static enum sp_code
+check_config_size(const char *path, uint64_t size, struct sp_err *err)
+{
+	if (size <= SP_JSON_MAX)
+		return SP_OK;
+	return sp_err_set(err, SP_E_BLOCKED,
+	    "\"%s\" has %llu bytes, too many to see whether it names code: in the profile, "
+	    "fetch.ignore leaves it out",
+	    path, (unsigned long long)size);
+}
+
 /* Neither half signs or passes on what names code; the daemon does not believe its child. */
 static enum sp_code
 check_configs(const struct sp_store *store, const struct fetcherd_policy *policy,
@@ -132,12 +143,9 @@ check_configs(const struct sp_store *store, const struct fetcherd_policy *policy
 
 		if (!fetcherd_policy_is_config(policy, file->path))
 			continue;
-		if (file->size > SP_JSON_MAX)
-			return sp_err_set(err, SP_E_BLOCKED,
-			    "\"%s\" has %llu bytes, too many to see whether it names code: in the "
-			    "profile, fetch.ignore leaves it out",
-			    file->path, (unsigned long long)file->size);
-		code = sp_store_read(store, file->sha256.s, SP_JSON_MAX, &data, &len, err);
+		code = check_config_size(file->path, file->size, err);
+		if (code == SP_OK)
+			code = sp_store_read(store, file->sha256.s, SP_JSON_MAX, &data, &len, err);
 		if (code != SP_OK)
 			return code;
 		code = fetcherd_policy_config(file->path, data, len, err);
@@ -158,16 +166,17 @@ take_configs(
 	enum sp_code code = SP_OK;
 
 	listing.files = sp_xcalloc(whole->listing->count, sizeof(*listing.files));
-	for (size_t i = 0; i < whole->listing->count; i++) {
+	for (size_t i = 0; code == SP_OK && i < whole->listing->count; i++) {
 		const struct sp_answer_file *file = &whole->listing->files[i];
 
 		if (!fetcherd_policy_is_config(policy, file->path))
 			continue;
+		code = check_config_size(file->path, file->size, err);
 		listing.files[listing.count++] = *file; /* its path is still the whole's */
 		listing.bytes += file->size;
 	}
 	download.listing = &listing;
-	if (listing.count > 0)
+	if (code == SP_OK && listing.count > 0)
 		code = fetcherd_download(&download, &tree, err);
 	if (code == SP_OK)
 		code = check_configs(whole->store, policy, &tree, err);

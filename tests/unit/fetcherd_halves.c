@@ -442,6 +442,34 @@ test_licence_halves(void **state)
 	stage_close(&s);
 }
 
+/* A configuration that is too large to be looked through is refused before it is fetched. */
+static void
+test_large_config(void **state)
+{
+	const size_t size = SP_JSON_MAX + 1;
+	uint8_t *zeros = sp_xcalloc(1, size);
+	struct sp_hex digest = sp_sha256_hex(zeros, size);
+	struct sp_store *store = NULL;
+	struct stage s;
+	char *path;
+
+	(void)state;
+	stage_open(&s, "hf:org/m");
+	path = sp_xasprintf("%s/model/my_config.json", top);
+	ok(sp_file_write(path, 0644, zeros, size, &err));
+	stage_reopen(&s);
+	assert_int_equal(run(&s), SP_E_BLOCKED);
+	assert_non_null(strstr(err.msg, "my_config.json"));
+	free(path);
+	path = sp_paths_store(s.worker.conf, FETCHERD_SERVICE);
+	ok(sp_store_open(path, 0, &store, &err));
+	assert_false(sp_store_has(store, digest.s, NULL));
+	sp_store_close(&store);
+	free(path);
+	free(zeros);
+	stage_close(&s);
+}
+
 /* Another job that fetches the same commit, or waits to, is not robbed of the work directory. */
 static void
 test_shared_work(void **state)
@@ -661,6 +689,7 @@ main(void)
 	    T(test_claims),
 	    T(test_both_halves),
 	    T(test_licence_halves),
+	    T(test_large_config),
 	    T(test_shared_work),
 	    T(test_patterns),
 	    T(test_conf),

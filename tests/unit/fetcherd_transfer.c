@@ -19,6 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -431,6 +433,40 @@ test_two(void **state)
 	finish();
 }
 
+static void (*before_lock)(void); /* once: what another does between an open and a lock */
+
+int
+flock(int fd, int how)
+{
+	void (*other)(void) = before_lock;
+
+	before_lock = NULL;
+	if (other != NULL)
+		other();
+	return (int)syscall(SYS_flock, fd, how);
+}
+
+static void
+exchange_work_dir(void)
+{
+	ok(sp_file_remove_all(work_dir, &err));
+	ok(sp_file_mkdirs(work_dir, 0700, &err));
+}
+
+/* A directory that has its name since somebody else has removed ours is somebody else's. */
+static void
+test_forget(void **state)
+{
+	(void)state;
+	snprintf(work_dir, sizeof(work_dir), "%s/work", top);
+	ok(sp_file_mkdirs(work_dir, 0700, &err));
+	before_lock = exchange_work_dir;
+	ok(fetcherd_download_forget(work_dir, &err));
+	assert_int_equal(access(work_dir, F_OK), 0);
+	ok(fetcherd_download_forget(work_dir, &err));
+	assert_int_equal(access(work_dir, F_OK), -1);
+}
+
 static int waits;
 
 static void
@@ -489,6 +525,7 @@ main(int argc, char **argv)
 	    T(test_rate),
 	    T(test_killed),
 	    T(test_two),
+	    T(test_forget),
 	    T(test_waiting),
 	};
 
