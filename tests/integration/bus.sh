@@ -56,7 +56,7 @@ expect_said "that key is the bus's own"
 stranger "turned away" - quantd quantize greet
 expect_said "failed its handshake"
 for garbage in 'GET / HTTP/1.0\r\n\r\n' '\x16\x03\x01\x02\x00' 'SSH-2.0-x\r\n'; do
-	printf "$garbage" >"/dev/tcp/127.0.0.1/$P_BUS"
+	printf "$garbage" 2>/dev/null >"/dev/tcp/127.0.0.1/$P_BUS" || true # cut off in the middle
 done
 
 # who is known, and breaks the rules
