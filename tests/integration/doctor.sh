@@ -55,6 +55,7 @@ found warning network "0.0.0.0"
 sed -i 's/registryd: {/registryd: { lisen = "x";/' "$etc/sallyport.conf"
 doctor enclave && die "a broken configuration is no error"
 found error configuration "lisen"
+sed -i 's/ lisen = "x";//' "$etc/sallyport.conf"
 
 # a stranger is told what he may not see
 if [ "$(id -u)" = 0 ]; then
