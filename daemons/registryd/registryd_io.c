@@ -160,6 +160,7 @@ serve(struct registryd *r, struct sp_err *err)
 	    .per_address = (unsigned)sp_conf_int(r->conf, "registryd.per_address"),
 	    .idle_s = (unsigned)sp_conf_int(r->conf, "registryd.idle_s"),
 	    .body_max = BODY_MAX,
+	    .bodies_max = 64 * BODY_MAX,
 	    .handler = registryd_handle,
 	    .ctx = r};
 	enum sp_code code;

@@ -34,13 +34,14 @@ struct sp_http {
 	struct MHD_Daemon *daemon;
 	int listen_fd;
 	unsigned port;
-	size_t body_max;
+	size_t body_max, bodies_max;
 	sp_http_handler *handler;
 	void *ctx;
 	struct sp_conns *conns;
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
 	unsigned running; /* requests whose reply is not sent yet */
+	size_t bodies;	  /* bytes that they hold */
 };
 
 /* One request, from its head to its last byte out. */
@@ -48,7 +49,7 @@ struct exchange {
 	struct sp_buf body;
 	struct sp_conn *conn;
 	unsigned long long discarded;
-	int is_too_large; /* the body */
+	unsigned refused; /* the body is not kept, and this the answer; 0: it is */
 };
 
 /* --- requests --------------------------------------------------------------------------------- */
@@ -158,13 +159,16 @@ refuse(struct MHD_Connection *connection, unsigned status, const char *text)
 }
 
 static enum MHD_Result
-refuse_body(struct sp_http *http, struct MHD_Connection *connection)
+refuse_body(struct sp_http *http, struct MHD_Connection *connection, unsigned status)
 {
 	char text[96];
 
+	if (status == 503)
+		return refuse(connection, status,
+		    "Too many bodies of requests are on their way: try again later.\n");
 	snprintf(text, sizeof(text), "The body of a request may have %zu bytes at most.\n",
 	    http->body_max);
-	return refuse(connection, 413, text);
+	return refuse(connection, status, text);
 }
 
 /* Fields that say how long a request is and for whom: read in another way by a proxy in front, one
@@ -217,10 +221,33 @@ begin(struct sp_http *http, struct MHD_Connection *connection, void **state)
 	length = MHD_lookup_connection_value(
 	    connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
 	len = length != NULL ? strtoull(length, NULL, 10) : 0;
-	ex->is_too_large = len > http->body_max;
-	if (ex->is_too_large && len - http->body_max > DISCARD_MAX)
-		return refuse_body(http, connection);
+	ex->refused = len > http->body_max ? 413 : 0;
+	if (ex->refused != 0 && len - http->body_max > DISCARD_MAX)
+		return refuse_body(http, connection, ex->refused);
 	return MHD_YES;
+}
+
+/* Forgets the body. */
+static void
+let_go(struct sp_http *http, struct exchange *ex)
+{
+	pthread_mutex_lock(&http->lock);
+	http->bodies -= ex->body.len;
+	pthread_mutex_unlock(&http->lock);
+	sp_buf_free(&ex->body);
+}
+
+/* Room for len bytes more among those that all requests hold; 0: there is none. */
+static int
+make_room(struct sp_http *http, size_t len)
+{
+	int is_room;
+
+	pthread_mutex_lock(&http->lock);
+	is_room = http->bodies_max == 0 || len <= http->bodies_max - http->bodies;
+	http->bodies += is_room ? len : 0;
+	pthread_mutex_unlock(&http->lock);
+	return is_room;
 }
 
 /* Keeps what may be kept of a body, and reads on to where a sender looks for an answer. One of
@@ -228,13 +255,14 @@ begin(struct sp_http *http, struct MHD_Connection *connection, void **state)
 static enum MHD_Result
 take_body(struct sp_http *http, struct exchange *ex, const char *data, size_t *len)
 {
-	if (*len > http->body_max - ex->body.len) {
-		ex->is_too_large = 1;
-		sp_buf_free(&ex->body);
-	}
-	if (!ex->is_too_large) {
+	if (ex->refused == 0 && *len > http->body_max - ex->body.len)
+		ex->refused = 413;
+	else if (ex->refused == 0 && !make_room(http, *len))
+		ex->refused = 503;
+	if (ex->refused == 0) {
 		sp_buf_add(&ex->body, data, *len);
 	} else {
+		let_go(http, ex);
 		ex->discarded += *len;
 		if (ex->discarded > http->body_max + DISCARD_MAX)
 			return MHD_NO;
@@ -259,8 +287,8 @@ on_request(void *ctx, struct MHD_Connection *connection, const char *path, const
 	if (*upload_len > 0)
 		return take_body(http, ex, upload, upload_len);
 	sp_conns_asked(http->conns, ex->conn);
-	if (ex->is_too_large)
-		return refuse_body(http, connection);
+	if (ex->refused != 0)
+		return refuse_body(http, connection, ex->refused);
 	/* a client that takes us for a proxy names the host once more (RFC 9112 section 3.2.2) */
 	path += sp_url_origin_len(path);
 	request.path = path[0] != '\0' ? path : "/";
@@ -268,6 +296,8 @@ on_request(void *ctx, struct MHD_Connection *connection, const char *path, const
 	request.body_len = ex->body.len;
 	name_peer(connection, request.peer, sizeof(request.peer));
 	http->handler(http->ctx, &request, &reply);
+	/* a client that reads slowly keeps its answer, not its question */
+	let_go(http, ex);
 	rc = send_reply(connection, &reply);
 	sp_http_reply_clear(&reply);
 	return rc;
@@ -285,7 +315,7 @@ on_completed(
 	if (ex == NULL)
 		return;
 	sp_conns_answered(http->conns, ex->conn);
-	sp_buf_free(&ex->body);
+	let_go(http, ex);
 	free(ex);
 	*state = NULL;
 	pthread_mutex_lock(&http->lock);
@@ -477,6 +507,7 @@ sp_http_start(const struct sp_http_options *options, struct sp_http **out, struc
 	SP_ASSERT(options->handler != NULL);
 	http->listen_fd = -1;
 	http->body_max = options->body_max;
+	http->bodies_max = options->bodies_max;
 	http->handler = options->handler;
 	http->ctx = options->ctx;
 	pthread_mutex_init(&http->lock, NULL);

@@ -73,6 +73,7 @@ struct sp_http_options {
 	unsigned idle_s;       /* a connection on which nothing moves so long is closed; 0: 60 */
 	unsigned request_s;    /* a request that is not there as a whole by then, too; 0: 30 */
 	size_t body_max;       /* bytes of a request's body; larger: 413. 0: no body at all */
+	size_t bodies_max; /* of all bodies held at the same time; beyond: 503. 0: no such end */
 	sp_http_handler *handler;
 	void *ctx;
 };

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #define BODY_MAX 1000
+#define BODIES_MAX 3000
 #define BIG ((size_t)32 << 20) /* more than the buffers of both ends hold */
 #define DEADLINE_MS 20000
 
@@ -64,6 +65,7 @@ start(unsigned connections, unsigned idle_s, unsigned request_s)
 	    .idle_s = idle_s,
 	    .request_s = request_s,
 	    .body_max = BODY_MAX,
+	    .bodies_max = BODIES_MAX,
 	    .handler = handle};
 	struct sp_http *http = NULL;
 	struct sp_err err;
@@ -287,6 +289,48 @@ test_bodies(void **state)
 	    BODY_MAX, BODY_MAX, chunk);
 	got = ask(http, message, (size_t)len);
 	assert_non_null(strstr(got, "POST /a 1000\n"));
+	sp_http_stop(&http);
+}
+
+/* The status of one request with a body of BODY_MAX bytes. */
+static int
+post(const struct sp_http *http)
+{
+	char message[2 * BODY_MAX];
+	int len;
+
+	len = snprintf(message, sizeof(message),
+	    "POST /a" HEAD "Connection: close\r\nContent-Length: %d\r\n\r\n%0*d", BODY_MAX,
+	    BODY_MAX, 1);
+	return atoi(ask(http, message, (size_t)len) + strlen("HTTP/1.1 "));
+}
+
+/* Whoever begins many bodies and ends none takes no more memory than all bodies may together, and
+ * gives it back when he leaves. */
+static void
+test_bodies_together(void **state)
+{
+	static const char head[] = "POST /a" HEAD "Content-Length: 1000\r\n\r\n";
+	int64_t end = sp_time_monotonic_ms() + DEADLINE_MS;
+	struct sp_http *http = start(64, 60, 60);
+	char part[BODY_MAX - 1];
+	int fds[60], count = 0;
+
+	(void)state;
+	memset(part, 'c', sizeof(part));
+	assert_int_equal(post(http), 200);
+	/* three are enough where none comes just while a whole one is held */
+	do {
+		assert_true(count < 60);
+		fds[count] = dial(http);
+		say(fds[count], head, sizeof(head) - 1);
+		say(fds[count++], part, sizeof(part));
+	} while (post(http) == 200);
+	assert_int_equal(post(http), 503);
+	while (count > 0)
+		close(fds[--count]);
+	while (post(http) != 200)
+		assert_true(sp_time_monotonic_ms() < end);
 	sp_http_stop(&http);
 }
 
@@ -555,6 +599,7 @@ main(void)
 	    cmocka_unit_test(test_heads),
 	    cmocka_unit_test(test_pipeline),
 	    cmocka_unit_test(test_bodies),
+	    cmocka_unit_test(test_bodies_together),
 	    cmocka_unit_test(test_trickle),
 	    cmocka_unit_test(test_idle),
 	    cmocka_unit_test(test_conns),
