@@ -141,6 +141,11 @@ check_checkpoint(
 	enum sp_code code;
 
 	code = load_checkpoint(in, &size, err);
+	/* one is stored before the first entry is: the log would be signed for as if it were new */
+	if (code == SP_OK && out->checkpoint == NULL && out->nodes.size > 0)
+		code = sp_err_set(err, SP_E_CORRUPT,
+		    "the checkpoint was removed: nothing vouches for the log's %" PRIu64 " entries",
+		    out->nodes.size);
 	if (code != SP_OK || out->checkpoint == NULL)
 		return code;
 	code = parse_checkpoint(out, &checkpoint, err);

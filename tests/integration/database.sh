@@ -103,6 +103,7 @@ altered "DROP TRIGGER entry_no_update; UPDATE entry SET body = CAST(body || x'00
 altered "DROP TRIGGER entry_no_delete; DELETE FROM entry WHERE seq = 5" "cut"
 altered "UPDATE checkpoint SET note = CAST(replace(CAST(note AS TEXT), '— ', '— x') AS BLOB)" "checkpoint"
 altered "UPDATE checkpoint SET size = size + 1" "checkpoint"
+altered "DROP TRIGGER checkpoint_no_delete; DELETE FROM checkpoint" "checkpoint was removed"
 
 # a log key that the trust document does not know signs nothing
 B key new log --name ledgerd@bastion --out "$RUN/other.key" >/dev/null
@@ -111,4 +112,4 @@ cp -p "$RUN/other.key" "$RUN/bastion/etc/sallyport/keys/ledgerd/log.key"
 rc=0 out=$(timeout 20 ledgerd --root "$RUN/bastion" -f 2>&1) || rc=$?
 [ $rc = 1 ] && [[ $out == *"log key"*"trust"* ]] || die "ledgerd with an unknown log key: exit $rc: $out"
 verify >/dev/null
-echo "database: read from outside after kill -9 and after a stop; 15 alterations found by sallyctl and ledgerd"
+echo "database: read from outside after kill -9 and after a stop; 16 alterations found by sallyctl and ledgerd"

@@ -1,6 +1,7 @@
 /* ledger_check.c -- the database's lists, its versions, and when a checkpoint is stored. */
 #include "base/file.h"
 #include "ledger/change.h"
+#include "ledger/collection.h"
 #include "ledger/replay.h"
 
 #include <setjmp.h>
@@ -197,19 +198,25 @@ uses(struct fixture *f, const char *query, const char *index)
 	return found && !scans;
 }
 
-/* A database of the first version gets what the second has beyond it, and keeps what it holds. */
+/* A database of the first version gets what the later ones have beyond it, and keeps what it holds.
+ */
 static void
 test_older_version(void **state)
 {
+	static const char id[] = "0123456789abcdef0123456789abcdef";
 	struct fixture *f = *state;
 	struct sp_err err;
 
 	assert_int_equal(sp_ledger_begin(f->ledger, &err), SP_OK);
 	append(f);
 	assert_int_equal(sp_ledger_commit(f->ledger, &err), SP_OK);
-	outside(f, "DROP INDEX job_order; DROP INDEX job_under_way; PRAGMA user_version = 1");
+	outside(f, "DROP INDEX job_order; DROP INDEX job_under_way; DROP INDEX artifact_digest;"
+		   " DROP TABLE collected; DROP TABLE collection; PRAGMA user_version = 1");
 	reopen(f);
 	assert_int_equal(sp_ledger_size(f->ledger), 1);
+	assert_int_equal(sp_collection_add(sp_ledger_db(f->ledger), id, 1, 0, &err), SP_OK);
+	assert_int_equal(
+	    sp_collection_report(sp_ledger_db(f->ledger), id, "fetcherd@bastion", 0, &err), SP_OK);
 	sp_ledger_close(&f->ledger);
 	assert_true(uses(f,
 	    "EXPLAIN QUERY PLAN SELECT * FROM job WHERE " SP_DB_UNDER_WAY
@@ -219,6 +226,8 @@ test_older_version(void **state)
 	    "EXPLAIN QUERY PLAN SELECT * FROM job WHERE first_seq < 9"
 	    " ORDER BY first_seq DESC",
 	    "job_order"));
+	assert_true(uses(
+	    f, "EXPLAIN QUERY PLAN SELECT * FROM artifact WHERE digest = 'x'", "artifact_digest"));
 	reopen(f);
 }
 
@@ -297,6 +306,23 @@ test_another_key(void **state)
 	assert_int_equal(sp_ledger_open(&spec, &f->ledger, &err), SP_E_DENIED);
 	assert_non_null(strstr(err.msg, "--database"));
 	reopen(f);
+}
+
+/* A log has a checkpoint from before its first entry: without one, another log would be signed for
+ * as if it were the first. */
+static void
+test_no_checkpoint(void **state)
+{
+	struct fixture *f = *state;
+	struct sp_err err;
+
+	assert_int_equal(sp_ledger_begin(f->ledger, &err), SP_OK);
+	append(f);
+	assert_int_equal(sp_ledger_commit(f->ledger, &err), SP_OK);
+	outside(f, "DROP TRIGGER checkpoint_no_delete; DELETE FROM checkpoint");
+	assert_int_equal(open_ledger(f, &err), SP_E_CORRUPT);
+	assert_non_null(strstr(err.msg, "checkpoint"));
+	assert_non_null(strstr(err.msg, f->path));
 }
 
 /* --- the WAL ---------------------------------------------------------------------------------- */
@@ -440,6 +466,7 @@ main(void)
 	    TEST(test_older_version),
 	    TEST(test_checkpoint_rides_along),
 	    TEST(test_another_key),
+	    TEST(test_no_checkpoint),
 	    TEST(test_wal_is_bounded),
 	    TEST(test_readonly),
 	    cmocka_unit_test(test_many_entries),
