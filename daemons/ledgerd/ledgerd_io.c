@@ -515,9 +515,10 @@ static void on_settle(uv_timer_t *timer);
 void
 ledgerd_flush(struct ledgerd *l)
 {
+	int had_batch = l->in_batch;
 	struct sp_err err;
 
-	if (l->in_batch) {
+	if (had_batch) {
 		l->in_batch = 0;
 		if (sp_ledger_commit(l->ledger, &err) != SP_OK)
 			fail_batch(l, &err);
@@ -528,7 +529,9 @@ ledgerd_flush(struct ledgerd *l)
 	schedule(l);
 	send_all(l);
 	uv_idle_stop(&l->flush);
-	if (sp_ledger_is_behind(l->ledger))
+	/* a turn that commits nothing stores no checkpoint either, and must not put it off */
+	if (sp_ledger_is_behind(l->ledger) &&
+	    (had_batch || !uv_is_active((uv_handle_t *)&l->settle)))
 		uv_timer_start(&l->settle, on_settle, SETTLE_MS, 0);
 }
 

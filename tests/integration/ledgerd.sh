@@ -48,6 +48,9 @@ await 5 "the end of the watch" eval '! kill -0 $watcher'
 wait $watcher || true
 grep -q CANCELLED "$RUN/watched" || die "the watcher did not see the end: $(cat "$RUN/watched")"
 
+# a checkpoint is not put off by who only asks
+for _ in 1 2 3 4 5; do python3 "$TREE/tests/integration/flood.py" "$RUN"; done
+
 # one database, one ledgerd
 out=$(ledgerd --root "$RUN/bastion" -f 2>&1) && die "a second ledgerd runs"
 [[ $out == *"in use"* ]] || die "the second ledgerd says: $out"
