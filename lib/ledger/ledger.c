@@ -60,8 +60,9 @@ inspect(struct sp_ledger *ledger, const struct sp_ledger_spec *spec, struct sp_e
 		sp_err_prefix(err, "database %s", spec->path);
 	if (code == SP_E_CORRUPT || code == SP_E_DENIED || code == SP_E_INVALID)
 		sp_err_suffix(err,
-		    "; keep this file, put back the last copy for which `sallyctl log verify "
-		    "--database FILE` succeeds, and find out who could write here");
+		    "; move this file away with its -wal, put back the last copy for which "
+		    "`sallyctl log verify --database FILE` succeeds, and find out who could write "
+		    "here");
 	return code;
 }
 
