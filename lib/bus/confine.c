@@ -188,6 +188,24 @@ enter_landlock(const struct sp_confine *confine, const struct sp_conf *conf, con
 	return code;
 }
 
+/* Without namespaces bubblewrap does not start: the step gets nothing of what it would have needed.
+ */
+static enum sp_code
+hide_files(
+    struct sp_confine *confine, const struct sp_conf *conf, const char *service, struct sp_err *err)
+{
+	enum sp_code code;
+
+	if (confine->bubblewrap) {
+		code = sp_confine_cover(conf, err);
+		if (code != SP_E_UNSUPPORTED)
+			return code;
+		sp_log_warn(NULL, "%s", err->msg);
+		confine->bubblewrap = 0;
+	}
+	return enter_landlock(confine, conf, service, err);
+}
+
 enum sp_code
 sp_confine_enter(const struct sp_conf *conf, const char *service, sp_confine_fn *fn,
     const Sallyport__Task *task, const char *key, struct sp_err *err)
@@ -203,8 +221,7 @@ sp_confine_enter(const struct sp_conf *conf, const char *service, sp_confine_fn 
 		if (!confine.secret[i])
 			code = check_read(conf, confine.reads[i], err);
 	if (code == SP_OK)
-		code = confine.bubblewrap ? sp_confine_cover(conf, err)
-					  : enter_landlock(&confine, conf, service, err);
+		code = hide_files(&confine, conf, service, err);
 	if (code == SP_OK)
 		code =
 		    sp_confine_filter(confine.network, confine.programs, confine.bubblewrap, err);

@@ -5,9 +5,9 @@
  * The child names what its step needs, then sp_confine_enter takes all else away, for good: by
  * Landlock (base/landlock.h) every file but those named, the programs and libraries below /usr,
  * what name resolution and TLS read, its daemon's own store and state, and, reading, the other
- * stores; by seccomp tracing and other processes' memory, signals to others, new programs, mounts
- * and namespaces, kernel facilities that no step uses, and all sockets but (for steps that need the
- * network) those of the internet: not Unix sockets, on which ledgerd listens.
+ * stores; by seccomp tracing and other processes' memory, signals to others, new processes and
+ * programs, mounts and namespaces, kernel facilities that no step uses, and all sockets but (for
+ * steps that need the network) those of the internet: not Unix sockets, on which ledgerd listens.
  *
  * A secret is named as such, and only by a step that cannot do without: diode-rxd's receiver (the
  * link's key), fetcherd's (the hub's token). No other file in the keys' directory or among
@@ -16,7 +16,8 @@
  * A step that starts bubblewrap cannot be under Landlock, which forbids mounts, and must be allowed
  * programs, namespaces, mounts and signals. Since it needs user namespaces anyway, it gets one of
  * its own in which the directories of keys, credentials and ledgerd's sockets are covered by empty
- * ones that it cannot lift.
+ * ones that it cannot lift. Where no namespaces can be made, bubblewrap does not start, and the
+ * step is under Landlock as any other.
  */
 #ifndef SP_CONFINE_H
 #define SP_CONFINE_H

@@ -83,6 +83,9 @@ static const int mounts[] = {SCMP_SYS(unshare), SCMP_SYS(mount), SCMP_SYS(umount
 static const unsigned long namespaces_of_clone[] = {CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS,
     CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET};
 
+static const int processes[] = {
+    SCMP_SYS(execve), SCMP_SYS(execveat), SCMP_SYS(fork), SCMP_SYS(vfork)};
+
 /* What a socket may be, and -1: netlink says which addresses a host has. */
 static const int internet[] = {AF_INET, AF_INET6, AF_NETLINK, -1};
 /* bubblewrap looks for its loopback with these; our own Unix sockets are out of its sight. */
@@ -131,12 +134,18 @@ deny_signals(scmp_filter_ctx filter)
 	return rc;
 }
 
+/* No program, and no process either: one in a session of its own would outlive the step. */
 static int
 deny_programs(scmp_filter_ctx filter)
 {
-	int rc = seccomp_rule_add(filter, DENY, SCMP_SYS(execve), 0);
+	int rc = deny_all(filter, processes, COUNT(processes));
 
-	return rc == 0 ? seccomp_rule_add(filter, DENY, SCMP_SYS(execveat), 0) : rc;
+#ifndef __SANITIZE_ADDRESS__ /* the leak detector is a process */
+	if (rc == 0)
+		rc = seccomp_rule_add(
+		    filter, DENY, SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0));
+#endif
+	return rc;
 }
 
 static int
@@ -166,15 +175,18 @@ deny_sockets(scmp_filter_ctx filter, const int *families)
 	return rc;
 }
 
-/* Signals by way of a file, and characters put into a terminal's input. */
+/* Signals by way of a file or socket, and characters put into a terminal's input. */
 static int
 deny_tricks(scmp_filter_ctx filter)
 {
 	static const unsigned long owners[] = {F_SETOWN, F_SETOWN_EX, F_SETSIG};
-	int rc = seccomp_rule_add(
-	    filter, DENY, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, TIOCSTI));
+	static const unsigned long requests[] = {FIOSETOWN, SIOCSPGRP, TIOCSTI};
 	size_t i;
+	int rc = 0;
 
+	for (i = 0; i < COUNT(requests) && rc == 0; i++)
+		rc = seccomp_rule_add(filter, DENY, SCMP_SYS(ioctl), 1,
+		    SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, requests[i]));
 	for (i = 0; i < COUNT(owners) && rc == 0; i++)
 		rc = seccomp_rule_add(filter, DENY, SCMP_SYS(fcntl), 1,
 		    SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, owners[i]));

@@ -5,7 +5,8 @@
 #include "base/err.h"
 
 /* Installs the filter, for good, for what it starts too. network: internet sockets are allowed;
- * programs: execve, and signals to what it has started; namespaces: what bubblewrap does. */
+ * programs: processes, execve, and signals to what it has started; namespaces: what bubblewrap
+ * does. */
 enum sp_code
 sp_confine_filter(int network, int programs, int namespaces, struct sp_err *err) SP_MUST_USE;
 

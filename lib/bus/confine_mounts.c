@@ -7,8 +7,6 @@
  */
 #include "bus/confine_mounts.h"
 
-#include "base/log.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -98,16 +96,14 @@ sp_confine_cover(const struct sp_conf *conf, struct sp_err *err)
 {
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
+	enum sp_code code;
 
 	set_dumpable(1);
 	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) {
-		sp_log_warn(NULL,
-		    "no user namespaces (%s): bubblewrap will not start, and the daemon's key "
-		    "files "
-		    "are kept from this step by seccomp alone",
-		    strerror(errno));
+		code = sp_err_set(err, SP_E_UNSUPPORTED,
+		    "no user namespaces (%s): bubblewrap will not start", strerror(errno));
 		set_dumpable(0);
-		return SP_OK;
+		return code;
 	}
 	if (!map_ids(uid, gid) || !cover(sp_conf_string(conf, "keys.dir")) ||
 	    !cover("/run/credentials") || !cover_parent(sp_conf_string(conf, "bus.operators")) ||

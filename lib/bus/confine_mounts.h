@@ -6,8 +6,8 @@
 
 /* The process gets a user and a mount namespace of its own, in which the keys' directory, systemd's
  * credentials and the directory of ledgerd's sockets are empty, and those covers cannot be lifted.
- * Where nobody may make namespaces nothing is done, and the log says so: bubblewrap will not start
- * either. */
+ * SP_E_UNSUPPORTED, and nothing is done, where nobody may make namespaces: bubblewrap will not
+ * start either. */
 enum sp_code sp_confine_cover(const struct sp_conf *conf, struct sp_err *err) SP_MUST_USE;
 
 #endif

@@ -305,11 +305,51 @@ join_parts(struct sp_hub *hub, struct peer *peer, uint64_t seq, Sallyport__Publi
 	return 0;
 }
 
+/* The user of a connection, libzmq's User-Id of its messages: KEY:UID, the key in hex. */
 static void
-take_from_worker(struct sp_hub *hub, const char *name, zmq_msg_t *routing, zmq_msg_t *data)
+put_user(char user[SP_NAME_MAX + 1], const uint8_t key[SP_PUBKEY_LEN], int64_t uid)
+{
+	snprintf(user, SP_NAME_MAX + 1, "%s:%lld", sp_hex_of(key).s, (long long)uid);
+}
+
+/* Whose message it is now: the trust document may be another than when the connection was made.
+ * Where nobody's, name is the user. */
+static enum sp_code
+name_of(struct sp_hub *hub, const char *user, char name[SP_NAME_MAX + 1], struct sp_err *err)
+{
+	uint8_t key[SP_PUBKEY_LEN];
+	struct sp_hex hex;
+	enum sp_code code;
+
+	snprintf(hex.s, sizeof(hex.s), "%s", user);
+	if (sp_hex_decode(hex.s, key, sizeof(key)) != SP_OK || user[SP_HEX_LEN] != ':')
+		code = sp_err_set(err, SP_E_INTERNAL, "its connection's user is none of ours");
+	else
+		code =
+		    hub->admit(hub->ctx, key, strtoll(user + SP_HEX_LEN + 1, NULL, 10), name, err);
+	if (code != SP_OK)
+		snprintf(name, SP_NAME_MAX + 1, "%s", user);
+	return code;
+}
+
+static void
+turn_away(struct sp_hub *hub, const char *name, zmq_msg_t *routing, uint64_t seq,
+    const struct sp_err *why)
+{
+	struct route route;
+
+	complain(hub, "worker", name, why->msg);
+	set_route(&route, routing);
+	refuse(hub, &route, seq, why);
+}
+
+/* denied: why it is nobody's, NULL when it is the worker's. */
+static void
+take_from_worker(struct sp_hub *hub, const char *name, const struct sp_err *denied,
+    zmq_msg_t *routing, zmq_msg_t *data)
 {
 	Sallyport__Envelope *envelope;
-	struct peer *peer;
+	struct peer *peer = NULL;
 	struct sp_err err;
 	int heard;
 
@@ -318,7 +358,10 @@ take_from_worker(struct sp_hub *hub, const char *name, zmq_msg_t *routing, zmq_m
 		complain(hub, "worker", name, err.msg);
 		return;
 	}
-	peer = note_peer(hub, name, routing);
+	if (denied != NULL)
+		turn_away(hub, name, routing, envelope->seq, denied);
+	else
+		peer = note_peer(hub, name, routing);
 	heard = peer != NULL;
 	if (heard && envelope->body_case == SALLYPORT__ENVELOPE__BODY_HEARTBEAT)
 		welcome(hub, &peer->route);
@@ -342,19 +385,26 @@ static int
 on_worker_message(void *ctx, void *socket)
 {
 	struct sp_hub *hub = ctx;
+	char name[SP_NAME_MAX + 1];
 	zmq_msg_t frames[2];
-	const char *name;
+	const char *user;
+	struct sp_err err;
+	enum sp_code code;
 	int n = sp_zloop_recv(socket, frames, 2);
 
 	if (n == 0)
 		return 0;
-	name = n >= 2 ? sender_of(&frames[1]) : NULL;
-	if (name == NULL)
-		complain(hub, "worker", "(not known)", "its connection has no name");
-	else if (n != 2)
-		complain(hub, "worker", name, "it has more than one frame");
-	else
-		take_from_worker(hub, name, &frames[0], &frames[1]);
+	user = n >= 2 ? sender_of(&frames[1]) : NULL;
+	if (user == NULL)
+		complain(hub, "worker", "(not known)", "its connection has no user");
+	else {
+		code = name_of(hub, user, name, &err);
+		if (n != 2)
+			complain(hub, "worker", name, "it has more than one frame");
+		else
+			take_from_worker(
+			    hub, name, code != SP_OK ? &err : NULL, &frames[0], &frames[1]);
+	}
 	sp_zloop_drop(frames, n, 2);
 	return 1;
 }
@@ -545,7 +595,7 @@ static enum sp_code
 on_zap(void *ctx, const struct sp_zap_request *request, char *user, struct sp_err *err)
 {
 	struct sp_hub *hub = ctx;
-	char id[2 * SP_PUBKEY_LEN + 1];
+	char name[SP_NAME_MAX + 1];
 	enum sp_code code;
 
 	if (strcmp(request->domain, "operators") == 0 && request->curve_key == NULL) {
@@ -556,16 +606,16 @@ on_zap(void *ctx, const struct sp_zap_request *request, char *user, struct sp_er
 	}
 	if (strcmp(request->domain, "workers") != 0 || request->curve_key == NULL)
 		return sp_err_set(err, SP_E_DENIED, "wrong mechanism for this socket");
-	code = hub->admit(hub->ctx, request->curve_key, request->uid, user, err);
+	code = hub->admit(hub->ctx, request->curve_key, request->uid, name, err);
 	if (code == SP_OK) {
+		put_user(user, request->curve_key, request->uid);
 		hub->stats.admitted++;
 		return SP_OK;
 	}
 	hub->stats.refused++;
-	sp_hex_encode(request->curve_key, SP_PUBKEY_LEN, id);
 	if (may_log(hub))
 		sp_log_warn(NULL, "bus: connection from %s with key %s refused: %s",
-		    request->address, id, err->msg);
+		    request->address, sp_hex_of(request->curve_key).s, err->msg);
 	return code;
 }
 

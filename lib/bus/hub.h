@@ -2,12 +2,12 @@
  * hub.h -- ledgerd's end of the bus: workers, operators, published content; all on one uv loop.
  *
  * bus.socket     ROUTER, CURVE: workers, and those on other hosts at bus.tcp. A connection is
- *                admitted by its Curve key (ZAP, spec.admit) and known from then on by the name
- * that admit gave it, which libzmq attaches to every message as User-Id. Routing ids are libzmq's
- * affair and prove nothing. bus.operators  ROUTER, NULL: who may open the socket (mode 0660) may
- * ask; the kernel names the uid. bus.snapshots  XPUB, NULL: signed content by topic, frames
- * [topic][content]; who subscribes gets the newest at once. On this host only: no worker elsewhere
- * needs what is published.
+ *                admitted by its Curve key (ZAP, spec.admit) and each of its messages once more
+ * under the name that admit gives it then; libzmq attaches key and uid to every message as User-Id.
+ * Routing ids are libzmq's affair and prove nothing. bus.operators  ROUTER, NULL: who may open the
+ * socket (mode 0660) may ask; the kernel names the uid. bus.snapshots  XPUB, NULL: signed content
+ * by topic, frames [topic][content]; who subscribes gets the newest at once. On this host only: no
+ * worker elsewhere needs what is published.
  *
  * One process to a name. While its connection stands and it is heard from, another one with the
  * same key is told so (Refusal "exists", once a connection) and not listened to; it takes the name
@@ -49,13 +49,13 @@ struct sp_hub_operator {
 };
 
 /* Whether a worker with that key may come in; uid: of its process, -1 when not on this host. SP_OK
- * with its name, else why not. Asked at each connect. */
+ * with its name, else why not. Asked at each connect and each message, so that a key that is
+ * withdrawn or replaced says nothing more on a connection it still has. */
 typedef enum sp_code sp_hub_admit_fn(void *ctx, const uint8_t key[SP_PUBKEY_LEN], int64_t uid,
     char name[SP_NAME_MAX + 1], struct sp_err *err);
 
 /* From a worker, checked by bus/envelope.h (so only worker -> ledgerd bodies, digests and ids of
- * the right form). envelope is freed after the call. The name was admitted when the connection was
- * made: who wants a removal from the trust document to bite sooner looks the name up again. */
+ * the right form). envelope is freed after the call. The name is admit's, asked just before. */
 typedef void sp_hub_worker_fn(void *ctx, const char *worker, const Sallyport__Envelope *envelope);
 
 /* From an operator: one frame of at most SP_REQUEST_MAX bytes, otherwise unchecked: see

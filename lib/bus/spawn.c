@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define READ_LEN 65536
@@ -140,23 +141,26 @@ on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *chunk)
 		uv_read_stop(stream);
 }
 
-/* The process is gone: what it wrote before is still in the socket. Not read until its end, since a
- * grandchild may hold the other side open. */
+/* The process is gone: what it wrote before is still in the socket. No more than that is read: a
+ * grandchild that got away may hold the other side open, and write without end. */
 static void
 read_rest(struct sp_spawn *p)
 {
 	ssize_t n;
-	int fd;
+	int fd, left;
 
 	if (!p->reading || uv_fileno((uv_handle_t *)&p->out, &fd) != 0)
 		return;
 	uv_read_stop((uv_stream_t *)&p->out);
-	while (!p->faulty) {
+	if (ioctl(fd, FIONREAD, &left) != 0)
+		return;
+	while (!p->faulty && left > 0) {
 		n = read(fd, p->chunk, sizeof(p->chunk));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			break;
+		left -= (int)n;
 		sp_buf_add(&p->buf, p->chunk, (size_t)n);
 		take_frames(p);
 	}

@@ -8,10 +8,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -150,6 +152,18 @@ work_wait(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_lea
 		pause();
 }
 
+/* Only one that may start programs may start processes. */
+static enum sp_code
+confine_programs(const struct sp_conf *conf, const Sallyport__Task *task,
+    struct sp_confine *confine, struct sp_err *err)
+{
+	(void)conf;
+	(void)task;
+	(void)err;
+	sp_confine_programs(confine);
+	return SP_OK;
+}
+
 /* "TIMEOUT_MS" as the task's name; what came of it goes into the details. */
 static enum sp_code
 seal_record(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
@@ -214,18 +228,33 @@ can_open(const char *path, int flags)
 	return fd >= 0;
 }
 
+/* As where nobody may make namespaces. */
+static void
+forbid_unshare(void)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+
+	SP_ASSERT(filter != NULL &&
+		  seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(unshare), 0) == 0 &&
+		  seccomp_load(filter) == 0);
+	seccomp_release(filter);
+}
+
 static enum sp_code
 confine_hostile(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_confine *confine,
     struct sp_err *err)
 {
 	(void)conf;
 	(void)err;
-	/* "network", "bubblewrap", or the path of a data set */
+	/* "network", "bubblewrap", "no-namespaces", or the path of a data set */
 	if (strcmp(task->name, "network") == 0)
 		sp_confine_network(confine);
 	else if (strcmp(task->name, "bubblewrap") == 0)
 		sp_confine_bubblewrap(confine);
-	else
+	else if (strcmp(task->name, "no-namespaces") == 0) {
+		forbid_unshare();
+		sp_confine_bubblewrap(confine);
+	} else
 		sp_confine_read(confine, task->name);
 	return SP_OK;
 }
@@ -262,6 +291,30 @@ try_namespaces(struct sp_outcome *outcome, const struct sp_conf *conf)
 	tried(outcome, "uncover-again", umount2(keys, MNT_DETACH) == 0);
 }
 
+/* A signal to another process by way of a socket whose owner it is. */
+static int
+can_own(unsigned long request, int pid)
+{
+	int pair[2], done;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+		return 0;
+	done = ioctl(pair[0], request, &pid) == 0;
+	close(pair[0]);
+	close(pair[1]);
+	return done;
+}
+
+static int
+can_fork(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(0);
+	return pid > 0 && waitpid(pid, NULL, 0) == pid;
+}
+
 static void
 try_processes(struct sp_outcome *outcome)
 {
@@ -275,6 +328,9 @@ try_processes(struct sp_outcome *outcome)
 	tried(outcome, "vm-read", process_vm_readv(parent, &here, 1, &there, 1, 0) == 1);
 	tried(outcome, "signal", kill(parent, 0) == 0);
 	tried(outcome, "tgkill", syscall(SYS_tgkill, parent, parent, 0) == 0);
+	tried(outcome, "owner", can_own(FIOSETOWN, parent));
+	tried(outcome, "owner-group", can_own(SIOCSPGRP, parent));
+	tried(outcome, "fork", can_fork());
 	tried(outcome, "own-signal", kill(getpid(), 0) == 0);
 	tried(outcome, "mount", mount("none", "/mnt", "tmpfs", 0, NULL) == 0);
 	tried(outcome, "bpf", syscall(SYS_bpf, 0, NULL, 0) >= 0);
@@ -540,8 +596,8 @@ static const struct sp_worker_step steps[] = {
     {"block", work_block, seal_block, NULL},
     {"fail", work_fail, seal_copy, NULL},
     {"misbehave", work_misbehave, NULL, NULL},
-    {"wait", work_wait, NULL, NULL},
-    {"fetch", work_wait, NULL, NULL}, /* for a real ledgerd */
+    {"wait", work_wait, NULL, confine_programs},
+    {"fetch", work_wait, NULL, confine_programs}, /* for a real ledgerd */
     {"record", NULL, seal_record, NULL},
     {"big", NULL, seal_big, NULL},
     {"hostile", work_hostile, NULL, confine_hostile},

@@ -170,11 +170,9 @@ say_accept(struct raw *raw, const char *lease)
 	free(text);
 }
 
-/* ledgerd says to it that the name is taken. */
 static int
-hears_exists(void *ctx)
+hears(const struct raw *raw, const char *code)
 {
-	const struct raw *raw = ctx;
 	Sallyport__Envelope *envelope;
 	uint8_t data[4096];
 	int len = zmq_recv(raw->socket, data, sizeof(data), ZMQ_DONTWAIT), found;
@@ -183,9 +181,22 @@ hears_exists(void *ctx)
 	    sp_envelope_unpack(data, (size_t)len, SP_FROM_LEDGERD, &envelope, NULL) != SP_OK)
 		return 0;
 	found = envelope->body_case == SALLYPORT__ENVELOPE__BODY_REFUSAL &&
-		strcmp(envelope->refusal->code, "exists") == 0;
+		strcmp(envelope->refusal->code, code) == 0;
 	sallyport__envelope__free_unpacked(envelope, NULL);
 	return found;
+}
+
+/* ledgerd says to it that the name is taken. */
+static int
+hears_exists(void *ctx)
+{
+	return hears(ctx, "exists");
+}
+
+static int
+hears_denied(void *ctx)
+{
+	return hears(ctx, "denied");
 }
 
 /* Says it until it is heard: the end of the first connection takes a moment to get about. */
@@ -246,6 +257,26 @@ test_second_worker(void **unused)
 	rig_free(rig_do(&rig, LEASE, "copy", "second"));
 }
 
+/* Whose key is taken from the trust document is not heard any more, on no connection. */
+static void
+test_removed_key(void **unused)
+{
+	struct raw raw;
+
+	(void)unused;
+	raw_open(&rig, &raw, rig.worker, sp_key_public(rig.server)->bytes, "bus.socket");
+	say_accept(&raw, LEASE);
+	rig_free(rig_wait(&rig, SALLYPORT__ENVELOPE__BODY_ACCEPT));
+	rig.deny = 1;
+	say_accept(&raw, LEASE);
+	rig_until(&rig, hears_denied, &raw);
+	assert_null(rig.messages);
+	rig.deny = 0;
+	say_accept(&raw, LEASE);
+	rig_free(rig_wait(&rig, SALLYPORT__ENVELOPE__BODY_ACCEPT));
+	raw_close(&raw);
+}
+
 /* A key that the service manager has laid down: no file in the keys' directory is needed, and the
  * child is not told where it lies. */
 static void
@@ -302,12 +333,12 @@ test_hostile_child(void **unused)
 	    {"passwd", "EACCES"}, {"configuration", "EACCES"}, {"tmp", "EACCES"}, {"state", "done"},
 	    {"library", "done"}, {"library-write", "EACCES"}, {"memory", "EACCES"},
 #ifndef __SANITIZE_ADDRESS__
-	    {"ptrace", "EPERM"}, {"vm-read", "EPERM"},
+	    {"ptrace", "EPERM"}, {"vm-read", "EPERM"}, {"fork", "EPERM"},
 #endif
-	    {"signal", "EPERM"}, {"tgkill", "EPERM"}, {"own-signal", "done"}, {"userns", "EPERM"},
-	    {"mount", "EPERM"}, {"bpf", "EPERM"}, {"exec", "EPERM"}, {"operators", "EPERM"},
-	    {"unix-by-another-number", "EPERM"}, {"packet", "EPERM"}, {"credentials", "not told"},
-	    {NULL, NULL}};
+	    {"owner", "EPERM"}, {"owner-group", "EPERM"}, {"signal", "EPERM"}, {"tgkill", "EPERM"},
+	    {"own-signal", "done"}, {"userns", "EPERM"}, {"mount", "EPERM"}, {"bpf", "EPERM"},
+	    {"exec", "EPERM"}, {"operators", "EPERM"}, {"unix-by-another-number", "EPERM"},
+	    {"packet", "EPERM"}, {"credentials", "not told"}, {NULL, NULL}};
 	static const char *const with_network[][2] = {
 	    {"data-set", "ENOENT"}, {"inet", "done"}, {"inet6", "done"}, {NULL, NULL}};
 	static const char *const without[][2] = {
@@ -360,10 +391,10 @@ test_hostile_child_with_mounts(void **unused)
 #ifndef __SANITIZE_ADDRESS__
 	    {"ptrace", "EPERM"}, {"vm-read", "EPERM"},
 #endif
-	    {"bpf", "EPERM"}, {"operators", "ENOENT"}, {"unix-by-another-number", "EPERM"},
-	    {"packet", "EPERM"}, {"inet", "EPERM"}, {"inet6", "EPERM"}, {"exec", "done"},
-	    {"bubblewrap", "done"}, {"uncover", "EPERM"}, {"userns", "done"},
-	    {"uncover-again", "EINVAL"}, {NULL, NULL}};
+	    {"owner", "EPERM"}, {"owner-group", "EPERM"}, {"fork", "done"}, {"bpf", "EPERM"},
+	    {"operators", "ENOENT"}, {"unix-by-another-number", "EPERM"}, {"packet", "EPERM"},
+	    {"inet", "EPERM"}, {"inet6", "EPERM"}, {"exec", "done"}, {"bubblewrap", "done"},
+	    {"uncover", "EPERM"}, {"userns", "done"}, {"uncover-again", "EINVAL"}, {NULL, NULL}};
 	struct rig_message *m;
 
 	(void)unused;
@@ -372,6 +403,24 @@ test_hostile_child_with_mounts(void **unused)
 		skip();
 	}
 	m = rig_do(&rig, LEASE, "hostile", "bubblewrap");
+	expect(m, expected);
+	rig_free(m);
+}
+
+/* One that was to start bubblewrap, where that cannot be: keys are not left in sight. */
+static void
+test_hostile_child_without_namespaces(void **unused)
+{
+	static const char *const expected[][2] = {{"key", "EACCES"}, {"key-at-last", "EACCES"},
+	    {"passwd", "EACCES"}, {"operators", "EPERM"}, {"userns", "EPERM"}, {NULL, NULL}};
+	struct rig_message *m;
+
+	(void)unused;
+	if (sp_landlock_abi() < 2) {
+		print_message("NOTE: this kernel has no Landlock\n");
+		skip();
+	}
+	m = rig_do(&rig, LEASE, "hostile", "no-namespaces");
 	expect(m, expected);
 	rig_free(m);
 }
@@ -547,8 +596,11 @@ main(int argc, char **argv)
 	    cmocka_unit_test_setup_teardown(test_two_of_one_name, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_second_worker, set_up_hub, tear_down),
 	    cmocka_unit_test_setup_teardown(test_credentials, set_up_hub, tear_down),
+	    cmocka_unit_test_setup_teardown(test_removed_key, set_up_hub, tear_down),
 	    cmocka_unit_test_setup_teardown(test_hostile_child, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_hostile_child_with_mounts, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(
+		test_hostile_child_without_namespaces, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_over_tcp, set_up_network, tear_down),
 	    cmocka_unit_test_setup_teardown(test_no_topics_over_tcp, set_up_network, tear_down),
 	    cmocka_unit_test_setup_teardown(test_strangers, set_up_network, tear_down),
