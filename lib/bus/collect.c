@@ -19,7 +19,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define ASK_MS 60000 /* for ledgerd's answer to one question */
+#define ASK_MS 60000	 /* for ledgerd's answer to one question */
+#define MARKS_ASKED 1024 /* jobs in one question */
 
 struct sp_collection {
 	struct sp_worker *worker;
@@ -147,29 +148,30 @@ out:
 
 /* --- directories of work ---------------------------------------------------------------------- */
 
-/* The jobs whose steps have worked there, by the marks that sp_lease_workdir leaves. */
-static size_t
-read_marks(const char *dir_path, char **jobs, size_t max)
+/* The next of the jobs whose steps have worked there, by the marks that sp_lease_workdir leaves. */
+static enum sp_code
+read_marks(DIR *dir, const char *path, char **jobs, size_t *count, struct sp_err *err)
 {
 	const size_t mark = sizeof(SP_LEASE_MARK) - 1;
 	struct dirent *entry;
-	size_t count = 0;
-	DIR *dir = opendir(dir_path);
 
-	while (dir != NULL && count < max && (entry = readdir(dir)) != NULL)
+	for (*count = 0; *count < MARKS_ASKED;) {
+		errno = 0;
+		entry = readdir(dir);
+		if (entry == NULL && errno != 0)
+			return sp_err_errno(err, "cannot read directory %s", path);
+		if (entry == NULL)
+			break;
 		if (strncmp(entry->d_name, SP_LEASE_MARK, mark) == 0 &&
 		    sp_bus_is_id(entry->d_name + mark))
-			jobs[count++] = sp_xstrdup(entry->d_name + mark);
-	if (dir != NULL)
-		closedir(dir);
-	return count;
+			jobs[(*count)++] = sp_xstrdup(entry->d_name + mark);
+	}
+	return SP_OK;
 }
 
-/* One of the jobs goes on, and will want what lies there. */
 static enum sp_code
-is_wanted(struct sp_collection *c, const char *dir, int *wanted, struct sp_err *err)
+ask_jobs(struct sp_collection *c, char **jobs, size_t count, int *wanted, struct sp_err *err)
 {
-	char *jobs[SP_BUS_LEASES_MAX];
 	Sallyport__Named *named = NULL;
 	Sallyport__Names names;
 	enum sp_code code;
@@ -178,15 +180,37 @@ is_wanted(struct sp_collection *c, const char *dir, int *wanted, struct sp_err *
 	sallyport__names__init(&names);
 	names.collection = c->lease.id;
 	names.jobs = jobs;
-	names.n_jobs = read_marks(dir, jobs, SP_BUS_LEASES_MAX);
-	code = names.n_jobs > 0 ? sp_ask_names(c->worker, &names, ASK_MS, &named, err) : SP_OK;
-	*wanted = 0;
-	for (i = 0; i < names.n_jobs; i++) {
-		*wanted |= code == SP_OK && named->jobs.data[i] != 0;
-		free(jobs[i]);
-	}
+	names.n_jobs = count;
+	code = sp_ask_names(c->worker, &names, ASK_MS, &named, err);
+	for (i = 0; code == SP_OK && i < count; i++)
+		*wanted |= named->jobs.data[i] != 0;
 	if (named != NULL)
 		sallyport__named__free_unpacked(named, NULL);
+	return code;
+}
+
+/* One of the jobs goes on, and will want what lies there. */
+static enum sp_code
+is_wanted(struct sp_collection *c, const char *path, int *wanted, struct sp_err *err)
+{
+	char *jobs[MARKS_ASKED];
+	enum sp_code code;
+	size_t count, i;
+	DIR *dir = opendir(path);
+
+	*wanted = 0;
+	/* without a look into it nobody knows who wants it; what is no directory nobody does */
+	if (dir == NULL)
+		return errno == ENOTDIR ? SP_OK
+					: sp_err_errno(err, "cannot open directory %s", path);
+	do {
+		code = read_marks(dir, path, jobs, &count, err);
+		if (code == SP_OK && count > 0)
+			code = ask_jobs(c, jobs, count, wanted, err);
+		for (i = 0; i < count; i++)
+			free(jobs[i]);
+	} while (code == SP_OK && !*wanted && count == MARKS_ASKED);
+	closedir(dir);
 	return code;
 }
 

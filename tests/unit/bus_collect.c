@@ -324,7 +324,8 @@ is_asked(void *ctx)
 	return 0;
 }
 
-/* Answers one question as ledgerd would: the tree is named, all jobs but ENDED_JOB go on. */
+/* Answers one question as ledgerd would: the tree is named, all jobs but ENDED_JOB and others whose
+ * ids begin so go on. */
 static void
 answer(const struct rig_message *m)
 {
@@ -345,7 +346,7 @@ answer(const struct rig_message *m)
 	body.jobs.len = names->n_jobs;
 	body.jobs.data = sp_xcalloc(names->n_jobs + 1, 1);
 	for (i = 0; i < names->n_jobs; i++)
-		body.jobs.data[i] = strcmp(names->jobs[i], ENDED_JOB) != 0;
+		body.jobs.data[i] = strncmp(names->jobs[i], ENDED_JOB, 8) != 0;
 	envelope.body_case = SALLYPORT__ENVELOPE__BODY_NAMED;
 	envelope.named = &body;
 	send_to_worker(&envelope);
@@ -431,6 +432,29 @@ test_collects(void **unused)
 	/* steps run as before */
 	wait_for_free(2);
 	rig_free(rig_do(&rig, LEASE, "copy", "org/name"));
+}
+
+/* However many jobs have failed there, the one that goes on is not overlooked. */
+static void
+test_work_of_many(void **unused)
+{
+	char *name;
+	int i;
+
+	(void)unused;
+	rig_free(rig_do(&rig, LEASE, "copy", "org/name"));
+	wait_for_free(2);
+	for (i = 0; i < 4000; i++) {
+		name = sp_xasprintf(
+		    "state/fetcherd/work/" BUS_FETCHER_DIGEST "/.job-%.8s%024x", ENDED_JOB, i);
+		assert_int_equal(mknod(at(name), S_IFREG | 0600, 0), 0);
+		free(name);
+	}
+	/* that took a while, and a ledgerd that is silent is connected to anew */
+	rig_until(&rig, is_asked, NULL);
+	rig_free(finish());
+	assert_int_equal(access(at("state/fetcherd/work/" BUS_FETCHER_DIGEST), F_OK), 0);
+	assert_int_equal(access(at("state/fetcherd/work/" STALE_WORK), F_OK), -1);
 }
 
 static void
@@ -632,6 +656,7 @@ main(int argc, char **argv)
 	    cmocka_unit_test(test_stops),
 #define WITH_WORKER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 	    WITH_WORKER(test_collects),
+	    WITH_WORKER(test_work_of_many),
 	    WITH_WORKER(test_dry_run),
 	    WITH_WORKER(test_parts),
 	    WITH_WORKER(test_no_lease_meanwhile),
