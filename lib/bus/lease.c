@@ -15,6 +15,7 @@
 
 #define SAY_EVERY_MS 100     /* of a child's progress, unless the phase changes */
 #define FILES_BYTES_MAX 4096 /* of a report's paths: a heartbeat has room for 64 leases' */
+#define WORKDIR_TRIES 16
 
 /* In one piece: shared by none, copied whole. */
 struct sp_lease_files {
@@ -222,11 +223,18 @@ mark(const char *dir, const char *job, struct sp_err *err)
 char *
 sp_lease_workdir(const struct sp_lease *lease, const char *key, struct sp_err *err)
 {
+	enum sp_code code = SP_E_NOT_FOUND;
 	char *dir;
 
 	SP_ASSERT(sp_hex_is_digest(key));
 	dir = sp_xasprintf("%s/work/%s", lease->state_dir, key);
-	if (sp_file_mkdirs(dir, 0700, err) != SP_OK || mark(dir, lease->job, err) != SP_OK) {
+	/* another job with the same inputs may be through with it, and remove it, right now */
+	for (int tries = 0; code == SP_E_NOT_FOUND && tries < WORKDIR_TRIES; tries++) {
+		code = sp_file_mkdirs(dir, 0700, err);
+		if (code == SP_OK)
+			code = mark(dir, lease->job, err);
+	}
+	if (code != SP_OK) {
 		free(dir);
 		return NULL;
 	}

@@ -1,4 +1,5 @@
 /* progress.c -- the files that a step has in hand: what its lease, the bus and ledgerd keep. */
+#include "base/file.h"
 #include "base/limits.h"
 #include "bus/lease.h"
 #include "ledgerd/core.h"
@@ -12,6 +13,11 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define LEASE_A "0123456789abcdef0123456789abcdef"
 #define JOB "ffffffffffffffffffffffffffffffff"
@@ -66,6 +72,42 @@ test_lease_files(void **unused)
 	assert_int_equal(report.progress.n_files, 0);
 	sp_lease_report_clear(&report);
 	sp_lease_destroy(&lease);
+}
+
+static char vanishes[128]; /* a directory that somebody removes as soon as it is made, once */
+
+int
+mkdir(const char *path, mode_t mode)
+{
+	int rc = (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+
+	if (rc == 0 && strcmp(path, vanishes) == 0) {
+		vanishes[0] = '\0';
+		assert_int_equal(rmdir(path), 0);
+	}
+	return rc;
+}
+
+/* Another job that has worked on the same is through, and takes the directory away. */
+static void
+test_workdir_vanishes(void **unused)
+{
+	char top[] = "/tmp/sp-progress-XXXXXX", *dir;
+	struct sp_lease lease;
+	struct sp_err err;
+
+	(void)unused;
+	assert_non_null(mkdtemp(top));
+	snprintf(vanishes, sizeof(vanishes), "%s/work/" LEASE_A LEASE_A, top);
+	sp_lease_init(&lease, LEASE_A, JOB, top, -1);
+	dir = sp_lease_workdir(&lease, LEASE_A LEASE_A, &err);
+	if (dir == NULL)
+		fail_msg("%s", err.msg);
+	assert_int_equal(vanishes[0], '\0');
+	assert_int_equal(access(dir, F_OK), 0);
+	free(dir);
+	sp_lease_destroy(&lease);
+	assert_int_equal(sp_file_remove_all(top, &err), SP_OK);
 }
 
 /* The files of a progress report, as a child says them and as its worker does. */
@@ -196,6 +238,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_lease_files),
+	    cmocka_unit_test(test_workdir_vanishes),
 	    cmocka_unit_test(test_files),
 	    cmocka_unit_test(test_files_in_hand),
 	};
