@@ -66,6 +66,7 @@ struct ledgerd {
 
 	int in_batch;
 	int moved; /* the core follows something that the message under way did */
+	int stale; /* the core follows something that did not happen, and could not be read since */
 	struct ledgerd_out *out;
 	size_t out_count, out_cap;
 	struct ledgerd_waiter waiters[LEDGERD_WAITERS_MAX];

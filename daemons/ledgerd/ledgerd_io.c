@@ -128,13 +128,24 @@ load_core(struct ledgerd *l, struct sp_err *err)
 	return SP_OK;
 }
 
+/* What the core followed did not happen. When that cannot be read now, it is tried again: the core
+ * would go on with steps that are none. */
+static void
+reload_core(struct ledgerd *l)
+{
+	struct sp_err err;
+
+	l->stale = load_core(l, &err) != SP_OK;
+	if (l->stale)
+		sp_log_error(NULL, "%s", err.msg);
+}
+
 /* Nothing of the batch happened: tell those who wait, be silent to those who will repeat. */
 static void
 fail_batch(struct ledgerd *l, const struct sp_err *why)
 {
 	struct ledgerd_out *out = l->out;
 	size_t i, count = l->out_count;
-	struct sp_err err;
 
 	sp_log_error(NULL, "nothing of %zu answers was committed: %s", count, why->msg);
 	sp_ledger_rollback(l->ledger);
@@ -151,8 +162,7 @@ fail_batch(struct ledgerd *l, const struct sp_err *why)
 		clear_out(&out[i]);
 	}
 	free(out);
-	if (load_core(l, &err) != SP_OK)
-		sp_log_error(NULL, "%s", err.msg);
+	reload_core(l);
 }
 
 enum sp_code
@@ -177,14 +187,12 @@ ledgerd_batch(struct ledgerd *l, struct sp_err *err)
 void
 ledgerd_undo(struct ledgerd *l, const struct sp_err *err)
 {
-	struct sp_err inner;
-
 	if (!l->in_batch)
 		return;
 	if (!sp_ledger_undo(l->ledger))
 		fail_batch(l, err);
-	else if (l->moved && load_core(l, &inner) != SP_OK)
-		sp_log_error(NULL, "%s", inner.msg);
+	else if (l->moved)
+		reload_core(l);
 }
 
 /* --- transitions ------------------------------------------------------------------------------ */
@@ -559,6 +567,8 @@ on_timer(uv_timer_t *timer)
 {
 	struct ledgerd *l = timer->data;
 
+	if (l->stale)
+		reload_core(l);
 	ledgerd_expire(l);
 	ledgerd_gc_expire(l);
 	ledgerd_flush(l);

@@ -10,12 +10,15 @@ ledgerd before it, for N from the first call of its start to the last one that t
   - after a kill -9 and a start without faults, every job that was answered for is there;
   - the database verifies: leaves, checkpoint, and the job table against the log;
   - every checkpoint that was shown, at any time, is one of a prefix of the log that is there then.
+
+Before that, a commit fails and so do the reads after it.
 """
 import base64
 import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import sqlite3
@@ -30,7 +33,7 @@ DB = STATE / "ledger.db"
 SEED = RUN / "seed"
 SOCKET = ROOT / "run/sallyport/operators.sock"
 PATIENCE_S = 60
-KINDS = ["pwrite64", "fdatasync", "ftruncate", "openat"]
+KINDS = ["pwrite64", "fdatasync", "openat"]
 FAULTS = ["error=EIO", "error=ENOSPC", "signal=KILL"]
 
 
@@ -43,13 +46,13 @@ def ask(*words):
                           timeout=PATIENCE_S)
 
 
-def start(name, inject=None):
+def start(name, inject=None, *options):
     """ledgerd, under a fault or without one; None when it ended at once."""
     command = ["ledgerd", "--root", str(ROOT), "-f"]
     if inject is not None:
         kind, fault, n = inject
         paths = [a for p in (DB, f"{DB}-wal") for a in ("-P", str(p))]
-        command = ["strace", "-qq", "-o", RUN / "trace", "-e", f"trace={kind}", *paths,
+        command = ["strace", "-qq", "-o", RUN / "trace", "-e", f"trace={kind}", *paths, *options,
                    *(["-e", f"inject={kind}:{fault}:when={n}"] if fault else []), *command]
     SOCKET.unlink(missing_ok=True)
     log = open(RUN / "log" / name, "a")
@@ -165,22 +168,71 @@ def one(kind, fault, n):
     shutil.copytree(SEED, STATE)
     answered, seen = [], []
     process = start("faults.log", (kind, fault, n))
-    if process is not None:
-        drive(process, answered, seen)
-        fate = "served" if process.poll() is None else "died while it served"
-    else:
-        fate = "did not start"
-    end(process)
+    try:
+        if process is not None:
+            drive(process, answered, seen)
+            fate = "served" if process.poll() is None else "died while it served"
+        else:
+            fate = "did not start"
+    finally:
+        end(process)
     judge(answered, seen)
     return fate
 
 
+def calls_of(kind):
+    return (RUN / "trace").read_text().count(f"{kind}(")
+
+
+def steps_under_way():
+    """What ledgerd has in mind of them, not what its table holds; None when it cannot say."""
+    said = re.search(r"(\d+) steps under way", ask("doctor", "--json").stdout)
+    return said and int(said[1])
+
+
+def unreadable():
+    """A commit fails, and then even the look at what is there instead: ledgerd looks again, and does
+    not go on with the steps of a job that never was."""
+    shutil.rmtree(STATE)
+    shutil.copytree(SEED, STATE)
+    process = start("plain.log", ("fdatasync,pread64", None, 0))
+    steps, syncs = steps_under_way(), calls_of("fdatasync")
+    submit([], "steady")
+    reads = calls_of("pread64")
+    end(process)
+    shutil.rmtree(STATE)
+    shutil.copytree(SEED, STATE)
+    process = start("faults.log", ("fdatasync,pread64", None, 0), "-e",
+                    f"inject=fdatasync:error=EIO:when={syncs + 1}", "-e",
+                    f"inject=pread64:error=EIO:when={reads + 1}..{reads + 3}")
+    answered = []
+    try:
+        if submit(answered, "never").returncode == 0:
+            raise Broken("a submit whose commit fails is answered")
+        deadline = time.monotonic() + PATIENCE_S
+        while (now := steps_under_way()) != steps:
+            if time.monotonic() > deadline:
+                raise Broken(f"{steps} steps are in the table, ledgerd goes on with {now}")
+            time.sleep(0.1)
+        if (RUN / "trace").read_text().count("(INJECTED)") < 2:
+            raise Broken("nothing was unreadable: the test is none")
+    finally:
+        end(process)
+    judge(answered, [])
+
+
 def main():
     fates = {}
+    try:
+        unreadable()
+    except Broken as e:
+        sys.exit(f"inject: a commit and the reads after it: {e}")
     for kind in KINDS:
         # how many calls there are when nothing fails
         one(kind, None, 0)
-        calls = (RUN / "trace").read_text().count(f"{kind}(")
+        calls = calls_of(kind)
+        if calls == 0:
+            sys.exit(f"inject: no call of {kind}: nothing is put to the test")
         for fault in FAULTS:
             # what is not looked at this time is another one for each kind and fault
             for n in range(1 + (FAULTS.index(fault) % STRIDE), calls + 1, STRIDE):
