@@ -1,4 +1,5 @@
 /* main.c -- ledgerd: command line, configuration, the loop. */
+#include "base/file.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/program.h"
@@ -92,6 +93,9 @@ serve(const struct sp_conf *conf)
 	signal(SIGPIPE, SIG_IGN);
 	/* a limit on file sizes then looks like a full disk, which is survived */
 	signal(SIGXFSZ, SIG_IGN);
+	/* libzmq (4.3.4, ipc_listener.cpp) aborts when a worker or operator connects and no file is
+	 * left; strangers at bus.tcp take one each until their handshake's time is over */
+	sp_file_raise_limit();
 	/* the log's key is in this memory */
 	sp_program_undumpable();
 	SP_ASSERT(uv_loop_init(&loop) == 0);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -509,4 +510,16 @@ sp_map_close(struct sp_map *map)
 		munmap((void *)(uintptr_t)map->data, map->len);
 	map->data = (const uint8_t *)"";
 	map->len = 0;
+}
+
+uint64_t
+sp_file_raise_limit(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+		return UINT64_MAX;
+	files.rlim_cur = files.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &files); /* what came of it is what counts */
+	return getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur : UINT64_MAX;
 }

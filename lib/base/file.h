@@ -46,4 +46,8 @@ struct sp_map {
 enum sp_code sp_map_open(struct sp_map *map, const char *path, struct sp_err *err) SP_MUST_USE;
 void sp_map_close(struct sp_map *map);
 
+/* Raises this process's limit of open files as far as it may (nothing here uses select(2), whose
+ * sets a higher descriptor would overrun): how many files that are. */
+uint64_t sp_file_raise_limit(void);
+
 #endif

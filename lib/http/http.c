@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -420,24 +419,16 @@ thread_count(const struct sp_http_options *o)
 static unsigned
 fit_connections(unsigned wanted)
 {
-	rlim_t need = 2 * (rlim_t)wanted + FILES_BESIDE;
-	struct rlimit files;
+	uint64_t need = 2 * (uint64_t)wanted + FILES_BESIDE, files = sp_file_raise_limit();
 	unsigned fit;
 
-	if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+	if (files >= need)
 		return wanted;
-	/* nothing here uses select(2), whose sets a higher descriptor would overrun */
-	files.rlim_cur = files.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &files) != 0)
-		sp_log_warn(
-		    NULL, "http: cannot raise the limit of open files: %s", strerror(errno));
-	if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= need)
-		return wanted;
-	fit = files.rlim_cur > FILES_BESIDE ? (unsigned)((files.rlim_cur - FILES_BESIDE) / 2) : 0;
+	fit = files > FILES_BESIDE ? (unsigned)((files - FILES_BESIDE) / 2) : 0;
 	sp_log_warn(NULL,
 	    "http: this process may open %llu files, for %u connections it needs %llu: at most %u "
 	    "are taken; raise the limit (LimitNOFILE= of the unit, ulimit -Hn) or configure fewer",
-	    (unsigned long long)files.rlim_cur, wanted, (unsigned long long)need, fit);
+	    (unsigned long long)files, wanted, (unsigned long long)need, fit);
 	return fit;
 }
 
