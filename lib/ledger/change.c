@@ -255,13 +255,13 @@ load_job(struct sp_db *db, const struct sp_change *change, struct sp_job *job, s
 
 /* What the event's entry says under that key (sp_entry_get), "" when it says nothing. */
 static const char *
-logged(const struct sp_outcome *outcome, const char *key)
+logged(const struct sp_outcome *outcome, const char *key, char digest[96])
 {
 	size_t i;
 
 	for (i = 0; i < outcome->detail_count && i < DETAILS_LOGGED; i++)
 		if (strcmp(outcome->details[i].key, key) == 0)
-			return outcome->details[i].value;
+			return sp_entry_value(outcome->details[i].value, digest);
 	return "";
 }
 
@@ -270,14 +270,16 @@ logged(const struct sp_outcome *outcome, const char *key)
 static void
 take_identity(struct sp_job *job, const struct sp_outcome *outcome)
 {
-	const char *name = logged(outcome, "name"), *version = logged(outcome, "version");
+	char digest[96];
+	const char *text = logged(outcome, "name", digest);
 
-	if (name[0] != '\0' && strlen(name) <= SP_NAME_MAX) {
+	if (text[0] != '\0' && strlen(text) <= SP_NAME_MAX) {
 		free(job->name);
-		job->name = sp_xstrdup(name);
+		job->name = sp_xstrdup(text);
 	}
-	if (version[0] != '\0')
-		job->version = sp_replay_version(version);
+	text = logged(outcome, "version", digest);
+	if (text[0] != '\0')
+		job->version = sp_replay_version(text);
 }
 
 static int

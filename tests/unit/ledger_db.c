@@ -659,7 +659,7 @@ test_crash_between_commit_and_send(void **state)
 	assert_int_equal(verify_outside(f), 3);
 }
 
-/* diode-rxd takes the step that is due and brings a release, and two versions of it. */
+/* diode-rxd does what is due: a release, two versions of it, a name that no entry keeps. */
 static void
 receive(struct fixture *f, enum sp_job_event event)
 {
@@ -670,6 +670,7 @@ receive(struct fixture *f, enum sp_job_event event)
 	lease(f, &rxd);
 	memcpy(old, f->lease, sizeof(old));
 	sp_outcome_artifact(&outcome, "release", HEX_A, "diode-rxd", 0, 9);
+	sp_outcome_detail(&outcome, "name", "org/%0*d", SP_ENTRY_VALUE_MAX, 7);
 	sp_outcome_detail(&outcome, "version", "7");
 	sp_outcome_detail(&outcome, "version", "8");
 	c.lease = old;
@@ -679,9 +680,8 @@ receive(struct fixture *f, enum sp_job_event event)
 	sp_outcome_clear(&outcome);
 }
 
-/* However often a transfer is repaired, what it leaves stays short enough for a task; and a worker
- * that says a thing twice does not bring the table apart from the log, or ledgerd could never start
- * again. */
+/* However often a transfer is repaired, what it leaves stays short enough for a task; and what a
+ * worker says twice or at length does not part the table from the log: no start would follow. */
 static void
 test_enclave(void **state)
 {
