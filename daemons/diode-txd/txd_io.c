@@ -10,7 +10,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define SERVICE "diode-txd"
 #define PROGRESS_MS 100 /* how often a transfer's progress is looked at */
@@ -220,10 +219,7 @@ wait_sent(struct txd *txd, struct waiter *waiter, struct sp_lease *lease, struct
 
 	pthread_mutex_lock(&waiter->lock);
 	while (!waiter->done) {
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += PROGRESS_MS * 1000000L;
-		until.tv_sec += until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
+		until = sp_time_cond_until(PROGRESS_MS);
 		pthread_cond_timedwait(&waiter->wake, &waiter->lock, &until);
 		pthread_mutex_unlock(&waiter->lock);
 		sp_send_progress(txd->send, &progress);
@@ -245,7 +241,7 @@ static enum sp_code
 send_objects(struct txd *txd, const struct sp_manifest *manifest, struct sp_lease *lease,
     struct sp_outcome *outcome, struct sp_err *err)
 {
-	struct waiter waiter = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, SP_OK, {0}};
+	struct waiter waiter = {.lock = PTHREAD_MUTEX_INITIALIZER};
 	char **paths = sp_xcalloc(manifest->count, sizeof(*paths));
 	struct sp_send_files files = {.paths = (const char *const *)paths, .fd = -1};
 	struct sp_send_progress before, after;
@@ -254,6 +250,7 @@ send_objects(struct txd *txd, const struct sp_manifest *manifest, struct sp_leas
 
 	for (size_t i = 0; i < manifest->count; i++)
 		paths[i] = sp_store_path(txd->store, sp_hex_of(manifest->objects[i].digest).s);
+	sp_time_cond_init(&waiter.wake);
 	sp_send_progress(txd->send, &before);
 	if ((code = sp_tx_new(&txd->code, manifest, sp_send_files_read, &files, &tx, err)) ||
 	    (code = sp_send_start(txd->send, tx, on_sent, &waiter, err)) ||

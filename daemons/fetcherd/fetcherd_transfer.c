@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define TICK_MS 100  /* how often whoever waits looks whether it was cancelled */
@@ -46,15 +45,8 @@ fetcherd_transfer_fail(struct fetcherd_transfer *t, enum sp_code code, const str
 void
 fetcherd_transfer_wait(struct fetcherd_transfer *t, pthread_cond_t *cond, int64_t ms)
 {
-	struct timespec until;
+	struct timespec until = sp_time_cond_until(ms);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += ms % 1000 * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	pthread_cond_timedwait(cond, &t->lock, &until);
 }
 
@@ -293,15 +285,10 @@ connection_run(void *ctx)
 static void
 init(struct fetcherd_transfer *t)
 {
-	pthread_condattr_t monotonic;
-
 	SP_ASSERT(pthread_mutex_init(&t->lock, NULL) == 0);
-	SP_ASSERT(pthread_condattr_init(&monotonic) == 0);
-	SP_ASSERT(pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC) == 0);
-	SP_ASSERT(pthread_cond_init(&t->changed, &monotonic) == 0);
-	SP_ASSERT(pthread_cond_init(&t->dirty, &monotonic) == 0);
-	SP_ASSERT(pthread_cond_init(&t->ready, &monotonic) == 0);
-	pthread_condattr_destroy(&monotonic);
+	sp_time_cond_init(&t->changed);
+	sp_time_cond_init(&t->dirty);
+	sp_time_cond_init(&t->ready);
 	/* a rate is kept over a fifth of a second */
 	if (t->d->rate_bytes_per_s > 0)
 		sp_pace_init(&t->pace, t->d->rate_bytes_per_s, t->d->rate_bytes_per_s / 5,

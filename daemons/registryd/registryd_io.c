@@ -173,7 +173,6 @@ static void
 init_locks(struct registryd *r)
 {
 	pthread_rwlockattr_t writers_first;
-	pthread_condattr_t attr;
 
 	/* else a registration waits for as long as requests overlap */
 	SP_ASSERT(pthread_rwlockattr_init(&writers_first) == 0);
@@ -183,10 +182,7 @@ init_locks(struct registryd *r)
 	pthread_rwlockattr_destroy(&writers_first);
 	SP_ASSERT(pthread_mutex_init(&r->snapshot_lock, NULL) == 0);
 	SP_ASSERT(pthread_mutex_init(&r->wake_lock, NULL) == 0);
-	SP_ASSERT(pthread_condattr_init(&attr) == 0);
-	SP_ASSERT(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
-	SP_ASSERT(pthread_cond_init(&r->wake, &attr) == 0);
-	pthread_condattr_destroy(&attr);
+	sp_time_cond_init(&r->wake);
 }
 
 enum sp_code

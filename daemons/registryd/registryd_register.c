@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* A release that is being registered. */
 struct registering {
@@ -52,16 +51,9 @@ registryd_publish(struct registryd *r, int sign, struct sp_err *err)
 static int
 wait_ms(struct registryd *r, int64_t ms)
 {
-	struct timespec until;
+	struct timespec until = sp_time_cond_until(ms);
 	int stopping;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += ms % 1000 * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	pthread_mutex_lock(&r->wake_lock);
 	while (!r->stopping && pthread_cond_timedwait(&r->wake, &r->wake_lock, &until) == 0)
 		;

@@ -5,7 +5,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -77,20 +76,6 @@ ctl_place_check(const char *dir, struct sp_err *err)
 	return SP_OK;
 }
 
-/* All that was written below dir is on the disk. */
-static enum sp_code
-sync_all(const char *dir, struct sp_err *err)
-{
-	enum sp_code code = SP_OK;
-	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0 || syncfs(fd) != 0)
-		code = sp_err_errno(err, "cannot sync %s", dir);
-	if (fd >= 0)
-		close(fd);
-	return code;
-}
-
 static enum sp_code
 sync_parent(const char *dir, struct sp_err *err)
 {
@@ -116,7 +101,7 @@ ctl_place(const char *dir, ctl_place_fn *fill, void *ctx, struct sp_err *err)
 	if (code == SP_OK)
 		code = fill(ctx, tmp, err);
 	if (code == SP_OK)
-		code = sync_all(tmp, err);
+		code = sp_file_sync_fs(tmp, err);
 	/* takes the place of an empty directory, of nothing else */
 	if (code == SP_OK && rename(tmp, dir) != 0) {
 		if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)

@@ -130,6 +130,19 @@ sp_file_sync_dir(const char *dir, struct sp_err *err)
 	return code;
 }
 
+enum sp_code
+sp_file_sync_fs(const char *dir, struct sp_err *err)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	enum sp_code code = SP_OK;
+
+	if (fd < 0 || syncfs(fd) != 0)
+		code = sp_err_errno(err, "cannot sync %s", dir);
+	if (fd >= 0)
+		close(fd);
+	return code;
+}
+
 /* The directory that path lies in, malloc'd. */
 static char *
 dir_of(const char *path)

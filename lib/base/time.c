@@ -10,13 +10,40 @@
 #define FIRST_MS INT64_C(-62167219200000) /* 0000-01-01T00:00:00.000Z */
 #define LAST_MS INT64_C(253402300799999)  /* 9999-12-31T23:59:59.999Z */
 
+#define S_NS 1000000000
+
+int64_t
+sp_time_ns(const struct timespec *time)
+{
+	return (int64_t)time->tv_sec * S_NS + time->tv_nsec;
+}
+
 static int64_t
 read_ns(clockid_t clock)
 {
 	struct timespec ts;
 
 	SP_ASSERT(clock_gettime(clock, &ts) == 0);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+	return sp_time_ns(&ts);
+}
+
+void
+sp_time_cond_init(pthread_cond_t *cond)
+{
+	pthread_condattr_t attr;
+
+	SP_ASSERT(pthread_condattr_init(&attr) == 0);
+	SP_ASSERT(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
+	SP_ASSERT(pthread_cond_init(cond, &attr) == 0);
+	pthread_condattr_destroy(&attr);
+}
+
+struct timespec
+sp_time_cond_until(int64_t ms)
+{
+	int64_t until_ns = read_ns(CLOCK_MONOTONIC) + ms * 1000000;
+
+	return (struct timespec){.tv_sec = until_ns / S_NS, .tv_nsec = until_ns % S_NS};
 }
 
 int64_t

@@ -2,11 +2,19 @@
 #ifndef SP_TIME_H
 #define SP_TIME_H
 
+#include <pthread.h>
 #include <stdint.h>
+#include <time.h>
 
 int64_t sp_time_monotonic_ms(void); /* CLOCK_MONOTONIC */
 int64_t sp_time_monotonic_ns(void);
-int64_t sp_time_unix_ms(void); /* CLOCK_REALTIME */
+int64_t sp_time_unix_ms(void);			 /* CLOCK_REALTIME */
+int64_t sp_time_ns(const struct timespec *time); /* of the same clock */
+
+/* A condition that is waited for by CLOCK_MONOTONIC, so that nobody waits on when the time of day
+ * is set back, and the end of such a wait for pthread_cond_timedwait. */
+void sp_time_cond_init(pthread_cond_t *cond);
+struct timespec sp_time_cond_until(int64_t ms);
 
 /* RFC 3339 in UTC with milliseconds: 2026-11-24T05:02:03.123Z, 24 characters + NUL. */
 struct sp_rfc3339 {

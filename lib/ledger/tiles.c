@@ -156,26 +156,13 @@ out:
 }
 
 static enum sp_code
-sync_all(const char *dir, struct sp_err *err)
-{
-	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	enum sp_code code = SP_OK;
-
-	if (fd < 0 || syncfs(fd) != 0)
-		code = sp_err_errno(err, "cannot sync %s", dir);
-	if (fd >= 0)
-		close(fd);
-	return code;
-}
-
-static enum sp_code
 write_checkpoint(const char *dir, const uint8_t *data, size_t len, struct sp_err *err)
 {
 	char *path = sp_xasprintf("%s/checkpoint", dir);
 	enum sp_code code = sp_file_mkdirs(dir, 0755, err);
 
 	if (code == SP_OK)
-		code = sync_all(dir, err);
+		code = sp_file_sync_fs(dir, err);
 	if (code == SP_OK)
 		code = sp_file_write(path, 0644, data, len, err);
 	free(path);

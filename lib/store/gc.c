@@ -1,6 +1,7 @@
 /* gc.c -- list, mark, sweep. */
 #include "store/gc.h"
 #include "base/file.h"
+#include "base/time.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -144,17 +145,11 @@ sp_gc_root(const struct sp_store *store, struct sp_gc *gc, const char *digest, s
 
 /* --- listing ---------------------------------------------------------------------------------- */
 
-static int64_t
-ns_of(const struct timespec *time)
-{
-	return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
-}
-
 /* A rename or a change of mode shows in the one, a claim in both. */
 static int64_t
 newer(const struct stat *st)
 {
-	int64_t written = ns_of(&st->st_mtim), changed = ns_of(&st->st_ctim);
+	int64_t written = sp_time_ns(&st->st_mtim), changed = sp_time_ns(&st->st_ctim);
 
 	return written > changed ? written : changed;
 }

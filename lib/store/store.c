@@ -1,5 +1,6 @@
 /* store.c -- content-addressed blobs: written aside, synced, renamed into place. */
 #include "base/file.h"
+#include "base/time.h"
 #include "store/store_impl.h"
 
 #include <dirent.h>
@@ -626,12 +627,6 @@ sp_store_remove(struct sp_store *store, const char *digest, struct sp_err *err)
 	return code;
 }
 
-static int
-is_before(const struct timespec *time, int64_t before_ns)
-{
-	return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec < before_ns;
-}
-
 /* Out of everybody's sight first, then looked at once more: who claimed it in between finds it
  * again. The blob's lock keeps others from clearing it away as a leftover meanwhile. */
 static int
@@ -642,7 +637,7 @@ take_away(const struct sp_store *store, int fd, const char *path, int64_t before
 	int rc;
 
 	rc = sp__store_lock(fd, LOCK_EX | LOCK_NB) == 0 ? rename(path, aside) : -1;
-	if (rc == 0 && fstat(fd, &st) == 0 && is_before(&st.st_mtim, before_ns)) {
+	if (rc == 0 && fstat(fd, &st) == 0 && sp_time_ns(&st.st_mtim) < before_ns) {
 		rc = unlink(aside);
 		*removed = rc == 0;
 	} else if (rc == 0) {
@@ -667,7 +662,7 @@ sp_store_expire(
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		if (errno != ENOENT)
 			code = sp_err_errno(err, "cannot remove blob %s", path);
-	} else if (is_before(&st.st_mtim, before_ns) && is_before(&st.st_ctim, before_ns) &&
+	} else if (sp_time_ns(&st.st_mtim) < before_ns && sp_time_ns(&st.st_ctim) < before_ns &&
 		   take_away(store, fd, path, before_ns, removed) != 0) {
 		code = sp_err_errno(err, "cannot remove blob %s", path);
 	}
