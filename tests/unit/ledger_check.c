@@ -13,72 +13,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "ledger_rig.h"
+
 #include <cmocka.h>
-
-#define ORIGIN "sallyport/bastion/test"
-
-static const struct sp_actor self = {0, 0, "ledgerd", "ledgerd@bastion", ""};
-
-static uint8_t log_pk[32], log_sk[64];
-
-struct fixture {
-	char dir[64];
-	char *path;
-	struct sp_ledger *ledger;
-};
-
-static void
-sign(void *ctx, const void *data, size_t len, uint8_t sig[64])
-{
-	(void)ctx;
-	crypto_sign_detached(sig, NULL, data, len, log_sk);
-}
-
-static enum sp_code
-open_ledger(struct fixture *f, struct sp_err *err)
-{
-	struct sp_ledger_spec spec = {
-	    .path = f->path, .origin = ORIGIN, .self = self, .pk = log_pk, .sign = sign};
-
-	return sp_ledger_open(&spec, &f->ledger, err);
-}
-
-static void
-reopen(struct fixture *f)
-{
-	struct sp_err err;
-
-	sp_ledger_close(&f->ledger);
-	if (open_ledger(f, &err) != SP_OK)
-		fail_msg("%s", err.msg);
-}
-
-static int
-setup(void **state)
-{
-	struct fixture *f = sp_xcalloc(1, sizeof(*f));
-
-	snprintf(f->dir, sizeof(f->dir), "/tmp/sp-ledger-XXXXXX");
-	*state = f; /* teardown frees it, whatever happens here */
-	if (mkdtemp(f->dir) == NULL)
-		return -1;
-	f->path = sp_xasprintf("%s/ledger.db", f->dir);
-	reopen(f);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	sp_ledger_close(&f->ledger);
-	if (sp_file_remove_all(f->dir, NULL) != SP_OK)
-		return -1;
-	free(f->path);
-	free(f);
-	return 0;
-}
 
 static void
 append(struct fixture *f)

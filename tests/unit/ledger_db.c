@@ -17,83 +17,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "ledger_rig.h"
+
 #include <cmocka.h>
 
-#define ORIGIN "sallyport/bastion/test"
 #define JOB "00112233445566778899aabbccddeeff"
 #define OTHER "0123456789abcdef0123456789abcdef"
 #define HEX_A "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 #define HEX_B "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
 
-static const struct sp_actor self = {0, 0, "ledgerd", "ledgerd@bastion", ""};
 static const struct sp_actor anna = {1, 1000, "", "anna", ""};
 static const struct sp_actor fetcherd = {0, 0, "fetcherd", "fetcherd@bastion", ""};
 static const struct sp_actor quantd = {0, 0, "quantd", "quantd@bastion", ""};
 static const struct sp_actor validatord = {0, 0, "validatord", "validatord@bastion", ""};
 static const struct sp_actor rxd = {0, 0, "diode-rxd", "diode-rxd@enclave", ""};
-
-static uint8_t log_pk[32], log_sk[64];
-
-struct fixture {
-	char dir[64];
-	char *path;
-	struct sp_ledger *ledger;
-	unsigned leases; /* ids given out */
-	char lease[33];	 /* the newest */
-};
-
-static void
-sign(void *ctx, const void *data, size_t len, uint8_t sig[64])
-{
-	(void)ctx;
-	crypto_sign_detached(sig, NULL, data, len, log_sk);
-}
-
-static enum sp_code
-open_ledger(struct fixture *f, struct sp_err *err)
-{
-	struct sp_ledger_spec spec = {
-	    .path = f->path, .origin = ORIGIN, .self = self, .pk = log_pk, .sign = sign};
-
-	return sp_ledger_open(&spec, &f->ledger, err);
-}
-
-static void
-reopen(struct fixture *f)
-{
-	struct sp_err err;
-
-	sp_ledger_close(&f->ledger);
-	if (open_ledger(f, &err) != SP_OK)
-		fail_msg("%s", err.msg);
-}
-
-static int
-setup(void **state)
-{
-	struct fixture *f = sp_xcalloc(1, sizeof(*f));
-
-	snprintf(f->dir, sizeof(f->dir), "/tmp/sp-ledger-XXXXXX");
-	*state = f; /* teardown frees it, whatever happens here */
-	if (mkdtemp(f->dir) == NULL)
-		return -1;
-	f->path = sp_xasprintf("%s/ledger.db", f->dir);
-	reopen(f);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	sp_ledger_close(&f->ledger);
-	if (sp_file_remove_all(f->dir, NULL) != SP_OK)
-		return -1;
-	free(f->path);
-	free(f);
-	return 0;
-}
 
 /* --- steps of a story ------------------------------------------------------------------------- */
 
