@@ -111,8 +111,9 @@ on_copied(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
 }
 
 static void
-on_layer(void *ctx, size_t done, size_t total)
+on_layer(void *ctx, size_t done, size_t total, const json_t *layer)
 {
+	(void)layer;
 	sp_lease_progress(ctx, "layer", done, total, "layers");
 }
 

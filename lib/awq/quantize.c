@@ -3,6 +3,7 @@
 
 #include "awq/calib.h"
 #include "awq/emit.h"
+#include "awq/inspect.h"
 #include "awq/partial.h"
 
 #include <stdlib.h>
@@ -71,6 +72,11 @@ load_calibration(struct run *run, struct sp_err *err)
 	    run->spec->samples, run->spec->sequence, &run->calib, err);
 	if (rc != SP_OK)
 		sp_err_prefix(err, "calibration");
+	if (rc == SP_OK && run->calib.texts < run->spec->samples)
+		rc = sp_err_set(err, SP_E_INVALID,
+		    "calibration: %zu texts were asked for, but there are only %zu of at most %zu "
+		    "tokens (%zu are longer or empty): give more texts, or ask for fewer",
+		    run->spec->samples, run->calib.texts, run->spec->sequence, run->calib.skipped);
 	for (size_t i = 0; rc == SP_OK && i < run->calib.blocks * run->calib.len; i++) {
 		if (run->calib.ids[i] >= run->config->vocab)
 			rc = sp_err_set(err, SP_E_INVALID,
@@ -82,6 +88,16 @@ out:
 	free(data);
 	free(path);
 	return rc;
+}
+
+/* Weights that will not do are found now, not when their layer's turn comes. */
+static enum sp_code
+inspect(const struct run *run, struct sp_err *err)
+{
+	enum sp_code rc =
+	    sp_inspect_weights(run->weights, run->spec->inspected, run->spec->arg, err);
+
+	return rc == SP_OK ? SP_OK : sp_err_prefix(err, "%s", run->spec->source);
 }
 
 /* What the first layer takes. Weights are taken as the fp16 values that the new checkpoint will
@@ -185,11 +201,20 @@ out:
 	return rc;
 }
 
+/* i: the layer that is done now. */
 static void
-progress(const struct run *run)
+progress(const struct run *run, size_t i)
 {
-	if (run->spec->progress != NULL)
-		run->spec->progress(run->spec->arg, run->done_count, run->config->layers);
+	struct sp_partial result = {0};
+
+	if (run->spec->progress == NULL)
+		return;
+	/* numbers that cannot be read are not shown */
+	if (i < run->config->layers && sp_partial_open(run->spec->work, i, run->config,
+					   run->spec->group_size, &result, NULL) != SP_OK)
+		result.report = NULL;
+	run->spec->progress(run->spec->arg, run->done_count, run->config->layers, result.report);
+	sp_partial_close(&result);
 }
 
 static enum sp_code
@@ -198,7 +223,7 @@ all_layers(struct run *run, struct sp_err *err)
 	enum sp_code rc;
 
 	find_done(run);
-	progress(run);
+	progress(run, run->config->layers);
 	if (run->done_count == run->config->layers)
 		return SP_OK;
 	rc = sp_layer_env_open(&run->env, run->config, run->spec->sequence, run->spec->pool, err);
@@ -208,7 +233,7 @@ all_layers(struct run *run, struct sp_err *err)
 		rc = do_layer(run, i, err);
 		if (rc != SP_OK)
 			return sp_err_prefix(err, "layer %zu", i);
-		progress(run);
+		progress(run, i);
 	}
 	return rc;
 }
@@ -249,7 +274,7 @@ sp_quantize_run(const struct sp_quantize *quantize, json_t **report, struct sp_e
 		goto out;
 	run.config = sp_weights_config(run.weights);
 	if ((rc = check_model(&run, err)) || (rc = load_calibration(&run, err)) ||
-	    (rc = all_layers(&run, err)))
+	    (rc = inspect(&run, err)) || (rc = all_layers(&run, err)))
 		goto out;
 	rc = emit(&run, report, err);
 out:

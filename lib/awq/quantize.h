@@ -20,8 +20,12 @@ struct sp_quantize {
 	size_t samples, sequence;
 	uint64_t shard_bytes; /* 0: SP_QUANTIZE_SHARD_BYTES */
 	struct sp_pool *pool;
-	/* Layers that are done, at the start and after each; may be NULL. */
-	void (*progress)(void *arg, size_t done, size_t total);
+	/* Layers that are done, at the start and after each; layer: the numbers of the newest
+	 * (awq/partial.h), NULL at the start. May be NULL. */
+	void (*progress)(void *arg, size_t done, size_t total, const json_t *layer);
+	/* Bytes of weights that were looked at before the first layer (awq/inspect.h). May be
+	 * NULL. */
+	void (*inspected)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
 	void *arg;
 };
 

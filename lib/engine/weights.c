@@ -430,6 +430,17 @@ sp_weights_at(const struct sp_weights *weights, size_t i)
 	return NULL;
 }
 
+const char *
+sp_weights_file_at(const struct sp_weights *weights, size_t i)
+{
+	size_t s = 0;
+
+	SP_ASSERT(i < weights->count);
+	for (; i >= sp_safetensors_count(weights->shards[s].file); s++)
+		i -= sp_safetensors_count(weights->shards[s].file);
+	return weights->shards[s].name;
+}
+
 /* --- to fp32 -------------------------------------------------------------------------------- */
 
 /* A tensor of the set that sp_weights_open checked. */

@@ -23,6 +23,8 @@ const struct sp_model_config *sp_weights_config(const struct sp_weights *weights
 const struct sp_tensor *sp_weights_find(const struct sp_weights *weights, const char *name);
 size_t sp_weights_count(const struct sp_weights *weights);
 const struct sp_tensor *sp_weights_at(const struct sp_weights *weights, size_t i);
+/* The name of the file that holds the i-th. */
+const char *sp_weights_file_at(const struct sp_weights *weights, size_t i);
 
 /* Layer i in fp32 (AWQ int4 dequantized: w = (q - z) * s), not packed. Free with sp_layer_free. */
 enum sp_code sp_weights_layer(const struct sp_weights *weights, size_t i, struct sp_layer *layer,

@@ -5,6 +5,7 @@
  */
 #include "awq/calib.h"
 #include "awq/emit.h"
+#include "awq/inspect.h"
 #include "awq/quantize.h"
 
 #include "base/file.h"
@@ -394,11 +395,13 @@ struct steps {
 };
 
 static void
-on_progress(void *arg, size_t done, size_t total)
+on_progress(void *arg, size_t done, size_t total, const json_t *layer)
 {
 	struct steps *steps = arg;
 
 	(void)total;
+	/* at the start there is no newest layer; then it says how far off it is */
+	assert_int_equal(json_is_real(json_object_get(layer, "mlp_error")), steps->calls > 0);
 	if (steps->calls++ == 0)
 		steps->first = done;
 	if (steps->fd >= 0 && done == 2)
@@ -601,10 +604,82 @@ test_refused(void **state)
 	quantize.calibration_size = 18;
 	assert_int_equal(sp_quantize_run(&quantize, &report, &err), SP_E_INVALID);
 	assert_non_null(strstr(err.msg, "less than one block"));
+	quantize.calibration = calibration;
+	quantize.calibration_size = calibration_len;
+	quantize.samples = 5000; /* of 1,200 */
+	assert_int_equal(sp_quantize_run(&quantize, &report, &err), SP_E_INVALID);
+	assert_non_null(strstr(err.msg, "5000 texts were asked for, but there are only"));
+	quantize.samples = 1;
 	quantize.calibration = (const uint8_t *)"not JSON\n";
 	quantize.calibration_size = 9;
 	assert_int_equal(sp_quantize_run(&quantize, &report, &err), SP_E_INVALID);
 	assert_int_equal(access(at("refused-out"), F_OK), -1);
+}
+
+/* Weights that will not do are found before the first layer, wherever they are. */
+static void
+test_not_finite(void **state)
+{
+	static const uint8_t nan[] = {0xc0, 0x7f},
+			     large[] = {0x80, 0xc7}; /* bfloat16: NaN, -65536 */
+	struct sp_quantize quantize = spec("sick", "sick-out");
+	struct sp_safetensors *file;
+	const struct sp_tensor *tensor;
+	json_t *report;
+	uint8_t *data;
+	size_t len;
+
+	(void)state;
+	source_new("sick-model");
+	read_all(MODEL "/model.safetensors", &data, &len);
+	ok(sp_safetensors_parse(data, len, "fixture", &file, &err));
+	tensor = sp_safetensors_find(file, "model.layers.3.mlp.down_proj.weight");
+	assert_non_null(tensor);
+	quantize.source = at("sick-model");
+	memcpy(data + (tensor->data - data) + 2 * 70001, nan, 2);
+	ok(sp_file_write(at("sick-model/model.safetensors"), 0644, data, len, &err));
+	assert_int_equal(sp_quantize_run(&quantize, &report, &err), SP_E_INVALID);
+	assert_non_null(strstr(err.msg,
+	    "model.safetensors: tensor model.layers.3.mlp.down_proj.weight: value 70001 is nan"));
+	memcpy(data + (tensor->data - data) + 2 * 70001, large, 2);
+	ok(sp_file_write(at("sick-model/model.safetensors"), 0644, data, len, &err));
+	assert_int_equal(sp_quantize_run(&quantize, &report, &err), SP_E_INVALID);
+	assert_non_null(strstr(err.msg, "is -65536: fp16"));
+	assert_int_equal(access(at("sick/layer-00000.safetensors"), F_OK), -1);
+	sp_safetensors_free(&file);
+	free(data);
+}
+
+/* Every bit pattern of 16 bits, and those of 32 around the limit. */
+static void
+test_inspect(void **state)
+{
+	static const uint32_t fine[] = {0, 0x80000000, 0x477fefff, 0xc77fefff, 1, 0x3f800000};
+	static const uint32_t bad[] = {0x477ff000, 0xc77ff000, 0x7f800000, 0x7fc00001, 0xff800001};
+	float values[3000];
+
+	(void)state;
+	for (uint32_t bits = 0; bits <= 0xffff; bits++) {
+		uint16_t half = (uint16_t)bits;
+		float value = sp_dtype_bf16_to_f32(half);
+
+		assert_int_equal(sp_inspect_values(SP_BF16, (const uint8_t *)&half, 1),
+		    isfinite(sp_dtype_f16_to_f32(sp_dtype_f32_to_f16(value))));
+		assert_int_equal(sp_inspect_values(SP_F16, (const uint8_t *)&half, 1),
+		    isfinite(sp_dtype_f16_to_f32(half)));
+	}
+	for (size_t i = 0; i < sizeof(fine) / sizeof(*fine); i++)
+		assert_int_equal(sp_inspect_values(SP_F32, (const uint8_t *)&fine[i], 1), 1);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		assert_int_equal(sp_inspect_values(SP_F32, (const uint8_t *)&bad[i], 1), 0);
+	for (size_t i = 0; i < 3000; i++)
+		values[i] = 1;
+	assert_int_equal(sp_inspect_values(SP_F32, (const uint8_t *)values, 3000), 3000);
+	values[2999] = INFINITY;
+	assert_int_equal(sp_inspect_values(SP_F32, (const uint8_t *)values, 3000), 2999);
+	values[1024] = NAN;
+	assert_int_equal(sp_inspect_values(SP_F32, (const uint8_t *)values, 3000), 1024);
+	assert_int_equal(sp_inspect_values(SP_I32, (const uint8_t *)values, 3000), 3000);
 }
 
 static void
@@ -644,6 +719,8 @@ main(void)
 	    cmocka_unit_test(test_shards),
 	    cmocka_unit_test(test_other_files),
 	    cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_not_finite),
+	    cmocka_unit_test(test_inspect),
 	    cmocka_unit_test(test_config),
 	};
 
