@@ -1,36 +1,66 @@
-/* http.c -- libmicrohttpd behind http.h: bounded bodies, replies from memory or a file. */
+/*
+ * http.c -- libmicrohttpd behind http.h: bounded bodies, replies from memory or a file.
+ *
+ * Accepting and waiting are done here, on our threads: of libmicrohttpd's own, in every version up
+ * to 1.0.1, one that finds exactly 128 (or 256, …) connections ready sleeps until there is an event
+ * more before it serves them, and one that is told to stop accepting may abort the process (both in
+ * MHD_epoll and MHD_quiesce_daemon of its daemon.c).
+ */
 #include "http/http.h"
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/time.h"
 #include "http/conns.h"
 #include "http/url.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define PEM_MAX ((size_t)1 << 20)
 /* Bytes of request line and fields, and of what libmicrohttpd keeps beside them; each connection
  * has so many for as long as it lives. */
 #define HEAD_MAX 16384
+#define IDLE_S 60
+#define REQUEST_S 30
 #define FILES_BESIDE 128 /* what a daemon opens besides connections and what they are sent */
-#define DRAIN_S 5
+#define DRAIN_MS 5000
+#define ACCEPT_SERIES 16    /* connections taken before others are served */
+#define ACCEPT_PAUSE_MS 100 /* where neither a descriptor nor memory is left for one */
 /* What is read of a body that is too large, to no end but that its sender comes to read the answer:
  * closing while it still writes would reset the connection, and the answer be lost with it. */
 #define DISCARD_MAX ((unsigned long long)16 << 20)
 
-struct sp_http {
+/* A thread, with the connections that it has accepted. */
+struct worker {
+	struct sp_http *http;
 	struct MHD_Daemon *daemon;
+	struct sp_conn *accepted; /* on its way into daemon */
+	pthread_t thread;
+	int epoll_fd; /* daemon's: readable where a connection is */
+	int wake_fd;
+	int running;
+};
+
+struct sp_http {
+	struct worker *workers;
+	unsigned worker_count;
+	atomic_int draining; /* nothing more is accepted */
+	atomic_int stopping;
 	int listen_fd;
 	unsigned port;
 	size_t body_max, bodies_max;
@@ -327,14 +357,14 @@ static void
 on_connection(void *ctx, struct MHD_Connection *connection, void **conn,
     enum MHD_ConnectionNotificationCode what)
 {
-	const union MHD_ConnectionInfo *info;
-	struct sp_http *http = ctx;
+	struct worker *worker = ctx;
 
+	(void)connection;
 	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
-		info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-		*conn = sp_conns_add(http->conns, info->connect_fd);
+		*conn = worker->accepted;
+		worker->accepted = NULL;
 	} else {
-		sp_conns_drop(http->conns, *conn);
+		sp_conns_drop(worker->http->conns, *conn);
 	}
 }
 
@@ -359,6 +389,77 @@ on_log(void *ctx, const char *fmt, va_list ap)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	len = strcspn(text, "\n");
 	sp_log_debug(NULL, "http: %.*s", (int)len, text);
+}
+
+/* --- accepting and waiting -------------------------------------------------------------------- */
+
+/* Takes what waits in the backlog, a few at a time. 0: there is no room for it just now. */
+static int
+accept_some(struct worker *worker)
+{
+	struct sp_http *http = worker->http;
+	struct sockaddr_storage from;
+	socklen_t from_len;
+	int fd;
+
+	for (int i = 0; i < ACCEPT_SERIES && !sp_conns_full(http->conns); i++) {
+		from_len = sizeof(from);
+		fd = accept4(http->listen_fd, (struct sockaddr *)&from, &from_len,
+		    SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd < 0) /* or else: another thread was faster, the client is gone */
+			return errno != EMFILE && errno != ENFILE && errno != ENOBUFS &&
+			       errno != ENOMEM;
+		worker->accepted = sp_conns_add(http->conns, fd, (struct sockaddr *)&from);
+		if (worker->accepted == NULL) {
+			close(fd);
+			continue;
+		}
+		/* closes it when it fails; on_connection takes the entry, and drops it then */
+		(void)MHD_add_connection(worker->daemon, fd, (struct sockaddr *)&from, from_len);
+		if (worker->accepted != NULL)
+			sp_conns_drop(http->conns, worker->accepted);
+		worker->accepted = NULL;
+	}
+	return 1;
+}
+
+/* How long nothing has to be done without an event; -1: for ever. */
+static int
+wait_ms(struct worker *worker, int is_paused)
+{
+	MHD_UNSIGNED_LONG_LONG ms;
+	int most = is_paused ? ACCEPT_PAUSE_MS : -1;
+
+	if (MHD_get_timeout(worker->daemon, &ms) != MHD_YES)
+		return most;
+	if (most < 0)
+		most = INT_MAX;
+	return ms < (MHD_UNSIGNED_LONG_LONG)most ? (int)ms : most;
+}
+
+static void *
+work(void *ctx)
+{
+	struct worker *worker = ctx;
+	struct sp_http *http = worker->http;
+	int is_paused = 0, listens;
+	struct pollfd fds[3] = {{.fd = worker->epoll_fd, .events = POLLIN},
+	    {.fd = worker->wake_fd, .events = POLLIN}, {.fd = http->listen_fd, .events = POLLIN}};
+	eventfd_t count;
+
+	while (!atomic_load(&http->stopping)) {
+		/* the thread that ends a connection where there were as many as may be comes by
+		 * here, and listens again */
+		listens =
+		    !is_paused && !atomic_load(&http->draining) && !sp_conns_full(http->conns);
+		fds[2].revents = 0;
+		(void)poll(fds, listens ? 3 : 2, wait_ms(worker, is_paused));
+		if (fds[1].revents != 0)
+			(void)eventfd_read(worker->wake_fd, &count);
+		is_paused = fds[2].revents != 0 && !accept_some(worker);
+		MHD_run(worker->daemon);
+	}
+	return NULL;
 }
 
 /* --- start and stop --------------------------------------------------------------------------- */
@@ -434,32 +535,22 @@ fit_connections(unsigned wanted)
 
 /* cert and key: PEM texts, or both NULL. */
 static enum sp_code
-start_daemon(struct sp_http *http, const struct sp_http_options *o, char *cert, char *key,
-    struct sp_err *err)
+start_daemon(struct worker *worker, const struct sp_http_options *o, unsigned connections,
+    char *cert, char *key, struct sp_err *err)
 {
-	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG;
-	unsigned connections = fit_connections(o->connections > 0 ? o->connections : 1024);
-	unsigned per_address = o->per_address > 0 ? o->per_address : (connections + 1) / 2;
-	unsigned idle_s = o->idle_s > 0 ? o->idle_s : 60;
-	unsigned request_s = o->request_s > 0 ? o->request_s : 30;
-	unsigned threads = thread_count(o);
+	unsigned flags = MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG;
+	unsigned idle_s = o->idle_s > 0 ? o->idle_s : IDLE_S;
+	const union MHD_DaemonInfo *info;
 	struct MHD_OptionItem items[16];
 	size_t n = 0;
 
-	if (connections < threads)
-		connections = threads;
-	http->conns = sp_conns_new((int64_t)request_s * 1000, (int64_t)idle_s * 1000);
-	if (http->conns == NULL)
-		return sp_err_set(err, SP_E_IO, "cannot start a thread");
 #define ITEM(option, number, pointer) items[n++] = (struct MHD_OptionItem){option, number, pointer}
 	ITEM(MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)leave_encoded, NULL);
-	ITEM(MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, http);
-	ITEM(MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, http);
-	ITEM(MHD_OPTION_LISTEN_SOCKET, http->listen_fd, NULL);
-	ITEM(MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)threads, NULL);
-	ITEM(MHD_OPTION_CONNECTION_LIMIT, (intptr_t)connections, NULL);
-	/* who keeps all that it may open, byte by byte, does not shut out everybody else */
-	ITEM(MHD_OPTION_PER_IP_CONNECTION_LIMIT, (intptr_t)per_address, NULL);
+	ITEM(MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, worker->http);
+	ITEM(MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, worker);
+	/* counted by us, over all threads; those that one thread has closed but not let go of yet
+	 * are no more than it had */
+	ITEM(MHD_OPTION_CONNECTION_LIMIT, (intptr_t)connections * 2, NULL);
 	ITEM(MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)idle_s, NULL);
 	ITEM(MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEAD_MAX, NULL);
 	/* what a proxy in front might read in another way is refused */
@@ -474,17 +565,53 @@ start_daemon(struct sp_http *http, const struct sp_http_options *o, char *cert, 
 	ITEM(MHD_OPTION_END, 0, NULL);
 #undef ITEM
 	errno = 0;
-	http->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, http,
+	worker->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, worker->http,
 	    MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_ARRAY, items, MHD_OPTION_END);
-	if (http->daemon != NULL)
-		return SP_OK;
-	http->listen_fd = -1; /* libmicrohttpd closed it */
-	if (cert != NULL)
+	if (worker->daemon == NULL && cert != NULL)
 		return sp_err_set(err, SP_E_CONFIG,
 		    "cannot serve HTTPS with %s and %s: certificate and key must be PEM and belong "
 		    "together",
 		    o->cert_file, o->key_file);
-	return sp_err_errno(err, "cannot start the HTTP server on %s", o->listen);
+	if (worker->daemon == NULL)
+		return sp_err_errno(err, "cannot start the HTTP server on %s", o->listen);
+	info = MHD_get_daemon_info(worker->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+	worker->epoll_fd = info->epoll_fd;
+	return SP_OK;
+}
+
+static enum sp_code
+start_workers(struct sp_http *http, const struct sp_http_options *o, char *cert, char *key,
+    struct sp_err *err)
+{
+	unsigned connections = fit_connections(o->connections > 0 ? o->connections : 1024);
+	unsigned per_address = o->per_address > 0 ? o->per_address : (connections + 1) / 2;
+	int64_t request_s = o->request_s > 0 ? o->request_s : REQUEST_S;
+	int64_t idle_s = o->idle_s > 0 ? o->idle_s : IDLE_S;
+	unsigned threads = thread_count(o);
+	enum sp_code code = SP_OK;
+	struct worker *worker;
+
+	http->conns = sp_conns_new(connections, per_address, request_s * 1000, idle_s * 1000);
+	if (http->conns == NULL)
+		return sp_err_set(err, SP_E_IO, "cannot start a thread");
+	http->workers = sp_xcalloc(threads, sizeof(*http->workers));
+	for (; http->worker_count < threads && code == SP_OK; http->worker_count++) {
+		worker = &http->workers[http->worker_count];
+		worker->http = http;
+		worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (worker->wake_fd < 0)
+			code = sp_err_errno(err, "cannot start the HTTP server on %s", o->listen);
+		else
+			code = start_daemon(worker, o, connections, cert, key, err);
+	}
+	/* none of them sees a connection before all can serve one */
+	for (unsigned i = 0; i < http->worker_count && code == SP_OK; i++) {
+		worker = &http->workers[i];
+		worker->running = pthread_create(&worker->thread, NULL, work, worker) == 0;
+		if (!worker->running)
+			code = sp_err_set(err, SP_E_IO, "cannot start a thread");
+	}
+	return code;
 }
 
 enum sp_code
@@ -502,7 +629,7 @@ sp_http_start(const struct sp_http_options *options, struct sp_http **out, struc
 	http->handler = options->handler;
 	http->ctx = options->ctx;
 	pthread_mutex_init(&http->lock, NULL);
-	pthread_cond_init(&http->idle, NULL);
+	sp_time_cond_init(&http->idle);
 	if (options->cert_file != NULL) {
 		code = sp_file_read(options->cert_file, PEM_MAX, &cert, &len, err);
 		if (code == SP_OK)
@@ -511,7 +638,7 @@ sp_http_start(const struct sp_http_options *options, struct sp_http **out, struc
 	if (code == SP_OK)
 		code = open_socket(http, options->listen, err);
 	if (code == SP_OK)
-		code = start_daemon(http, options, (char *)cert, (char *)key, err);
+		code = start_workers(http, options, (char *)cert, (char *)key, err);
 	if (key != NULL)
 		explicit_bzero(key, len);
 	free(key);
@@ -528,27 +655,44 @@ sp_http_port(const struct sp_http *http)
 	return http->port;
 }
 
+static void
+wake_all(struct sp_http *http)
+{
+	for (unsigned i = 0; i < http->worker_count; i++)
+		(void)eventfd_write(http->workers[i].wake_fd, 1);
+}
+
+static void
+stop_worker(struct worker *worker)
+{
+	if (worker->running)
+		pthread_join(worker->thread, NULL);
+	if (worker->daemon != NULL)
+		MHD_stop_daemon(worker->daemon);
+	if (worker->wake_fd >= 0)
+		close(worker->wake_fd);
+}
+
 void
 sp_http_stop(struct sp_http **server)
 {
 	struct sp_http *http = server != NULL ? *server : NULL;
-	struct timespec until;
+	struct timespec until = sp_time_cond_until(DRAIN_MS);
 	int rc = 0;
 
 	if (http == NULL)
 		return;
-	if (http->daemon != NULL) {
-		/* gives the listening socket back to us, or else closes it at its end */
-		if (MHD_quiesce_daemon(http->daemon) < 0)
-			http->listen_fd = -1;
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += DRAIN_S;
-		pthread_mutex_lock(&http->lock);
-		while (http->running > 0 && rc == 0)
-			rc = pthread_cond_timedwait(&http->idle, &http->lock, &until);
-		pthread_mutex_unlock(&http->lock);
-		MHD_stop_daemon(http->daemon);
-	}
+	atomic_store(&http->draining, 1);
+	wake_all(http);
+	pthread_mutex_lock(&http->lock);
+	while (http->running > 0 && rc == 0)
+		rc = pthread_cond_timedwait(&http->idle, &http->lock, &until);
+	pthread_mutex_unlock(&http->lock);
+	atomic_store(&http->stopping, 1);
+	wake_all(http);
+	for (unsigned i = 0; i < http->worker_count; i++)
+		stop_worker(&http->workers[i]);
+	free(http->workers);
 	sp_conns_free(&http->conns);
 	if (http->listen_fd >= 0)
 		close(http->listen_fd);

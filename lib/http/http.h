@@ -69,7 +69,7 @@ struct sp_http_options {
 	const char *key_file;  /* PEM, when there is a cert_file */
 	unsigned threads;      /* 0: one per processor, at least 2 */
 	unsigned connections;  /* at the same time; 0: 1024 */
-	unsigned per_address;  /* of them from one address; 0: half */
+	unsigned per_address;  /* of them from one address (IPv6: one /64); 0: half */
 	unsigned idle_s;       /* a connection on which nothing moves so long is closed; 0: 60 */
 	unsigned request_s;    /* a request that is not there as a whole by then, too; 0: 30 */
 	size_t body_max;       /* bytes of a request's body; larger: 413. 0: no body at all */

@@ -13,11 +13,13 @@
 
 #include <cmocka.h>
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +36,7 @@
 static int big_fd = -1;
 static unsigned handled; /* requests, all servers' */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER; /* /wait waits for it */
 
 /* Says what it was asked: METHOD PATH BODY-BYTES; /big: a large file */
 static void
@@ -50,16 +53,20 @@ handle(void *ctx, const struct sp_http_request *request, struct sp_http_reply *r
 		sp_http_reply_fd(reply, 200, fcntl(big_fd, F_DUPFD_CLOEXEC, 0), 0, BIG);
 		return;
 	}
+	if (strcmp(request->path, "/wait") == 0) {
+		pthread_mutex_lock(&gate);
+		pthread_mutex_unlock(&gate);
+	}
 	len = snprintf(text, sizeof(text), "%s %.2000s %zu\n", request->method, request->path,
 	    request->body_len);
 	sp_http_reply_body(reply, 200, "text/plain", text, (size_t)len);
 }
 
 static struct sp_http *
-start(unsigned connections, unsigned idle_s, unsigned request_s)
+start_on(unsigned threads, unsigned connections, unsigned idle_s, unsigned request_s)
 {
 	struct sp_http_options options = {.listen = "127.0.0.1:0",
-	    .threads = 2,
+	    .threads = threads,
 	    .connections = connections,
 	    .per_address = connections,
 	    .idle_s = idle_s,
@@ -73,6 +80,23 @@ start(unsigned connections, unsigned idle_s, unsigned request_s)
 	if (sp_http_start(&options, &http, &err) != SP_OK)
 		fail_msg("%s", err.msg);
 	return http;
+}
+
+static struct sp_http *
+start(unsigned connections, unsigned idle_s, unsigned request_s)
+{
+	return start_on(2, connections, idle_s, request_s);
+}
+
+static unsigned
+requests(void)
+{
+	unsigned count;
+
+	pthread_mutex_lock(&lock);
+	count = handled;
+	pthread_mutex_unlock(&lock);
+	return count;
 }
 
 static int
@@ -440,7 +464,8 @@ test_idle(void **state)
 static void
 test_conns(void **state)
 {
-	struct sp_conns *conns = sp_conns_new(1000000, 5000000);
+	struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0xc0000201)};
+	struct sp_conns *conns = sp_conns_new(100, 100, 1000000, 5000000);
 	int64_t now = sp_time_monotonic_ms();
 	struct sp_conn *a, *b;
 	int fds[2], others[2];
@@ -450,8 +475,8 @@ test_conns(void **state)
 	assert_non_null(conns);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, others), 0);
-	a = sp_conns_add(conns, fds[0]);
-	b = sp_conns_add(conns, others[0]);
+	a = sp_conns_add(conns, fds[0], (struct sockaddr *)&from);
+	b = sp_conns_add(conns, others[0], (struct sockaddr *)&from);
 	sp_conns_asked(conns, b);
 	assert_int_equal(sp_conns_look(conns, now + 900000), 0);
 	assert_int_equal(sp_conns_look(conns, now + 1100000), 1);
@@ -469,6 +494,42 @@ test_conns(void **state)
 		close(fds[i]);
 		close(others[i]);
 	}
+}
+
+/* How many of one address there are, as IPv4, the same in IPv6's clothes, and by networks of IPv6.
+ */
+static void
+test_addresses(void **state)
+{
+	static const char *const texts[] = {"::ffff:192.0.2.1", "::ffff:192.0.2.2", "2001:db8::1",
+	    "2001:db8::ffff:0:0:2", "2001:db8:0:1::1"};
+	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0xc0000201)};
+	struct sp_conns *conns = sp_conns_new(5, 2, 1000, 1000);
+	struct sockaddr_in6 v6[5] = {0};
+	struct sp_conn *c[5];
+
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		v6[i].sin6_family = AF_INET6;
+		assert_int_equal(inet_pton(AF_INET6, texts[i], &v6[i].sin6_addr), 1);
+	}
+	assert_non_null(c[0] = sp_conns_add(conns, -1, (struct sockaddr *)&v4));
+	assert_non_null(c[1] = sp_conns_add(conns, -1, (struct sockaddr *)&v6[0]));
+	assert_null(sp_conns_add(conns, -1, (struct sockaddr *)&v4));
+	assert_null(sp_conns_add(conns, -1, (struct sockaddr *)&v6[0]));
+	sp_conns_drop(conns, c[0]);
+	assert_non_null(c[0] = sp_conns_add(conns, -1, (struct sockaddr *)&v6[1]));
+	assert_non_null(c[2] = sp_conns_add(conns, -1, (struct sockaddr *)&v6[2]));
+	assert_non_null(c[3] = sp_conns_add(conns, -1, (struct sockaddr *)&v6[3]));
+	assert_null(sp_conns_add(conns, -1, (struct sockaddr *)&v6[2]));
+	assert_int_equal(sp_conns_full(conns), 0);
+	assert_non_null(c[4] = sp_conns_add(conns, -1, (struct sockaddr *)&v6[4]));
+	assert_int_equal(sp_conns_full(conns), 1);
+	sp_conns_drop(conns, c[4]);
+	assert_int_equal(sp_conns_full(conns), 0);
+	for (int i = 0; i < 4; i++)
+		sp_conns_drop(conns, c[i]);
+	sp_conns_free(&conns);
 }
 
 /* --- very many -------------------------------------------------------------------------------- */
@@ -507,6 +568,43 @@ ask_all(const int *fds, unsigned count)
 
 #define SLOW 20
 #define LOADS 4
+
+/* Any number of requests that come while the server's thread is busy are answered, without another
+ * event: libmicrohttpd takes 128 of them at once, and on threads of its own sleeps over 128, 256, …
+ */
+static void
+test_batches(void **state)
+{
+	static const char wait[] = "GET /wait" HEAD "\r\n", message[] = "GET /a" HEAD "\r\n";
+	unsigned before, most = 131;
+	char text[1024];
+	struct sp_http *http;
+	int fds[131], busy;
+
+	(void)state;
+	for (unsigned count = 125; count <= most; count++) {
+		http = start_on(1, 200, 600, 600);
+		busy = dial(http);
+		for (unsigned i = 0; i < count; i++)
+			fds[i] = dial(http);
+		ask_all(fds, count);
+		before = requests();
+		pthread_mutex_lock(&gate);
+		say(busy, wait, sizeof(wait) - 1);
+		while (requests() == before)
+			sched_yield();
+		for (unsigned i = 0; i < count; i++)
+			say(fds[i], message, sizeof(message) - 1);
+		pthread_mutex_unlock(&gate);
+		assert_int_equal(hear(busy, text, sizeof(text), "GET /wait 0\n"), 0);
+		for (unsigned i = 0; i < count; i++)
+			assert_int_equal(hear(fds[i], text, sizeof(text), "GET /a 0\n"), 0);
+		for (unsigned i = 0; i < count; i++)
+			close(fds[i]);
+		close(busy);
+		sp_http_stop(&http);
+	}
+}
 
 /* Three thousand connections that are kept, some that do not read what they asked for, and
  * downloads: all are served, none waits for another. */
@@ -603,6 +701,8 @@ main(void)
 	    cmocka_unit_test(test_trickle),
 	    cmocka_unit_test(test_idle),
 	    cmocka_unit_test(test_conns),
+	    cmocka_unit_test(test_addresses),
+	    cmocka_unit_test(test_batches),
 	    cmocka_unit_test(test_crowd),
 	    cmocka_unit_test(test_few_files),
 	};
