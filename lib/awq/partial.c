@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Two norms, and qweight, qzeros, scales and perhaps a bias for each linear layer. */
-#define TENSORS_MAX (2 + 4 * SP_LAYER_LINEARS)
+/* The norms, and qweight, qzeros, scales and perhaps a bias for each linear layer. */
+#define TENSORS_MAX (SP_LAYER_NORMS + 4 * SP_LAYER_LINEARS)
 #define REPORT_MAX ((size_t)1 << 20)
 
 /* The tensors of a layer in order. data is owned. */
@@ -184,20 +184,23 @@ out:
 }
 
 enum sp_code
-sp_partial_save(const char *work, size_t index, const struct sp_layer *layer,
-    const struct sp_block *block, struct sp_err *err)
+sp_partial_save(const char *work, size_t index, const struct sp_model_config *config,
+    const struct sp_layer *layer, const struct sp_block *block, struct sp_err *err)
 {
 	struct tensors *tensors = sp_xcalloc(1, sizeof(*tensors));
-	enum sp_code rc;
+	struct sp_layer *parts = (struct sp_layer *)(uintptr_t)layer;
+	enum sp_code rc = SP_OK;
 
-	rc = add_halves(
-	    tensors, index, "input_layernorm", "weight", layer->input_norm, layer->q.in, err);
+	for (enum sp_layer_norm i = 0; i < SP_LAYER_NORMS && rc == SP_OK; i++) {
+		size_t size = sp_layer_norm_size(config, i);
+
+		if (size > 0)
+			rc = add_halves(tensors, index, sp_layer_norm_name(i), "weight",
+			    *sp_layer_norm(parts, i), size, err);
+	}
 	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS && rc == SP_OK; i++)
-		rc = add_linear(tensors, index, sp_layer_linear_name(i),
-		    sp_layer_linear((struct sp_layer *)(uintptr_t)layer, i), &block->codes[i], err);
-	if (rc == SP_OK)
-		rc = add_halves(tensors, index, "post_attention_layernorm", "weight",
-		    layer->post_norm, layer->gate.in, err);
+		rc = add_linear(tensors, index, sp_layer_linear_name(i), sp_layer_linear(parts, i),
+		    &block->codes[i], err);
 	if (rc == SP_OK)
 		rc = save_report(work, index, block, err);
 	if (rc == SP_OK)
@@ -231,26 +234,31 @@ static enum sp_code
 check_tensors(const struct sp_partial *result, size_t index, const struct sp_model_config *config,
     size_t group, struct sp_err *err)
 {
-	size_t count = 2;
+	size_t count = 0;
 	enum sp_code rc;
 
-	if ((rc = expect(
-		 result, index, "input_layernorm", "weight", SP_F16, 0, config->hidden, err)) ||
-	    (rc = expect(result, index, "post_attention_layernorm", "weight", SP_F16, 0,
-		 config->hidden, err)))
-		return rc;
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
-		const char *module = sp_layer_linear_name(i);
-		size_t out, in;
+	for (enum sp_layer_norm i = 0; i < SP_LAYER_NORMS; i++) {
+		size_t size = sp_layer_norm_size(config, i);
 
-		sp_layer_linear_shape(config, i, &out, &in);
+		if (size == 0)
+			continue;
+		rc = expect(result, index, sp_layer_norm_name(i), "weight", SP_F16, 0, size, err);
+		if (rc != SP_OK)
+			return rc;
+		count++;
+	}
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+		struct sp_layer_part part = sp_layer_part(config, i);
+		const char *module = part.name;
+		size_t out = part.out, in = part.in;
+
 		if ((rc = expect(result, index, module, "qweight", SP_I32, in, out / 8, err)) ||
 		    (rc = expect(
 			 result, index, module, "qzeros", SP_I32, in / group, out / 8, err)) ||
 		    (rc = expect(result, index, module, "scales", SP_F16, in / group, out, err)))
 			return rc;
 		count += 3;
-		if (sp_layer_linear_biased(i)) {
+		if (part.biased) {
 			rc = expect(result, index, module, "bias", SP_F16, 0, out, err);
 			if (rc != SP_OK)
 				return rc;

@@ -23,8 +23,8 @@ struct sp_partial {
 };
 
 /* layer: its scaled norms and biases; block: its codes. */
-enum sp_code sp_partial_save(const char *work, size_t index, const struct sp_layer *layer,
-    const struct sp_block *block, struct sp_err *err) SP_MUST_USE;
+enum sp_code sp_partial_save(const char *work, size_t index, const struct sp_model_config *config,
+    const struct sp_layer *layer, const struct sp_block *block, struct sp_err *err) SP_MUST_USE;
 
 /* SP_E_NOT_FOUND: not done yet. SP_E_INVALID: something is there, but not the layer's tensors. */
 enum sp_code sp_partial_open(const char *work, size_t index, const struct sp_model_config *config,

@@ -41,14 +41,13 @@ check_model(const struct run *run, struct sp_err *err)
 		    "calibration sequences of %zu tokens, but the model has %u positions",
 		    run->spec->sequence, c->max_positions);
 	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
-		size_t out, in;
+		struct sp_layer_part part = sp_layer_part(c, i);
 
-		sp_layer_linear_shape(c, i, &out, &in);
-		if (in % group != 0 || out % 8 != 0)
+		if (part.in % group != 0 || part.out % 8 != 0)
 			return sp_err_set(err, SP_E_UNSUPPORTED,
 			    "%s takes %zu values and gives %zu: AWQ needs multiples of the group "
 			    "size %zu and of 8",
-			    sp_layer_linear_name(i), in, out, group);
+			    part.name, part.in, part.out, group);
 	}
 	return SP_OK;
 }
@@ -142,15 +141,17 @@ find_done(struct run *run)
 static enum sp_code
 load_layer(const struct run *run, size_t i, struct sp_layer *layer, struct sp_err *err)
 {
-	size_t hidden = run->config->hidden;
 	enum sp_code rc;
 
 	rc = sp_weights_layer(run->weights, i, layer, err);
 	if (rc != SP_OK)
 		return rc;
-	if ((rc = sp_round_half(layer->input_norm, hidden, err)) ||
-	    (rc = sp_round_half(layer->post_norm, hidden, err)))
-		goto out;
+	for (enum sp_layer_norm k = 0; k < SP_LAYER_NORMS && rc == SP_OK; k++) {
+		rc = sp_round_half(
+		    *sp_layer_norm(layer, k), sp_layer_norm_size(run->config, k), err);
+		if (rc != SP_OK)
+			sp_err_prefix(err, "%s", sp_layer_norm_name(k));
+	}
 	for (enum sp_layer_linear k = 0; k < SP_LAYER_LINEARS && rc == SP_OK; k++) {
 		struct sp_linear *linear = sp_layer_linear(layer, k);
 
@@ -162,7 +163,6 @@ load_layer(const struct run *run, size_t i, struct sp_layer *layer, struct sp_er
 	}
 	if (rc == SP_OK)
 		rc = sp_layer_pack(layer, run->env.pool, err);
-out:
 	if (rc != SP_OK)
 		sp_layer_free(layer);
 	return rc;
@@ -189,7 +189,7 @@ do_layer(struct run *run, size_t i, struct sp_err *err)
 	    (rc = sp_block_quantize(
 		 &run->env, &layer, &inputs, run->spec->group_size, &block, err)))
 		goto out;
-	rc = sp_partial_save(run->spec->work, i, &layer, &block, err);
+	rc = sp_partial_save(run->spec->work, i, run->config, &layer, &block, err);
 	if (rc == SP_OK) {
 		run->done[i] = 1;
 		run->done_count++;

@@ -122,7 +122,7 @@ sp_attention_close(struct sp_attention *work)
 struct job {
 	const struct sp_layer_env *env;
 	struct sp_attention *work;
-	size_t layer;
+	size_t layer, window;
 	const struct sp_attention_seq *seqs;
 	size_t n;
 	const float *q, *k, *v;
@@ -176,6 +176,7 @@ struct block {
 	const struct sp_attention_seq *seq;
 	size_t layer, head; /* KV head */
 	size_t token, tokens;
+	size_t window; /* 0: none */
 	float *q, *out, *scores;
 	size_t stride; /* of scores */
 };
@@ -191,39 +192,89 @@ block_scores(const struct block *b, const struct sp_kv *kv, size_t len, float *s
 		    len - at < SP_PANEL ? len - at : SP_PANEL, 0, scores + at, b->stride);
 }
 
+/* Position of the block's token t, and the first that it sees. */
+static size_t
+position_of(const struct block *b, size_t t)
+{
+	return b->seq->prefix_len + b->seq->own_len + b->token + t;
+}
+
+static size_t
+first_seen(const struct block *b, size_t t)
+{
+	size_t seen = position_of(b, t) + 1;
+
+	return b->window == 0 || seen <= b->window ? 0 : seen - b->window;
+}
+
+/* out (+)= scores · values over positions from … to-1, for `tokens` tokens from t on and the
+ * dimensions of the panel at d. */
+static void
+add_values(
+    const struct block *b, size_t t, size_t tokens, size_t from, size_t to, size_t d, int add)
+{
+	const struct sp_model_config *config = b->config;
+	const struct sp_attention_seq *seq = b->seq;
+	size_t dim = config->head_dim, group = group_of(config), before = seq->prefix_len;
+	size_t columns = dim - d < SP_PANEL ? dim - d : SP_PANEL;
+	const float *scores = b->scores + t * group * b->stride;
+	float *out = b->out + t * group * dim + d;
+
+	if (from < before) {
+		size_t end = to < before ? to : before;
+		const float *panel = head_of(&seq->prefix, config, b->layer, b->head) +
+				     keys_size(config, seq->prefix.cap) + d * seq->prefix.cap;
+
+		sp_kernels_panel(scores + from, b->stride, tokens * group, end - from,
+		    panel + from * SP_PANEL, columns, add, out, dim);
+		from = end;
+		add = 1;
+	}
+	if (from < to) {
+		const float *panel = head_of(&seq->own, config, b->layer, b->head) +
+				     keys_size(config, seq->own.cap) + d * seq->own.cap;
+
+		sp_kernels_panel(scores + from, b->stride, tokens * group, to - from,
+		    panel + (from - before) * SP_PANEL, columns, add, out, dim);
+	}
+}
+
+/* What all see. Rows that saw something before it go on, the others begin. */
+static void
+add_common(const struct block *b, size_t low, size_t high, size_t d)
+{
+	size_t begun = 0;
+
+	while (begun < b->tokens && first_seen(b, begun) < low)
+		begun++;
+	if (begun > 0)
+		add_values(b, 0, begun, low, high, d, 1);
+	if (begun < b->tokens)
+		add_values(b, begun, b->tokens - begun, low, high, d, 0);
+}
+
 /*
- * out = scores · values in the order of positions, for each row up to its own token and not beyond:
- * adding 0 * value would not do, since it is not 0 for an infinite value of a later token. What the
- * rows have in common goes as one product, the later tokens' rest after it.
+ * out = scores · values in the order of positions, for each row over what its token sees and not
+ * beyond: adding 0 * value would not do, since it is not 0 for an infinite value of another token.
+ * What the rows have in common goes as one product; what lies before it (under a window) comes
+ * first, the later tokens' rest after it.
  */
 static void
 block_values(const struct block *b)
 {
-	const struct sp_model_config *config = b->config;
-	const struct sp_attention_seq *seq = b->seq;
-	size_t dim = config->head_dim, group = group_of(config), rows = b->tokens * group;
-	size_t common = seq->own_len + b->token + 1;
-	const float *own =
-	    head_of(&seq->own, config, b->layer, b->head) + keys_size(config, seq->own.cap);
-	const float *prefix = seq->prefix_len == 0
-				  ? NULL
-				  : head_of(&seq->prefix, config, b->layer, b->head) +
-					keys_size(config, seq->prefix.cap);
+	size_t low = first_seen(b, b->tokens - 1), high = position_of(b, 0) + 1;
 
-	for (size_t d = 0; d < dim; d += SP_PANEL) {
-		const float *panel = own + d * seq->own.cap;
-		const float *scores = b->scores + seq->prefix_len;
-		size_t columns = dim - d < SP_PANEL ? dim - d : SP_PANEL;
-
-		if (prefix != NULL)
-			sp_kernels_panel(b->scores, b->stride, rows, seq->prefix_len,
-			    prefix + d * seq->prefix.cap, columns, 0, b->out + d, dim);
-		sp_kernels_panel(scores, b->stride, rows, common, panel, columns, prefix != NULL,
-		    b->out + d, dim);
+	for (size_t d = 0; d < b->config->head_dim; d += SP_PANEL) {
+		if (low >= high) { /* a window shorter than the block */
+			for (size_t t = 0; t < b->tokens; t++)
+				add_values(b, t, 1, first_seen(b, t), position_of(b, t) + 1, d, 0);
+			continue;
+		}
+		for (size_t t = 0; t < b->tokens && first_seen(b, t) < low; t++)
+			add_values(b, t, 1, first_seen(b, t), low, d, 0);
+		add_common(b, low, high, d);
 		for (size_t t = 1; t < b->tokens; t++)
-			sp_kernels_panel(scores + t * group * b->stride + common, b->stride, group,
-			    t, panel + common * SP_PANEL, columns, 1, b->out + t * group * dim + d,
-			    dim);
+			add_values(b, t, 1, high, position_of(b, t) + 1, d, 1);
 	}
 }
 
@@ -233,7 +284,6 @@ block_run(const struct block *b, const struct job *job)
 	const struct sp_model_config *config = b->config;
 	const struct sp_attention_seq *seq = b->seq;
 	size_t dim = config->head_dim, group = group_of(config);
-	size_t seen = seq->prefix_len + seq->own_len + b->token; /* before the block's first */
 	float scale = 1.0f / sqrtf((float)dim);
 
 	for (size_t t = 0; t < b->tokens; t++) {
@@ -242,14 +292,18 @@ block_run(const struct block *b, const struct job *job)
 
 		memcpy(b->q + t * group * dim, from, group * dim * sizeof(float));
 		for (size_t g = 0; g < group; g++)
-			sp_kernels_rope(
-			    b->q + (t * group + g) * dim, dim, job->env->rope + (seen + t) * dim);
+			sp_kernels_rope(b->q + (t * group + g) * dim, dim,
+			    job->env->rope + position_of(b, t) * dim);
 	}
 	block_scores(b, &seq->prefix, seq->prefix_len, b->scores);
 	block_scores(
 	    b, &seq->own, seq->own_len + b->token + b->tokens, b->scores + seq->prefix_len);
-	for (size_t r = 0; r < b->tokens * group; r++)
-		sp_kernels_softmax(b->scores + r * b->stride, seen + r / group + 1, scale);
+	for (size_t r = 0; r < b->tokens * group; r++) {
+		size_t first = first_seen(b, r / group);
+
+		sp_kernels_softmax(b->scores + r * b->stride + first,
+		    position_of(b, r / group) + 1 - first, scale);
+	}
 	block_values(b);
 	for (size_t t = 0; t < b->tokens; t++) {
 		float *to =
@@ -277,7 +331,7 @@ run_task(void *arg, size_t i)
 	size_t low = 0, high = job->n, at, tokens = block_tokens(config), rows = part_rows(config);
 	size_t part = take_part(job->work);
 	float *data = job->work->data + part * job->work->stride;
-	struct block b = {.config = config, .layer = job->layer};
+	struct block b = {.config = config, .layer = job->layer, .window = job->window};
 
 	while (high - low > 1) { /* the last sequence whose first task is not after i */
 		size_t middle = low + (high - low) / 2;
@@ -302,10 +356,18 @@ run_task(void *arg, size_t i)
 
 void
 sp_attention_run(const struct sp_layer_env *env, struct sp_attention *work, size_t layer,
-    struct sp_attention_seq *seqs, size_t n, const float *q, float *out)
+    size_t window, struct sp_attention_seq *seqs, size_t n, const float *q, float *out)
 {
 	struct job job = {
-	    .env = env, .work = work, .layer = layer, .seqs = seqs, .n = n, .q = q, .out = out};
+	    .env = env,
+	    .work = work,
+	    .layer = layer,
+	    .window = window,
+	    .seqs = seqs,
+	    .n = n,
+	    .q = q,
+	    .out = out,
+	};
 	size_t tokens = block_tokens(&env->config), tasks = 0;
 
 	for (size_t i = 0; i < n; i++) {

@@ -49,9 +49,10 @@ void sp_attention_close(struct sp_attention *work);
 void sp_attention_append(const struct sp_layer_env *env, size_t layer,
     const struct sp_attention_seq *seqs, size_t n, const float *k, const float *v);
 
-/* out[rows][heads*head_dim] from q of the same shape (not rotated yet): each token attends to all
- * before it and itself, which sp_attention_append has stored. */
+/* out[rows][heads*head_dim] from q of the same shape (not rotated yet): each token attends to
+ * itself and the window - 1 tokens before it (window 0: all), which sp_attention_append has stored.
+ */
 void sp_attention_run(const struct sp_layer_env *env, struct sp_attention *work, size_t layer,
-    struct sp_attention_seq *seqs, size_t n, const float *q, float *out);
+    size_t window, struct sp_attention_seq *seqs, size_t n, const float *q, float *out);
 
 #endif

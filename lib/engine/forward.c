@@ -41,11 +41,9 @@ run_layer(struct sp_model *m, size_t i, size_t n_seqs, size_t rows)
 	float eps = m->config.rms_norm_eps;
 
 	sp_kernels_rmsnorm(pool, m->h, layer->input_norm, eps, rows, hidden, m->x);
-	sp_linear_apply(&layer->q, pool, m->x, rows, m->q);
-	sp_linear_apply(&layer->k, pool, m->x, rows, m->k);
-	sp_linear_apply(&layer->v, pool, m->x, rows, m->v);
+	sp_layer_qkv(&m->env, layer, m->x, rows, m->q, m->k, m->v);
 	sp_attention_append(&m->env, i, m->seqs, n_seqs, m->k, m->v);
-	sp_attention_run(&m->env, &m->attention, i, m->seqs, n_seqs, m->q, m->heads);
+	sp_attention_run(&m->env, &m->attention, i, layer->window, m->seqs, n_seqs, m->q, m->heads);
 	sp_linear_apply(&layer->o, pool, m->heads, rows, m->x);
 	sp_kernels_add(pool, m->h, m->x, rows * hidden);
 	sp_kernels_rmsnorm(pool, m->h, layer->post_norm, eps, rows, hidden, m->x);

@@ -1,39 +1,75 @@
-/* layer.c -- one decoder layer of Qwen2 in fp32. */
+/* layer.c -- one decoder layer in fp32. */
 #include "engine/layer.h"
 
 #include "engine/attention.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Tokens that go through a layer at once: bounds the work memory. */
 #define CHUNK ((size_t)2048)
 
 static const struct {
 	const char *name;
-	int biased;
 	size_t at; /* in struct sp_layer */
 } linears[SP_LAYER_LINEARS] = {
-    [SP_LAYER_Q] = {"self_attn.q_proj", 1, offsetof(struct sp_layer, q)},
-    [SP_LAYER_K] = {"self_attn.k_proj", 1, offsetof(struct sp_layer, k)},
-    [SP_LAYER_V] = {"self_attn.v_proj", 1, offsetof(struct sp_layer, v)},
-    [SP_LAYER_O] = {"self_attn.o_proj", 0, offsetof(struct sp_layer, o)},
-    [SP_LAYER_GATE] = {"mlp.gate_proj", 0, offsetof(struct sp_layer, gate)},
-    [SP_LAYER_UP] = {"mlp.up_proj", 0, offsetof(struct sp_layer, up)},
-    [SP_LAYER_DOWN] = {"mlp.down_proj", 0, offsetof(struct sp_layer, down)},
+    [SP_LAYER_Q] = {"self_attn.q_proj", offsetof(struct sp_layer, q)},
+    [SP_LAYER_K] = {"self_attn.k_proj", offsetof(struct sp_layer, k)},
+    [SP_LAYER_V] = {"self_attn.v_proj", offsetof(struct sp_layer, v)},
+    [SP_LAYER_O] = {"self_attn.o_proj", offsetof(struct sp_layer, o)},
+    [SP_LAYER_GATE] = {"mlp.gate_proj", offsetof(struct sp_layer, gate)},
+    [SP_LAYER_UP] = {"mlp.up_proj", offsetof(struct sp_layer, up)},
+    [SP_LAYER_DOWN] = {"mlp.down_proj", offsetof(struct sp_layer, down)},
 };
+
+static const struct {
+	const char *name;
+	size_t at; /* in struct sp_layer */
+} norms[SP_LAYER_NORMS] = {
+    [SP_LAYER_INPUT_NORM] = {"input_layernorm", offsetof(struct sp_layer, input_norm)},
+    [SP_LAYER_POST_NORM] = {"post_attention_layernorm", offsetof(struct sp_layer, post_norm)},
+    [SP_LAYER_Q_NORM] = {"self_attn.q_norm", offsetof(struct sp_layer, q_norm)},
+    [SP_LAYER_K_NORM] = {"self_attn.k_norm", offsetof(struct sp_layer, k_norm)},
+};
+
+struct sp_layer_part
+sp_layer_part(const struct sp_model_config *c, enum sp_layer_linear which)
+{
+	size_t heads = (size_t)c->heads * c->head_dim, kv_heads = (size_t)c->kv_heads * c->head_dim;
+	struct sp_layer_part part = {.out = c->intermediate, .in = c->hidden};
+
+	strcpy(part.name, linears[which].name);
+	switch (which) {
+	case SP_LAYER_Q:
+		part.out = heads;
+		part.biased = c->qkv_bias;
+		break;
+	case SP_LAYER_K:
+	case SP_LAYER_V:
+		part.out = kv_heads;
+		part.biased = c->qkv_bias;
+		break;
+	case SP_LAYER_O:
+		part.out = c->hidden;
+		part.in = heads;
+		part.biased = c->o_bias;
+		break;
+	case SP_LAYER_DOWN:
+		part.out = c->hidden;
+		part.in = c->intermediate;
+		part.biased = c->mlp_bias;
+		break;
+	default:
+		part.biased = c->mlp_bias;
+	}
+	return part;
+}
 
 const char *
 sp_layer_linear_name(enum sp_layer_linear which)
 {
 	return linears[which].name;
-}
-
-int
-sp_layer_linear_biased(enum sp_layer_linear which)
-{
-	return linears[which].biased;
 }
 
 struct sp_linear *
@@ -42,21 +78,24 @@ sp_layer_linear(struct sp_layer *layer, enum sp_layer_linear which)
 	return (struct sp_linear *)(void *)((char *)layer + linears[which].at);
 }
 
-void
-sp_layer_linear_shape(
-    const struct sp_model_config *c, enum sp_layer_linear which, size_t *out, size_t *in)
+const char *
+sp_layer_norm_name(enum sp_layer_norm which)
 {
-	size_t heads = (size_t)c->heads * c->head_dim, kv_heads = (size_t)c->kv_heads * c->head_dim;
+	return norms[which].name;
+}
 
-	*in = which == SP_LAYER_O ? heads : which == SP_LAYER_DOWN ? c->intermediate : c->hidden;
-	if (which == SP_LAYER_Q)
-		*out = heads;
-	else if (which == SP_LAYER_K || which == SP_LAYER_V)
-		*out = kv_heads;
-	else if (which == SP_LAYER_O || which == SP_LAYER_DOWN)
-		*out = c->hidden;
-	else
-		*out = c->intermediate;
+size_t
+sp_layer_norm_size(const struct sp_model_config *c, enum sp_layer_norm which)
+{
+	if (which == SP_LAYER_INPUT_NORM || which == SP_LAYER_POST_NORM)
+		return c->hidden;
+	return c->qk_norm ? c->head_dim : 0;
+}
+
+float **
+sp_layer_norm(struct sp_layer *layer, enum sp_layer_norm which)
+{
+	return (float **)(void *)((char *)layer + norms[which].at);
 }
 
 enum sp_code
@@ -74,46 +113,11 @@ sp_layer_pack(struct sp_layer *layer, struct sp_pool *pool, struct sp_err *err)
 void
 sp_layer_free(struct sp_layer *layer)
 {
-	free(layer->input_norm);
-	free(layer->post_norm);
+	for (enum sp_layer_norm i = 0; i < SP_LAYER_NORMS; i++)
+		free(*sp_layer_norm(layer, i));
 	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++)
 		sp_linear_free(sp_layer_linear(layer, i));
 	*layer = (struct sp_layer){0};
-}
-
-/*
- * Angle of pair i at position p: p * theta^(-2i/dim). transformers computes frequency and angle in
- * fp32; a rounding of the angle at a far position is a visible turn, so it is done alike here.
- */
-enum sp_code
-sp_layer_env_open(struct sp_layer_env *env, const struct sp_model_config *config, size_t positions,
-    struct sp_pool *pool, struct sp_err *err)
-{
-	size_t half = config->head_dim / 2;
-
-	*env = (struct sp_layer_env){.config = *config, .pool = pool, .positions = positions};
-	env->rope = malloc(positions * half * 2 * sizeof(float));
-	if (env->rope == NULL)
-		return sp_err_set(err, SP_E_NO_MEMORY, "rotations of %zu positions", positions);
-	for (size_t i = 0; i < half; i++) {
-		float exponent = (float)(2 * i) / (float)config->head_dim;
-		float frequency = 1.0f / (float)pow(config->rope_theta, exponent);
-
-		for (size_t p = 0; p < positions; p++) {
-			float angle = (float)p * frequency;
-
-			env->rope[(p * half + i) * 2] = (float)cos((double)angle);
-			env->rope[(p * half + i) * 2 + 1] = (float)sin((double)angle);
-		}
-	}
-	return SP_OK;
-}
-
-void
-sp_layer_env_close(struct sp_layer_env *env)
-{
-	free(env->rope);
-	*env = (struct sp_layer_env){0};
 }
 
 static float *
@@ -183,6 +187,23 @@ out:
 	return code;
 }
 
+void
+sp_layer_qkv(const struct sp_layer_env *env, const struct sp_layer *layer, const float *x, size_t n,
+    float *q, float *k, float *v)
+{
+	const struct sp_model_config *c = &env->config;
+	float eps = c->rms_norm_eps;
+
+	sp_linear_apply(&layer->q, env->pool, x, n, q);
+	sp_linear_apply(&layer->k, env->pool, x, n, k);
+	sp_linear_apply(&layer->v, env->pool, x, n, v);
+	if (layer->q_norm != NULL)
+		sp_kernels_rmsnorm(env->pool, q, layer->q_norm, eps, n * c->heads, c->head_dim, q);
+	if (layer->k_norm != NULL)
+		sp_kernels_rmsnorm(
+		    env->pool, k, layer->k_norm, eps, n * c->kv_heads, c->head_dim, k);
+}
+
 enum sp_code
 sp_layer_attention(const struct sp_layer_env *env, const struct sp_layer *layer, const float *x,
     size_t n_seq, size_t len, float *heads, float *out, struct sp_err *err)
@@ -204,11 +225,9 @@ sp_layer_attention(const struct sp_layer_env *env, const struct sp_layer *layer,
 		const float *from = x + s * len * hidden;
 		float *to = heads == NULL ? a.heads : heads + s * len * width;
 
-		sp_linear_apply(&layer->q, env->pool, from, rows, a.q);
-		sp_linear_apply(&layer->k, env->pool, from, rows, a.k);
-		sp_linear_apply(&layer->v, env->pool, from, rows, a.v);
+		sp_layer_qkv(env, layer, from, rows, a.q, a.k, a.v);
 		sp_attention_append(env, 0, a.seqs, n, a.k, a.v);
-		sp_attention_run(env, &a.work, 0, a.seqs, n, a.q, to);
+		sp_attention_run(env, &a.work, 0, layer->window, a.seqs, n, a.q, to);
 		if (out != NULL)
 			sp_linear_apply(&layer->o, env->pool, to, rows, out + s * len * hidden);
 	}

@@ -1,4 +1,7 @@
-/* layer.h -- one decoder layer of Qwen2 (RMSNorm, grouped-query attention, gated MLP) in fp32. */
+/*
+ * layer.h -- one decoder layer (RMSNorm, grouped-query attention, gated MLP) in fp32, as Llama,
+ * Mistral, Qwen2 and Qwen3 have it.
+ */
 #ifndef SP_LAYER_H
 #define SP_LAYER_H
 
@@ -7,10 +10,12 @@
 
 struct sp_layer {
 	float *input_norm, *post_norm; /* [hidden], owned */
+	float *q_norm, *k_norm;	       /* [head_dim], owned; NULL: q and k are not normalized */
 	struct sp_linear q, k, v, o, gate, up, down;
+	uint32_t window; /* sp_config_window of this layer */
 };
 
-/* The linear layers of it, in the order of their names below. */
+/* The linear layers of it, in the order of their names: "self_attn.q_proj", … */
 enum sp_layer_linear {
 	SP_LAYER_Q,
 	SP_LAYER_K,
@@ -21,13 +26,32 @@ enum sp_layer_linear {
 	SP_LAYER_DOWN,
 	SP_LAYER_LINEARS
 };
-/* "self_attn.q_proj", … */
+
+/* What the configuration says of a linear layer: its weight is [out][in], its name as tensors have
+ * it behind "model.layers.N.". */
+struct sp_layer_part {
+	char name[48];
+	size_t out, in;
+	int biased; /* 1: it has a bias */
+};
+struct sp_layer_part
+sp_layer_part(const struct sp_model_config *config, enum sp_layer_linear which);
+/* The name alone. */
 const char *sp_layer_linear_name(enum sp_layer_linear which);
-int sp_layer_linear_biased(enum sp_layer_linear which); /* 1: it has a bias */
-/* [out][in] as the configuration gives it. */
-void sp_layer_linear_shape(
-    const struct sp_model_config *config, enum sp_layer_linear which, size_t *out, size_t *in);
 struct sp_linear *sp_layer_linear(struct sp_layer *layer, enum sp_layer_linear which);
+
+/* Its vectors beside biases: the weights of the norms. */
+enum sp_layer_norm {
+	SP_LAYER_INPUT_NORM,
+	SP_LAYER_POST_NORM,
+	SP_LAYER_Q_NORM,
+	SP_LAYER_K_NORM,
+	SP_LAYER_NORMS
+};
+const char *sp_layer_norm_name(enum sp_layer_norm which); /* "input_layernorm", … */
+/* Values of it; 0: the model has none. */
+size_t sp_layer_norm_size(const struct sp_model_config *config, enum sp_layer_norm which);
+float **sp_layer_norm(struct sp_layer *layer, enum sp_layer_norm which);
 
 enum sp_code
 sp_layer_pack(struct sp_layer *layer, struct sp_pool *pool, struct sp_err *err) SP_MUST_USE;
@@ -50,6 +74,11 @@ void sp_layer_env_close(struct sp_layer_env *env);
  * other, causal attention within each, positions from 0. Matrices are row-major, a token per row.
  * The layer must be packed. Work memory is bounded (some thousand tokens at a time).
  */
+
+/* q[n][heads*head_dim], k and v[n][kv_heads*head_dim] from x[n][hidden] after input_norm: products
+ * and the norms of heads, not rotated yet. */
+void sp_layer_qkv(const struct sp_layer_env *env, const struct sp_layer *layer, const float *x,
+    size_t n, float *q, float *k, float *v);
 
 /* x[n_seq*len][hidden] after input_norm -> heads[..][heads*head_dim], which is what o_proj takes,
  * -> out[..][hidden] (before the residual). heads or out may be NULL when not wanted. */

@@ -15,13 +15,14 @@
  * model.safetensors.index.json, {"metadata": {…}, "weight_map": {TENSOR: SHARD FILE, …}}. With both
  * there, readers differ in which they take, so both is an error.
  *
- * The names (modeling_qwen2.py), P = model.layers.N.:
+ * The names (modeling_llama.py and those like it), P = model.layers.N.:
  *
  *	model.embed_tokens.weight [vocab][hidden]   model.norm.weight [hidden]
  *	lm_head.weight [vocab][hidden]              not when tied
  *	P input_layernorm.weight, P post_attention_layernorm.weight [hidden]
  *	P self_attn.{q,k,v,o}_proj.weight, P mlp.{gate,up,down}_proj.weight [out][in]
- *	P self_attn.{q,k,v}_proj.bias [out]
+ *	P self_attn.{q,k}_norm.weight [head_dim]    Qwen3
+ *	a .bias [out] beside those weights of linear layers that have one
  *
  * A linear layer that AutoAWQ quantized (awq/modules/linear/gemm.py) has instead of weight
  *
@@ -284,13 +285,12 @@ want(struct sp_weights *w, struct name name, enum sp_dtype kind, uint64_t rows, 
 static enum sp_code
 want_linear(struct sp_weights *w, size_t layer, enum sp_layer_linear which, struct sp_err *err)
 {
-	struct name name = name_of("model.layers.%zu.%s", layer, sp_layer_linear_name(which));
-	size_t out, in, group = w->config.awq.group_size;
+	struct sp_layer_part part = sp_layer_part(&w->config, which);
+	struct name name = name_of("model.layers.%zu.%s", layer, part.name);
+	size_t out = part.out, in = part.in, group = w->config.awq.group_size;
 	enum sp_code code;
 
-	sp_layer_linear_shape(&w->config, which, &out, &in);
-	if (sp_layer_linear_biased(which) &&
-	    (code = want(w, name_of("%s.bias", name.s), SP_F32, 0, out, err)))
+	if (part.biased && (code = want(w, name_of("%s.bias", name.s), SP_F32, 0, out, err)))
 		return code;
 	if (!sp_config_is_awq(&w->config, name.s))
 		return want(w, name_of("%s.weight", name.s), SP_F32, out, in, err);
@@ -329,6 +329,26 @@ want_head(struct sp_weights *w, struct sp_err *err)
 }
 
 static enum sp_code
+want_norm(struct sp_weights *w, size_t layer, enum sp_layer_norm which, struct sp_err *err)
+{
+	size_t size = sp_layer_norm_size(&w->config, which);
+	struct name name = name_of("model.layers.%zu.%s.weight", layer, sp_layer_norm_name(which));
+
+	return size == 0 ? SP_OK : want(w, name, SP_F32, 0, size, err);
+}
+
+/* Older Llama checkpoints hold the frequencies that we, like transformers, compute. */
+static enum sp_code
+skip_frequencies(struct sp_weights *w, size_t layer, struct sp_err *err)
+{
+	struct name name = name_of("model.layers.%zu.self_attn.rotary_emb.inv_freq", layer);
+
+	if (find_entry(w, name.s) == NULL)
+		return SP_OK;
+	return want(w, name, SP_F32, 0, w->config.head_dim / 2, err);
+}
+
+static enum sp_code
 check_set(struct sp_weights *w, struct sp_err *err)
 {
 	uint32_t hidden = w->config.hidden;
@@ -338,11 +358,12 @@ check_set(struct sp_weights *w, struct sp_err *err)
 	    (code = want(w, name_of("model.norm.weight"), SP_F32, 0, hidden, err)))
 		return code;
 	for (size_t i = 0; i < w->config.layers; i++) {
-		if ((code = want(w, name_of("model.layers.%zu.input_layernorm.weight", i), SP_F32,
-			 0, hidden, err)) ||
-		    (code = want(w, name_of("model.layers.%zu.post_attention_layernorm.weight", i),
-			 SP_F32, 0, hidden, err)))
+		if ((code = skip_frequencies(w, i, err)))
 			return code;
+		for (enum sp_layer_norm k = 0; k < SP_LAYER_NORMS; k++) {
+			if ((code = want_norm(w, i, k, err)))
+				return code;
+		}
 		for (enum sp_layer_linear k = 0; k < SP_LAYER_LINEARS; k++) {
 			if ((code = want_linear(w, i, k, err)))
 				return code;
@@ -453,6 +474,19 @@ get(const struct sp_weights *w, struct name name)
 	return tensor;
 }
 
+/* Without a branch in the loop, so that it runs at the speed of memory. */
+static int
+is_finite(const float *values, size_t count)
+{
+	uint32_t bad = 0, bits;
+
+	for (size_t i = 0; i < count; i++) {
+		memcpy(&bits, &values[i], sizeof(bits));
+		bad |= (bits & 0x7f800000) == 0x7f800000;
+	}
+	return !bad;
+}
+
 static enum sp_code
 to_f32(const struct sp_tensor *t, float **out, struct sp_err *err)
 {
@@ -461,6 +495,12 @@ to_f32(const struct sp_tensor *t, float **out, struct sp_err *err)
 	if ((*out = malloc(count * sizeof(float))) == NULL)
 		return sp_err_set(err, SP_E_NO_MEMORY, "tensor %s in fp32", t->name);
 	sp_dtype_to_f32(t->dtype, t->data, *out, count);
+	if (!is_finite(*out, count)) {
+		free(*out);
+		*out = NULL;
+		return sp_err_set(err, SP_E_INVALID,
+		    "tensor %s holds a value that is not finite (NaN or infinity)", t->name);
+	}
 	return SP_OK;
 }
 
@@ -522,12 +562,13 @@ static enum sp_code
 load_linear(const struct sp_weights *w, size_t layer, enum sp_layer_linear which,
     struct sp_linear *linear, struct sp_err *err)
 {
-	struct name name = name_of("model.layers.%zu.%s", layer, sp_layer_linear_name(which));
+	struct sp_layer_part part = sp_layer_part(&w->config, which);
+	struct name name = name_of("model.layers.%zu.%s", layer, part.name);
 	enum sp_code code;
 
-	sp_layer_linear_shape(&w->config, which, &linear->out, &linear->in);
-	if (sp_layer_linear_biased(which) &&
-	    (code = to_f32(get(w, name_of("%s.bias", name.s)), &linear->bias, err)))
+	linear->out = part.out;
+	linear->in = part.in;
+	if (part.biased && (code = to_f32(get(w, name_of("%s.bias", name.s)), &linear->bias, err)))
 		return code;
 	if (sp_config_is_awq(&w->config, name.s))
 		return load_awq(w, name, linear, err);
@@ -541,13 +582,16 @@ sp_weights_layer(
 	enum sp_code code;
 
 	SP_ASSERT(i < weights->config.layers);
-	*layer = (struct sp_layer){0};
-	if ((code = to_f32(get(weights, name_of("model.layers.%zu.input_layernorm.weight", i)),
-		 &layer->input_norm, err)) ||
-	    (code = to_f32(
-		 get(weights, name_of("model.layers.%zu.post_attention_layernorm.weight", i)),
-		 &layer->post_norm, err)))
-		goto out;
+	*layer = (struct sp_layer){.window = sp_config_window(&weights->config, i)};
+	for (enum sp_layer_norm k = 0; k < SP_LAYER_NORMS; k++) {
+		if (sp_layer_norm_size(&weights->config, k) == 0)
+			continue;
+		code = to_f32(
+		    get(weights, name_of("model.layers.%zu.%s.weight", i, sp_layer_norm_name(k))),
+		    sp_layer_norm(layer, k), err);
+		if (code)
+			goto out;
+	}
 	for (enum sp_layer_linear k = 0; k < SP_LAYER_LINEARS; k++) {
 		if ((code = load_linear(weights, i, k, sp_layer_linear(layer, k), err)))
 			goto out;

@@ -438,7 +438,7 @@ test_config_fixture(void **state)
 	assert_int_equal(c.head_dim, 64);
 	assert_int_equal(c.vocab, 2048);
 	assert_int_equal(c.max_positions, 2048);
-	assert_true(c.rms_norm_eps == 1e-6f && c.rope_theta == 10000.0);
+	assert_true(c.rms_norm_eps == 1e-6f && c.rope.theta == 10000.0);
 	assert_true(c.tied);
 	assert_int_equal(c.dtype, SP_BF16);
 	assert_true(sp_config_is_eos(&c, 1785));
@@ -473,10 +473,11 @@ test_config_refused(void **state)
 		SP_E_INVALID, "head_dim"},
 	    {"\"layer_types\": [", "\"layer_types\": 1, \"x\": [", SP_E_INVALID, "layer_types"},
 	    {"\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": -1", SP_E_INVALID, "rms_norm_eps"},
-	    {"\"rope_type\": \"default\"", "\"rope_type\": \"yarn\"", SP_E_UNSUPPORTED, "yarn"},
+	    {"\"rope_type\": \"default\"", "\"rope_type\": \"longrope\"", SP_E_UNSUPPORTED,
+		"longrope"},
 	    {"\"rope_theta\": 10000.0", "\"rope_theta\": 0", SP_E_INVALID, "rope_theta"},
-	    {"\"use_sliding_window\": false", "\"use_sliding_window\": true", SP_E_UNSUPPORTED,
-		"sliding"},
+	    {"\"use_sliding_window\": false", "\"use_sliding_window\": 1", SP_E_INVALID,
+		"use_sliding_window"},
 	    {"\"full_attention\",", "\"linear_attention\",", SP_E_UNSUPPORTED, "layer_types[0]"},
 	    {"\"eos_token_id\": 1785", "\"eos_token_id\": 2048", SP_E_INVALID, "eos_token_id[0]"},
 	    {"\"eos_token_id\": 1785", "\"eos_token_id\": [1,2,3,4,5,6,7,8,9]", SP_E_LIMIT, "eos"},
@@ -526,11 +527,197 @@ test_config_older(void **state)
 				       "\"rope_type\": \"default\"\n  }",
 			     "\"rope_theta\": 1000000, \"rope_scaling\": null", &c, &err),
 	    SP_OK);
-	assert_true(c.rope_theta == 1e6);
+	assert_true(c.rope.theta == 1e6);
 	assert_int_equal(
 	    parse_changed("\"eos_token_id\": 1785", "\"eos_token_id\": [7, 9]", &c, &err), SP_OK);
 	assert_true(sp_config_is_eos(&c, 7) && sp_config_is_eos(&c, 9));
 	assert_false(sp_config_is_eos(&c, 1785));
+}
+
+/* A configuration of class and model_type whose other fields are `more`. */
+static enum sp_code
+parse_class(const char *class, const char *type, const char *more, struct sp_model_config *config,
+    struct sp_err *err)
+{
+	char text[1024];
+	int len = snprintf(text, sizeof(text),
+	    "{\"architectures\":[\"%s\"],\"model_type\":\"%s\",\"hidden_size\":64,"
+	    "\"intermediate_size\":96,\"num_hidden_layers\":2,\"num_attention_heads\":4,"
+	    "\"vocab_size\":100,\"max_position_embeddings\":512%s%s}",
+	    class, type, more[0] == '\0' ? "" : ",", more);
+
+	assert_in_range(len, 1, sizeof(text) - 1);
+	*config = (struct sp_model_config){0};
+	return sp_config_parse((const uint8_t *)text, (size_t)len, config, err);
+}
+
+#define LLAMA "LlamaForCausalLM", "llama"
+#define MISTRAL "MistralForCausalLM", "mistral"
+#define QWEN2 "Qwen2ForCausalLM", "qwen2"
+#define QWEN3 "Qwen3ForCausalLM", "qwen3"
+#define KV "\"num_key_value_heads\":2"
+
+static void
+test_config_classes(void **state)
+{
+	struct sp_model_config c;
+	struct sp_err err;
+
+	(void)state;
+	assert_int_equal(parse_class(LLAMA, "", &c, &err), SP_OK);
+	assert_int_equal(c.kv_heads, 4); /* as many as heads */
+	assert_int_equal(c.head_dim, 16);
+	assert_false(c.qkv_bias || c.o_bias || c.mlp_bias || c.qk_norm || c.tied);
+	assert_int_equal(
+	    parse_class(LLAMA, "\"attention_bias\":true,\"mlp_bias\":true", &c, &err), SP_OK);
+	assert_true(c.qkv_bias && c.o_bias && c.mlp_bias);
+	assert_int_equal(parse_class(QWEN2, KV, &c, &err), SP_OK);
+	assert_true(c.qkv_bias && !c.o_bias && !c.mlp_bias && !c.qk_norm);
+	assert_int_equal(parse_class(QWEN2, "", &c, &err), SP_E_INVALID);
+	assert_int_equal(parse_class(QWEN2, "\"num_key_value_heads\":null", &c, &err), SP_OK);
+	assert_int_equal(parse_class(QWEN3, KV, &c, &err), SP_OK);
+	assert_true(!c.qkv_bias && c.qk_norm);
+	assert_int_equal(c.head_dim, 128); /* the class's default, not hidden_size / heads */
+	assert_int_equal(parse_class(QWEN3, KV ",\"attention_bias\":true", &c, &err), SP_OK);
+	assert_true(c.qkv_bias && c.o_bias);
+	assert_string_equal(sp_config_arch_name(c.arch), "Qwen3ForCausalLM");
+}
+
+static void
+test_config_windows(void **state)
+{
+	static const char qwen[] = KV ",\"use_sliding_window\":true,\"sliding_window\":100";
+	struct sp_model_config c;
+	struct sp_err err;
+	char text[256];
+
+	(void)state;
+	assert_int_equal(parse_class(MISTRAL, KV ",\"sliding_window\":100", &c, &err), SP_OK);
+	assert_int_equal(sp_config_window(&c, 0), 100);
+	assert_int_equal(sp_config_window(&c, 1), 100);
+	assert_int_equal(parse_class(MISTRAL, KV ",\"sliding_window\":512", &c, &err), SP_OK);
+	assert_int_equal(sp_config_window(&c, 0), 0);
+	assert_int_equal(parse_class(MISTRAL, KV ",\"sliding_window\":null", &c, &err), SP_OK);
+	assert_int_equal(sp_config_window(&c, 0), 0);
+	assert_int_equal(parse_class(MISTRAL, KV ",\"sliding_window\":0", &c, &err), SP_E_INVALID);
+	assert_int_equal(parse_class(QWEN2, KV ",\"sliding_window\":100", &c, &err), SP_OK);
+	assert_int_equal(sp_config_window(&c, 1), 0);
+	assert_int_equal(parse_class(QWEN2, qwen, &c, &err), SP_OK);
+	assert_int_equal(sp_config_window(&c, 1), 0); /* from layer 28 on */
+	snprintf(text, sizeof(text), "%s,\"max_window_layers\":1", qwen);
+	assert_int_equal(parse_class(QWEN2, text, &c, &err), SP_OK);
+	assert_int_equal(sp_config_window(&c, 0), 0);
+	assert_int_equal(sp_config_window(&c, 1), 100);
+	snprintf(text, sizeof(text),
+	    "%s,\"layer_types\":[\"sliding_attention\",\"full_attention\"]", qwen);
+	assert_int_equal(parse_class(QWEN3, text, &c, &err), SP_OK);
+	assert_int_equal(sp_config_window(&c, 0), 100);
+	assert_int_equal(sp_config_window(&c, 1), 0);
+}
+
+#define ROPE(fields) "\"rope_theta\":5e5,\"rope_scaling\":{" fields "}"
+
+static void
+test_config_rope(void **state)
+{
+	struct sp_model_config c;
+	struct sp_err err;
+
+	(void)state;
+	assert_int_equal(parse_class(LLAMA, "", &c, &err), SP_OK);
+	assert_true(c.rope.kind == SP_ROPE_DEFAULT && c.rope.theta == 10000 &&
+		    c.rope.attention_factor == 1);
+	assert_int_equal(
+	    parse_class(LLAMA, ROPE("\"type\":\"linear\",\"factor\":2"), &c, &err), SP_OK);
+	assert_true(c.rope.kind == SP_ROPE_LINEAR && c.rope.factor == 2 && c.rope.theta == 5e5);
+	assert_int_equal(
+	    parse_class(LLAMA,
+		"\"rope_parameters\":{\"rope_type\":\"llama3\",\"rope_theta\":7e5,\"factor\":8.0,"
+		"\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,"
+		"\"original_max_position_embeddings\":64}",
+		&c, &err),
+	    SP_OK);
+	assert_true(c.rope.kind == SP_ROPE_LLAMA3 && c.rope.theta == 7e5 && c.rope.factor == 8 &&
+		    c.rope.low_freq == 1 && c.rope.high_freq == 4 && c.rope.original == 64);
+	assert_int_equal(parse_class(LLAMA,
+			     ROPE("\"rope_type\":\"yarn\",\"factor\":4.0,"
+				  "\"original_max_position_embeddings\":128"),
+			     &c, &err),
+	    SP_OK);
+	assert_true(c.rope.kind == SP_ROPE_YARN && c.rope.beta_fast == 32 &&
+		    c.rope.beta_slow == 1 && c.rope.truncate);
+	assert_true(fabs(c.rope.attention_factor - 1.1386294361119891) < 1e-12);
+	assert_int_equal(
+	    parse_class(LLAMA,
+		ROPE("\"rope_type\":\"yarn\",\"factor\":4.0,\"attention_factor\":1.0"), &c, &err),
+	    SP_OK);
+	assert_true(c.rope.attention_factor == 1 && c.rope.original == 512);
+	/* both spellings, alike */
+	assert_int_equal(
+	    parse_class(LLAMA,
+		ROPE("\"type\":\"linear\",\"factor\":2.0") ",\"rope_parameters\":{\"rope_type\":"
+							   "\"linear\",\"rope_theta\":500000,"
+							   "\"factor\":2}",
+		&c, &err),
+	    SP_OK);
+}
+
+static void
+test_config_classes_refused(void **state)
+{
+	static const struct {
+		const char *class, *type, *more;
+		enum sp_code code;
+		const char *says;
+	} cases[] = {
+	    {"Gemma2ForCausalLM", "gemma2", "", SP_E_UNSUPPORTED, "Qwen3ForCausalLM"},
+	    {LLAMA, "\"attention_bias\":1", SP_E_INVALID, "attention_bias"},
+	    {LLAMA, "\"sliding_window\":64", SP_E_UNSUPPORTED, "sliding_window"},
+	    {LLAMA, "\"attn_logit_softcapping\":50.0", SP_E_UNSUPPORTED, "attn_logit_softcapping"},
+	    {LLAMA, "\"partial_rotary_factor\":0.5", SP_E_UNSUPPORTED, "partial_rotary_factor"},
+	    {LLAMA, "\"layer_types\":[\"full_attention\"]", SP_E_INVALID, "layer_types"},
+	    {LLAMA, "\"layer_types\":[\"full_attention\",\"sliding_attention\"]", SP_E_UNSUPPORTED,
+		"layer_types[1]"},
+	    {QWEN2, KV ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]",
+		SP_E_UNSUPPORTED, "layer_types[1]"},
+	    {MISTRAL,
+		KV ",\"layer_types\":[\"full_attention\",\"full_attention\"],"
+		   "\"sliding_window\":9",
+		SP_E_UNSUPPORTED, "layer_types[0]"},
+	    {LLAMA, ROPE("\"rope_type\":\"dynamic\",\"factor\":2.0"), SP_E_UNSUPPORTED, "dynamic"},
+	    {LLAMA, ROPE("\"type\":7"), SP_E_UNSUPPORTED, "not a string"},
+	    {LLAMA, ROPE("\"rope_type\":\"linear\""), SP_E_INVALID, "factor is missing"},
+	    {LLAMA, ROPE("\"rope_type\":\"linear\",\"factor\":0"), SP_E_INVALID, "factor"},
+	    {LLAMA, ROPE("\"rope_type\":\"llama3\",\"factor\":2"), SP_E_INVALID, "low_freq_factor"},
+	    {LLAMA,
+		ROPE("\"rope_type\":\"llama3\",\"factor\":2,\"low_freq_factor\":4,"
+		     "\"high_freq_factor\":4"),
+		SP_E_INVALID, "high_freq_factor"},
+	    {LLAMA, ROPE("\"rope_type\":\"yarn\",\"factor\":2,\"truncate\":1"), SP_E_INVALID,
+		"truncate"},
+	    {LLAMA, ROPE("\"rope_type\":\"yarn\",\"short_factor\":[1,2]"), SP_E_UNSUPPORTED,
+		"rope_scaling: short_factor"},
+	    {LLAMA, "\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1e4}}",
+		SP_E_UNSUPPORTED, "rope_parameters: full_attention"},
+	    {LLAMA, "\"rope_scaling\":[]", SP_E_INVALID, "rope_scaling: not an object"},
+	    {LLAMA,
+		ROPE("\"type\":\"linear\",\"factor\":2.0") ",\"rope_parameters\":{\"rope_theta\":"
+							   "1e4}",
+		SP_E_INVALID, "different things"},
+	};
+	struct sp_model_config c;
+	struct sp_err err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		enum sp_code code =
+		    parse_class(cases[i].class, cases[i].type, cases[i].more, &c, &err);
+
+		if (code != cases[i].code)
+			fail_msg("%s: %s", cases[i].more, code ? err.msg : "accepted");
+		if (strstr(err.msg, cases[i].says) == NULL)
+			fail_msg("%s: says %s", cases[i].more, err.msg);
+	}
 }
 
 #define QUANT(fields) "{\n\"quantization_config\": {" fields "},"
@@ -592,6 +779,10 @@ main(void)
 	    cmocka_unit_test(test_config_fixture),
 	    cmocka_unit_test(test_config_refused),
 	    cmocka_unit_test(test_config_older),
+	    cmocka_unit_test(test_config_classes),
+	    cmocka_unit_test(test_config_windows),
+	    cmocka_unit_test(test_config_rope),
+	    cmocka_unit_test(test_config_classes_refused),
 	    cmocka_unit_test(test_config_awq),
 	};
 
