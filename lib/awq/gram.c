@@ -85,7 +85,7 @@ sp_gram_open(struct sp_pool *pool, const float *x, size_t n, size_t in, struct s
 		sp_pool_run(pool, panels, moments_add, &job);
 	}
 	mirror(job.g, in);
-	sp_kernels_pack(pool, job.g, in, in, gram->panels);
+	sp_kernels_pack(pool, SP_PANEL_F32, job.g, in, in, gram->panels);
 out:
 	free(job.g);
 	free(job.left);

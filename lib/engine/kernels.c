@@ -1,11 +1,15 @@
 /* kernels.c -- the arithmetic of a forward pass in fp32 on the CPU. */
 #include "engine/kernels.h"
 
+#include "model/dtype.h"
+
 #include <math.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 
 #ifdef __x86_64__
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -21,6 +25,12 @@ struct isa {
 	size_t rows; /* of a full tile */
 	void (*tile)(size_t rows, const float *x, size_t ldx, size_t depth, const float *panel,
 	    int add, float *y, size_t ldy);
+	void (*packed_tile)(size_t rows, const float *x, size_t depth, const float *panel, int add,
+	    float *y, size_t ldy);
+	void (*widen_f16)(const uint16_t *src, size_t count, float *dst);
+	void (*widen_bf16)(const uint16_t *src, size_t count, float *dst);
+	void (*widen_q4)(
+	    const uint8_t *codes, const float *scale, const float *zero, size_t depth, float *dst);
 	void (*rmsnorm)(const float *x, const float *weight, float eps, size_t dim, float *y);
 	void (*softmax)(float *x, size_t count, float scale);
 	void (*silu_mul)(float *gate, const float *up, size_t count);
@@ -79,11 +89,12 @@ exp_of(float x)
 #define V_STORE(p, v) (*(p) = (v))
 #define V_SET(value) (value)
 #define V_FMA(a, b, c) fmaf(a, b, c)
+#define V_LOAD_F16(p) sp_dtype_f16_to_f32(*(p))
 #include "engine/kernels_isa.inc"
 
 #ifdef __x86_64__
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #define ISA(name) name##_avx2
 #define ISA_NAME "avx2"
 #define V __m256
@@ -93,6 +104,7 @@ exp_of(float x)
 #define V_STORE _mm256_storeu_ps
 #define V_SET _mm256_set1_ps
 #define V_FMA _mm256_fmadd_ps
+#define V_LOAD_F16(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p)))
 #include "engine/kernels_isa.inc"
 #pragma GCC pop_options
 
@@ -107,8 +119,20 @@ exp_of(float x)
 #define V_STORE _mm512_storeu_ps
 #define V_SET _mm512_set1_ps
 #define V_FMA _mm512_fmadd_ps
+#define V_LOAD_F16(p) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
 #include "engine/kernels_isa.inc"
 #pragma GCC pop_options
+#endif
+
+#ifdef __x86_64__
+/* __builtin_cpu_supports does not know it everywhere. */
+static int
+runs_f16c(void)
+{
+	unsigned a, b, c, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
 #endif
 
 static int
@@ -119,7 +143,8 @@ isa_runs(const struct isa *isa)
 		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
 		       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 	if (isa == &isa_avx2)
-		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+		       runs_f16c();
 #endif
 	return isa == &isa_portable;
 }
@@ -162,50 +187,181 @@ sp_kernels_select(const char *name)
 	return 0;
 }
 
-struct pack {
+/* --- packing --------------------------------------------------------------------------------- */
+
+/* Elementwise work is handed out in pieces of about this many values. */
+#define PIECE ((size_t)16384)
+
+struct narrow {
 	const float *w;
-	size_t out, in;
-	float *panels;
+	size_t count;
+	atomic_int f16, bf16; /* no value seen that is none */
 };
+
+/* Values that bf16 (the upper half of fp32) cannot hold, or fp16: 11 bits of a magnitude from 2^-14
+ * to below 2^16, or a multiple of 2^-24 below that. NaN and infinity stay fp32. */
+static void
+narrow_piece(void *arg, size_t i)
+{
+	struct narrow *job = arg;
+	const float *w = job->w + i * PIECE;
+	size_t left = job->count - i * PIECE, count = left < PIECE ? left : PIECE;
+	unsigned lost = 0, lost_bf16 = 0;
+
+	if (!atomic_load_explicit(&job->f16, memory_order_relaxed) &&
+	    !atomic_load_explicit(&job->bf16, memory_order_relaxed))
+		return;
+	for (size_t k = 0; k < count; k++) {
+		float magnitude = fabsf(w[k]);
+		uint32_t bits;
+		int normal, tiny;
+
+		memcpy(&bits, &magnitude, sizeof(bits));
+		lost_bf16 |= (bits & 0xffff) | (bits >= 0x7f800000);
+		normal = (bits >= 0x38800000) & (bits < 0x47800000) & ((bits & 0x1fff) == 0);
+		tiny = (bits < 0x38800000) & (magnitude + 0.5f - 0.5f == magnitude);
+		lost |= !(normal | tiny);
+	}
+	if (lost)
+		atomic_store_explicit(&job->f16, 0, memory_order_relaxed);
+	if (lost_bf16)
+		atomic_store_explicit(&job->bf16, 0, memory_order_relaxed);
+}
+
+enum sp_panel_kind
+sp_kernels_narrowest(struct sp_pool *pool, const float *w, size_t count)
+{
+	struct narrow job = {.w = w, .count = count, .f16 = 1, .bf16 = 1};
+
+	sp_pool_run(pool, (count + PIECE - 1) / PIECE, narrow_piece, &job);
+	return job.bf16 ? SP_PANEL_BF16 : job.f16 ? SP_PANEL_F16 : SP_PANEL_F32;
+}
+
+size_t
+sp_kernels_panels_size(enum sp_panel_kind kind, size_t columns, size_t depth, size_t group)
+{
+	size_t panel = depth * SP_PANEL;
+
+	SP_ASSERT(kind != SP_PANEL_Q4 || (group > 0 && depth % group == 0));
+	if (kind == SP_PANEL_F32)
+		panel *= sizeof(float);
+	else if (kind == SP_PANEL_Q4)
+		panel = panel / 2 + depth / group * SP_PANEL * 3;
+	else
+		panel *= sizeof(uint16_t);
+	return sp_kernels_panels(columns) * panel;
+}
+
+struct pack {
+	enum sp_panel_kind kind;
+	int raw; /* w is of this kind, not fp32 */
+	const void *w;
+	size_t out, in;
+	void *panels;
+};
+
+/* Columns are read a cache line at a time: a value of each in turn would find them all in one set
+ * of the cache where rows are a multiple of 4 KiB long. */
+#define PACK_STEP ((size_t)16)
+
+static void
+pack_wide(const struct pack *job, size_t first, size_t columns, uint32_t *panel)
+{
+	const uint32_t *w = (const uint32_t *)job->w + first * job->in;
+
+	for (size_t k0 = 0; k0 < job->in; k0 += PACK_STEP) {
+		size_t end = job->in - k0 < PACK_STEP ? job->in : k0 + PACK_STEP;
+
+		for (size_t c = 0; c < columns; c++) {
+			for (size_t k = k0; k < end; k++)
+				panel[k * SP_PANEL + c] = w[c * job->in + k];
+		}
+	}
+}
+
+static void
+pack_half(const struct pack *job, size_t first, size_t columns, uint16_t *panel)
+{
+	const uint16_t *raw = (const uint16_t *)job->w + first * job->in;
+	const float *w = (const float *)job->w + first * job->in;
+
+	for (size_t k0 = 0; k0 < job->in; k0 += PACK_STEP) {
+		size_t end = job->in - k0 < PACK_STEP ? job->in : k0 + PACK_STEP;
+
+		for (size_t c = 0; c < columns; c++) {
+			for (size_t k = k0; k < end; k++) {
+				size_t at = c * job->in + k;
+
+				panel[k * SP_PANEL + c] = job->raw ? raw[at]
+							  : job->kind == SP_PANEL_BF16
+							      ? sp_dtype_f32_to_bf16(w[at])
+							      : sp_dtype_f32_to_f16(w[at]);
+			}
+		}
+	}
+}
 
 static void
 pack_panel(void *arg, size_t p)
 {
 	const struct pack *job = arg;
-	float *panel = job->panels + p * job->in * SP_PANEL;
 	size_t left = job->out - p * SP_PANEL;
 	size_t columns = left < SP_PANEL ? left : SP_PANEL;
+	size_t value = job->kind == SP_PANEL_F32 ? sizeof(float) : sizeof(uint16_t);
+	size_t size = SP_PANEL * job->in * value;
+	char *panel = (char *)job->panels + p * size;
 
-	for (size_t k = 0; k < job->in; k++) {
-		for (size_t c = 0; c < columns; c++)
-			panel[k * SP_PANEL + c] = job->w[(p * SP_PANEL + c) * job->in + k];
-		for (size_t c = columns; c < SP_PANEL; c++)
-			panel[k * SP_PANEL + c] = 0.0f;
-	}
+	if (columns < SP_PANEL)
+		memset(panel, 0, size);
+	if (job->kind == SP_PANEL_F32)
+		pack_wide(job, p * SP_PANEL, columns, (uint32_t *)(void *)panel);
+	else
+		pack_half(job, p * SP_PANEL, columns, (uint16_t *)(void *)panel);
 }
 
 void
-sp_kernels_pack(struct sp_pool *pool, const float *w, size_t out, size_t in, float *panels)
+sp_kernels_pack(struct sp_pool *pool, enum sp_panel_kind kind, const float *w, size_t out,
+    size_t in, void *panels)
 {
-	struct pack job = {w, out, in, panels};
+	struct pack job = {kind, 0, w, out, in, panels};
 
+	SP_ASSERT(kind != SP_PANEL_Q4);
 	sp_pool_run(pool, sp_kernels_panels(out), pack_panel, &job);
 }
 
-/* A tile that is narrower than its panel goes through a whole one. */
+void
+sp_kernels_pack_raw(struct sp_pool *pool, enum sp_panel_kind kind, const void *w, size_t out,
+    size_t in, void *panels)
+{
+	struct pack job = {kind, 1, w, out, in, panels};
+
+	SP_ASSERT(kind != SP_PANEL_Q4);
+	sp_pool_run(pool, sp_kernels_panels(out), pack_panel, &job);
+}
+
+/* --- products -------------------------------------------------------------------------------- */
+
+/* ldx 0: x is packed, [depth][rows of a full tile]. A tile that is narrower than its panel goes
+ * through a whole one. */
 static void
-edge_tile(size_t rows, const float *x, size_t ldx, size_t depth, const float *panel, size_t columns,
+tile(size_t rows, const float *x, size_t ldx, size_t depth, const float *panel, size_t columns,
     int add, float *y, size_t ldy)
 {
 	float edge[LANES][SP_PANEL];
+	int narrow = columns < SP_PANEL;
+	float *to = narrow ? edge[0] : y;
+	size_t ld = narrow ? SP_PANEL : ldy;
 
-	if (add) {
+	if (narrow && add) {
 		memset(edge, 0, sizeof(edge));
 		for (size_t r = 0; r < rows; r++)
 			memcpy(edge[r], y + r * ldy, columns * sizeof(float));
 	}
-	chosen->tile(rows, x, ldx, depth, panel, add, edge[0], SP_PANEL);
-	for (size_t r = 0; r < rows; r++)
+	if (ldx == 0)
+		chosen->packed_tile(rows, x, depth, panel, add, to, ld);
+	else
+		chosen->tile(rows, x, ldx, depth, panel, add, to, ld);
+	for (size_t r = 0; narrow && r < rows; r++)
 		memcpy(y + r * ldy, edge[r], columns * sizeof(float));
 }
 
@@ -216,64 +372,173 @@ sp_kernels_panel(const float *x, size_t ldx, size_t n, size_t depth, const float
 	for (size_t r = 0; r < n; r += chosen->rows) {
 		size_t rows = n - r < chosen->rows ? n - r : chosen->rows;
 
-		if (columns == SP_PANEL)
-			chosen->tile(rows, x + r * ldx, ldx, depth, panel, add, y + r * ldy, ldy);
-		else
-			edge_tile(
-			    rows, x + r * ldx, ldx, depth, panel, columns, add, y + r * ldy, ldy);
+		tile(rows, x + r * ldx, ldx, depth, panel, columns, add, y + r * ldy, ldy);
 	}
 }
 
-/* A block of x (ROW_BLOCK x DEPTH_BLOCK floats, 384 KiB) and one of a panel (64 KiB) fit a second
- * level cache; blocks of one set of rows follow each other. */
+/*
+ * A block of x (ROW_BLOCK x DEPTH_BLOCK floats, 384 KiB) and one of a panel (64 KiB) fit a second
+ * level cache. Panels are taken GROUP at a time while a block of x is there, and a depth after the
+ * other, y keeping the sums between: a chain goes on where it was. x is packed tile by tile first,
+ * since rows some KiB apart fall into few sets of a cache; a chunk of it at a time, to bound the
+ * memory. Few rows are not worth that.
+ */
 #define ROW_BLOCK ((size_t)192)
 #define DEPTH_BLOCK ((size_t)512)
+#define GROUP ((size_t)4)
+#define CHUNK ((size_t)32 << 20) /* bytes */
+#define FEW ((size_t)4)
 
 struct matmul {
 	const float *x;
 	size_t n, in;
-	const float *panels, *bias;
+	const struct sp_panels *w;
+	const float *bias;
 	size_t out;
 	float *y;
+	float *packed; /* x, [tiles][in][rows of a full tile]; NULL: as it is */
+	size_t group;  /* panels at a time */
 };
+
+static void
+pack_tile(void *arg, size_t i)
+{
+	const struct matmul *job = arg;
+	size_t full = chosen->rows, row = i * full;
+	size_t rows = job->n - row < full ? job->n - row : full;
+	const float *x = job->x + row * job->in;
+	float *packed = job->packed + row * job->in;
+
+	for (size_t k0 = 0; k0 < job->in; k0 += PACK_STEP) {
+		size_t end = job->in - k0 < PACK_STEP ? job->in : k0 + PACK_STEP;
+
+		for (size_t r = 0; r < rows; r++) {
+			for (size_t k = k0; k < end; k++)
+				packed[k * full + r] = x[r * job->in + k];
+		}
+	}
+}
+
+/* Depth k … k+depth-1 of a panel of kind Q4. */
+static void
+widen_q4(
+    const struct sp_panels *w, const uint8_t *panel, size_t in, size_t k, size_t depth, float *wide)
+{
+	const uint8_t *scales = panel + in * SP_PANEL / 2;
+	const uint8_t *zeros = scales + in / w->group * SP_PANEL * 2;
+	float scale[SP_PANEL], zero[SP_PANEL];
+
+	for (size_t end = k + depth; k < end;) {
+		size_t g = k / w->group, rest = (g + 1) * w->group - k;
+		size_t count = rest < end - k ? rest : end - k;
+
+		sp_dtype_to_f32(SP_F16, scales + g * SP_PANEL * 2, scale, SP_PANEL);
+		for (size_t c = 0; c < SP_PANEL; c++)
+			zero[c] = zeros[g * SP_PANEL + c];
+		chosen->widen_q4(panel + k * SP_PANEL / 2, scale, zero, count, wide);
+		wide += count * SP_PANEL;
+		k += count;
+	}
+}
+
+/* Depth k … of panel p in fp32: where it lies, or in wide. */
+static const float *
+widen(const struct matmul *job, size_t p, size_t k, size_t depth, float *wide)
+{
+	const struct sp_panels *w = job->w;
+	const uint8_t *panel = (const uint8_t *)w->data +
+			       p * sp_kernels_panels_size(w->kind, SP_PANEL, job->in, w->group);
+	const uint16_t *half = (const uint16_t *)(const void *)panel + k * SP_PANEL;
+
+	switch (w->kind) {
+	case SP_PANEL_F32:
+		return (const float *)(const void *)panel + k * SP_PANEL;
+	case SP_PANEL_F16:
+		chosen->widen_f16(half, depth * SP_PANEL, wide);
+		break;
+	case SP_PANEL_BF16:
+		chosen->widen_bf16(half, depth * SP_PANEL, wide);
+		break;
+	case SP_PANEL_Q4:
+		widen_q4(w, panel, job->in, k, depth, wide);
+	}
+	return wide;
+}
+
+/* A block of rows by a block of a panel. */
+static void
+multiply(const struct matmul *job, size_t row, size_t p, size_t k, size_t depth, const float *panel)
+{
+	size_t end = job->n - row < ROW_BLOCK ? job->n : row + ROW_BLOCK, full = chosen->rows;
+	size_t column = p * SP_PANEL;
+	size_t columns = job->out - column < SP_PANEL ? job->out - column : SP_PANEL;
+
+	for (; row < end; row += full) {
+		size_t rows = end - row < full ? end - row : full;
+		float *y = job->y + row * job->out + column;
+
+		if (job->packed == NULL)
+			tile(rows, job->x + row * job->in + k, job->in, depth, panel, columns,
+			    k != 0, y, job->out);
+		else
+			tile(rows, job->packed + row * job->in + k * full, 0, depth, panel, columns,
+			    k != 0, y, job->out);
+		if (k + depth < job->in || job->bias == NULL)
+			continue;
+		for (size_t r = 0; r < rows; r++) {
+			for (size_t c = 0; c < columns; c++)
+				y[r * job->out + c] += job->bias[column + c];
+		}
+	}
+}
 
 static void
 matmul_block(void *arg, size_t i)
 {
 	const struct matmul *job = arg;
-	size_t panels = sp_kernels_panels(job->out), p = i % panels, row = i / panels * ROW_BLOCK;
-	size_t rows = job->n - row < ROW_BLOCK ? job->n - row : ROW_BLOCK;
-	size_t column = p * SP_PANEL;
-	size_t columns = job->out - column < SP_PANEL ? job->out - column : SP_PANEL;
-	const float *panel = job->panels + p * job->in * SP_PANEL;
-	float *y = job->y + row * job->out + column;
+	size_t panels = sp_kernels_panels(job->out),
+	       groups = (panels + job->group - 1) / job->group;
+	size_t first = i % groups * job->group, row = i / groups * ROW_BLOCK;
+	size_t last = panels - first < job->group ? panels : first + job->group;
+	_Alignas(64) float wide[DEPTH_BLOCK * SP_PANEL];
 
 	for (size_t k = 0; k < job->in; k += DEPTH_BLOCK) {
 		size_t depth = job->in - k < DEPTH_BLOCK ? job->in - k : DEPTH_BLOCK;
 
-		sp_kernels_panel(job->x + row * job->in + k, job->in, rows, depth,
-		    panel + k * SP_PANEL, columns, k != 0, y, job->out);
-	}
-	if (job->bias == NULL)
-		return;
-	for (size_t r = 0; r < rows; r++) {
-		for (size_t c = 0; c < columns; c++)
-			y[r * job->out + c] += job->bias[column + c];
+		for (size_t p = first; p < last; p++)
+			multiply(job, row, p, k, depth, widen(job, p, k, depth, wide));
 	}
 }
 
 void
-sp_kernels_matmul(struct sp_pool *pool, const float *x, size_t n, size_t in, const float *panels,
-    const float *bias, size_t out, float *y)
+sp_kernels_matmul(struct sp_pool *pool, const float *x, size_t n, size_t in,
+    const struct sp_panels *panels, const float *bias, size_t out, float *y)
 {
-	struct matmul job = {x, n, in, panels, bias, out, y};
+	size_t full = chosen->rows, step = CHUNK / (in * sizeof(float)) / full * full;
+	size_t row_blocks = (n + ROW_BLOCK - 1) / ROW_BLOCK, columns = sp_kernels_panels(out);
+	size_t enough = (size_t)sp_pool_threads(pool) * 8; /* tasks that keep all threads busy */
+	struct matmul job = {.in = in, .w = panels, .bias = bias, .out = out};
 
-	sp_pool_run(
-	    pool, (n + ROW_BLOCK - 1) / ROW_BLOCK * sp_kernels_panels(out), matmul_block, &job);
+	step = n <= FEW ? n : step < full ? full : step;
+	job.group = row_blocks * columns / GROUP >= enough ? GROUP : 1;
+	for (size_t r = 0; r < n; r += step) {
+		size_t rows = n - r < step ? n - r : step;
+
+		job.x = x + r * in;
+		job.y = y + r * out;
+		job.n = rows;
+		if (n > FEW)
+			job.packed = sp_pool_scratch(
+			    pool, (rows + full - 1) / full * full * in * sizeof(float));
+		if (job.packed != NULL)
+			sp_pool_run(pool, (rows + full - 1) / full, pack_tile, &job);
+		sp_pool_run(pool,
+		    (rows + ROW_BLOCK - 1) / ROW_BLOCK * ((columns + job.group - 1) / job.group),
+		    matmul_block, &job);
+	}
 }
 
-/* Elementwise work is handed out in pieces of about this many values. */
-#define PIECE ((size_t)16384)
+/* --- elementwise ------------------------------------------------------------------------------ */
 
 struct norm {
 	const float *x, *weight;

@@ -21,12 +21,40 @@ sp_kernels_panels(size_t columns)
 	return (columns + SP_PANEL - 1) / SP_PANEL;
 }
 
-/* Packs w[out][in] (row-major) into panels: sp_kernels_panels(out) * in * 32 floats. */
-void sp_kernels_pack(struct sp_pool *pool, const float *w, size_t out, size_t in, float *panels);
+/*
+ * What a panel holds its values as; each stands for fp32 values, to which it is widened on the way
+ * into the registers. A model's weights are fp16 or bf16 mostly: half the memory, the same bits.
+ * Q4: AutoAWQ's 4-bit codes, w = (code - zero) * scale; a panel is
+ *
+ *	codes   [depth][16]          column c in the low half of byte c, c + 16 in its high half
+ *	scales  fp16 [depth/group][32]
+ *	zeros   byte [depth/group][32]
+ */
+enum sp_panel_kind { SP_PANEL_F32, SP_PANEL_F16, SP_PANEL_BF16, SP_PANEL_Q4 };
 
-/* y[n][out] = x[n][in]·panels (+ bias[out] unless NULL). y must not overlap x. */
+struct sp_panels {
+	enum sp_panel_kind kind;
+	size_t group; /* Q4 alone; divides depth */
+	const void *data;
+};
+
+/* Bytes of the panels of a matrix of so many columns. group is for Q4 alone. */
+size_t sp_kernels_panels_size(enum sp_panel_kind kind, size_t columns, size_t depth, size_t group);
+
+/* F16 or BF16 when each of the values is one, else F32. */
+enum sp_panel_kind sp_kernels_narrowest(struct sp_pool *pool, const float *w, size_t count);
+
+/* Packs w[out][in] (row-major), whose values `kind` (not Q4) must hold exactly, into panels. */
+void sp_kernels_pack(struct sp_pool *pool, enum sp_panel_kind kind, const float *w, size_t out,
+    size_t in, void *panels);
+/* The same from values that are of this kind already: w[out][in] of fp32, fp16 or bf16. */
+void sp_kernels_pack_raw(struct sp_pool *pool, enum sp_panel_kind kind, const void *w, size_t out,
+    size_t in, void *panels);
+
+/* y[n][out] = x[n][in]·panels (+ bias[out] unless NULL). y must not overlap x. Takes up to some
+ * 32 MiB of the pool's scratch memory. */
 void sp_kernels_matmul(struct sp_pool *pool, const float *x, size_t n, size_t in,
-    const float *panels, const float *bias, size_t out, float *y);
+    const struct sp_panels *panels, const float *bias, size_t out, float *y);
 
 /* The serial core: y[r][c] (+)= Σ_k x[r*ldx + k] * panel[32k + c] for r < n, c < columns <= 32.
  * add: start from what y holds instead of 0. */

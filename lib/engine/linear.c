@@ -6,14 +6,18 @@
 enum sp_code
 sp_linear_pack(struct sp_linear *linear, struct sp_pool *pool, struct sp_err *err)
 {
-	size_t count = sp_kernels_panels(linear->out) * linear->in * SP_PANEL;
+	enum sp_panel_kind kind = sp_kernels_narrowest(pool, linear->w, linear->out * linear->in);
 
-	if (linear->packed == NULL)
-		linear->packed = aligned_alloc(64, count * sizeof(float));
+	if (linear->packed == NULL || linear->kind != kind) {
+		free(linear->packed);
+		linear->packed =
+		    aligned_alloc(64, sp_kernels_panels_size(kind, linear->out, linear->in, 0));
+	}
 	if (linear->packed == NULL)
 		return sp_err_set(
 		    err, SP_E_NO_MEMORY, "weights of %zu x %zu", linear->out, linear->in);
-	sp_kernels_pack(pool, linear->w, linear->out, linear->in, linear->packed);
+	linear->kind = kind;
+	sp_kernels_pack(pool, kind, linear->w, linear->out, linear->in, linear->packed);
 	return SP_OK;
 }
 
@@ -21,8 +25,10 @@ void
 sp_linear_apply(
     const struct sp_linear *linear, struct sp_pool *pool, const float *x, size_t n, float *y)
 {
+	const struct sp_panels panels = {linear->kind, linear->group, linear->packed};
+
 	SP_ASSERT(linear->packed != NULL);
-	sp_kernels_matmul(pool, x, n, linear->in, linear->packed, linear->bias, linear->out, y);
+	sp_kernels_matmul(pool, x, n, linear->in, &panels, linear->bias, linear->out, y);
 }
 
 void

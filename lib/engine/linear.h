@@ -7,12 +7,15 @@
 /*
  * y = x·wᵀ + bias. w[out][in] row-major, bias[out] or NULL, both malloc'd and owned. packed is what
  * sp_linear_apply multiplies with: after changing w, call sp_linear_pack again. Once packed, w may
- * be freed and set to NULL by who does not need it.
+ * be freed and set to NULL by who does not need it. packed is owned, and of the narrowest kind that
+ * holds w exactly.
  */
 struct sp_linear {
 	float *w;
 	float *bias;
-	float *packed;
+	void *packed;
+	enum sp_panel_kind kind; /* of packed */
+	size_t group;		 /* of kind Q4 */
 	size_t out, in;
 };
 

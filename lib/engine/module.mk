@@ -1,5 +1,5 @@
 $(eval $(call lib,engine,pool kernels linear attention layer rope weights model context forward greedy))
-$(eval $(call unit,engine_kernels,lib/engine/kernels lib/engine/pool lib/base/err))
+$(eval $(call unit,engine_kernels,lib/engine/kernels lib/engine/pool lib/model/dtype lib/base/err))
 ENGINE := $(addprefix lib/engine/,kernels pool linear attention layer rope weights model context forward greedy) \
 	$(addprefix lib/model/,dtype safetensors config)
 $(eval $(call unit,engine_weights,$(ENGINE) $(BASE),gnutls jansson))

@@ -26,6 +26,9 @@ struct sp_pool {
 	void *arg;
 	size_t count;
 	atomic_size_t next;
+
+	void *scratch;
+	size_t scratch_size;
 	pthread_t ids[];
 };
 
@@ -108,6 +111,7 @@ sp_pool_close(struct sp_pool **pool_ptr)
 	pthread_cond_destroy(&pool->idle);
 	pthread_cond_destroy(&pool->work);
 	pthread_mutex_destroy(&pool->lock);
+	free(pool->scratch);
 	free(pool);
 	*pool_ptr = NULL;
 }
@@ -141,4 +145,18 @@ sp_pool_run(struct sp_pool *pool, size_t count, void (*fn)(void *arg, size_t i),
 	while (pool->busy != 0)
 		pthread_cond_wait(&pool->idle, &pool->lock);
 	pthread_mutex_unlock(&pool->lock);
+}
+
+void *
+sp_pool_scratch(struct sp_pool *pool, size_t size)
+{
+	const size_t line = 64;
+
+	if (size > pool->scratch_size) {
+		free(pool->scratch);
+		size = (size + line - 1) / line * line;
+		pool->scratch = aligned_alloc(line, size);
+		pool->scratch_size = pool->scratch == NULL ? 0 : size;
+	}
+	return pool->scratch;
 }

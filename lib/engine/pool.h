@@ -16,4 +16,8 @@ unsigned sp_pool_threads(const struct sp_pool *pool);
  * depend on the number of threads. One caller at a time; not from within fn. */
 void sp_pool_run(struct sp_pool *pool, size_t count, void (*fn)(void *arg, size_t i), void *arg);
 
+/* Memory that a caller of sp_pool_run shares with its iterations, aligned to a cache line; valid
+ * until the next call. NULL when there is none. */
+void *sp_pool_scratch(struct sp_pool *pool, size_t size);
+
 #endif

@@ -1,6 +1,7 @@
 /* engine_kernels.c -- the kernels of every instruction set against their definition, to the bit
  * where the order of operations is promised; the thread pool. */
 #include "engine/kernels.h"
+#include "model/dtype.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -130,33 +131,51 @@ plain_matmul(
 	}
 }
 
+static const char *const kinds[] = {"fp32", "fp16", "bf16", "int4"};
+
+/* Rounds w to what the kind holds. */
+static void
+round_to(enum sp_panel_kind kind, float *w, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (kind == SP_PANEL_F16)
+			w[i] = sp_dtype_f16_to_f32(sp_dtype_f32_to_f16(w[i]));
+		else if (kind == SP_PANEL_BF16)
+			w[i] = sp_dtype_bf16_to_f32(sp_dtype_f32_to_bf16(w[i]));
+	}
+}
+
 static void
 check_matmul(size_t n, size_t in, size_t out, int with_bias)
 {
+	const enum sp_panel_kind kind = (enum sp_panel_kind)(draw() % 3);
+	const size_t size = sp_kernels_panels_size(kind, out, in, 0);
 	float *x = numbers(n * in, 2), *w = numbers(out * in, 1), *b = numbers(out, 1);
 	float *bias = with_bias ? b : NULL;
-	float *panels = malloc(sp_kernels_panels(out) * in * SP_PANEL * sizeof(float));
+	void *data = malloc(size);
+	const struct sp_panels panels = {kind, 0, data};
 	float *expected = numbers(n * out, 0), *y = numbers(n * out + 1, 0);
 
+	round_to(kind, w, out * in);
 	plain_matmul(x, n, in, w, bias, out, expected);
 	for (size_t i = 0; i < ISAS; i++) {
 		if (!sp_kernels_select(isas[i]))
 			continue;
 		for (size_t p = 0; p < POOLS; p++) {
-			memset(
-			    panels, 0xff, sp_kernels_panels(out) * in * SP_PANEL * sizeof(float));
+			memset(data, 0xff, size);
 			memset(y, 0xff, (n * out + 1) * sizeof(float));
-			sp_kernels_pack(pools[p], w, out, in, panels);
-			sp_kernels_matmul(pools[p], x, n, in, panels, bias, out, y);
+			sp_kernels_pack(pools[p], kind, w, out, in, data);
+			sp_kernels_matmul(pools[p], x, n, in, &panels, bias, out, y);
 			if (memcmp(y, expected, n * out * sizeof(float)) != 0)
-				fail_msg("%s: %zu x %zu x %zu differs", isas[i], n, in, out);
+				fail_msg("%s: %s %zu x %zu x %zu differs", isas[i], kinds[kind], n,
+				    in, out);
 			assert_true(isnan(y[n * out])); /* nothing beyond */
 		}
 	}
 	free(x);
 	free(w);
 	free(b);
-	free(panels);
+	free(data);
 	free(expected);
 	free(y);
 }
@@ -178,9 +197,134 @@ test_matmul(void **state)
 	check_matmul(191, 65, 40, 1);
 	check_matmul(193, 64, 33, 0);
 	check_matmul(400, 3, 70, 1);
-	check_matmul(5, 511, 33, 0);
-	check_matmul(5, 512, 33, 1);
-	check_matmul(13, 1100, 64, 0);
+	check_matmul(193, 33, 32 * 64 + 5, 1); /* panels in groups, the last one short */
+	for (size_t i = 0; i < 6; i++) {
+		check_matmul(5, 511 + i % 3, 33, i % 2);
+		check_matmul(13, 1100, 64, 0);
+	}
+	check_matmul(3, 1025, 31, 1);
+}
+
+/* More rows than are packed at a time (32 MiB). */
+static void
+test_matmul_chunks(void **state)
+{
+	const size_t n = 9, in = (size_t)1 << 20, out = 2;
+	const struct sp_panels panels = {
+	    SP_PANEL_F32, 0, malloc(sp_kernels_panels_size(SP_PANEL_F32, out, in, 0))};
+	float *x = numbers(n * in, 1), *w = numbers(out * in, 1), expected[9 * 2], y[9 * 2];
+
+	(void)state;
+	assert_non_null(panels.data);
+	plain_matmul(x, n, in, w, NULL, out, expected);
+	for (size_t i = 0; i < ISAS; i++) {
+		if (!sp_kernels_select(isas[i]))
+			continue;
+		sp_kernels_pack(pools[1], SP_PANEL_F32, w, out, in, (void *)(uintptr_t)panels.data);
+		sp_kernels_matmul(pools[1], x, n, in, &panels, NULL, out, y);
+		assert_memory_equal(y, expected, sizeof(expected));
+	}
+	free(x);
+	free(w);
+	free((void *)(uintptr_t)panels.data);
+}
+
+/* The 4-bit codes as kernels.h lays them out, against w = (code - zero) * scale. */
+static void
+check_q4(size_t n, size_t in, size_t out, size_t group)
+{
+	size_t columns = sp_kernels_panels(out) * SP_PANEL;
+	size_t size = sp_kernels_panels_size(SP_PANEL_Q4, out, in, group);
+	uint8_t *data = calloc(size, 1);
+	const struct sp_panels panels = {SP_PANEL_Q4, group, data};
+	float *x = numbers(n * in, 2), *w = numbers(columns * in, 0);
+	float *expected = numbers(n * out, 0), *y = numbers(n * out, 0);
+
+	for (size_t c = 0; c < columns; c++) {
+		uint8_t *panel = data + c / SP_PANEL * (size / sp_kernels_panels(out));
+		uint8_t *scales = panel + in * SP_PANEL / 2;
+		uint8_t *zeros = scales + in / group * SP_PANEL * 2;
+		size_t at = c % SP_PANEL;
+
+		for (size_t g = 0; g < in / group; g++) {
+			uint16_t scale = sp_dtype_f32_to_f16((float)(draw() % 1000 + 1) * 1e-4f);
+
+			memcpy(scales + (g * SP_PANEL + at) * 2, &scale, sizeof(scale));
+			zeros[g * SP_PANEL + at] = draw() % 16;
+			for (size_t k = g * group; k < (g + 1) * group; k++) {
+				uint8_t code = draw() % 16;
+
+				panel[k * 16 + at % 16] |= (uint8_t)(at < 16 ? code : code << 4);
+				w[c * in + k] = (float)(code - zeros[g * SP_PANEL + at]) *
+						sp_dtype_f16_to_f32(scale);
+			}
+		}
+	}
+	plain_matmul(x, n, in, w, NULL, out, expected);
+	for (size_t i = 0; i < ISAS; i++) {
+		if (!sp_kernels_select(isas[i]))
+			continue;
+		sp_kernels_matmul(pools[i % POOLS], x, n, in, &panels, NULL, out, y);
+		if (memcmp(y, expected, n * out * sizeof(float)) != 0)
+			fail_msg("%s: %zu x %zu x %zu in groups of %zu differs", isas[i], n, in,
+			    out, group);
+	}
+	free(data);
+	free(x);
+	free(w);
+	free(expected);
+	free(y);
+}
+
+static void
+test_matmul_q4(void **state)
+{
+	(void)state;
+	check_q4(1, 32, 8, 32);
+	check_q4(13, 1024, 40, 128);
+	check_q4(3, 704, 64, 64);
+	check_q4(30, 640, 33, 640); /* a group wider than a block */
+	check_q4(5, 1500, 32, 300); /* and one across its end */
+}
+
+static void
+check_narrowest(float value, enum sp_panel_kind expected)
+{
+	float *w = numbers(20000, 0);
+
+	w[19999] = value;
+	assert_int_equal(sp_kernels_narrowest(pools[1], w, 20000), expected);
+	free(w);
+}
+
+/* Every value of 16 bits is known for what it is, and its neighbours in fp32 are not taken for it.
+ */
+static void
+test_narrowest(void **state)
+{
+	(void)state;
+	check_narrowest(0, SP_PANEL_BF16);
+	check_narrowest(-0.0f, SP_PANEL_BF16);
+	check_narrowest(1e30f, SP_PANEL_F32);
+	check_narrowest(0x1p100f, SP_PANEL_BF16);
+	check_narrowest(1 + 0x1p-7f, SP_PANEL_BF16);
+	check_narrowest(1 + 0x1p-8f, SP_PANEL_F16);
+	check_narrowest(-1 - 0x1p-10f, SP_PANEL_F16);
+	check_narrowest(1 + 0x1p-11f, SP_PANEL_F32);
+	check_narrowest(65504, SP_PANEL_F16);
+	check_narrowest(65504 + 16, SP_PANEL_F32);
+	check_narrowest(0x1.ffp15f, SP_PANEL_F16);
+	check_narrowest(0x1.ffp16f, SP_PANEL_F32);
+	check_narrowest(0x3ffp-24f, SP_PANEL_F16);
+	check_narrowest(-0x3ffp-24f, SP_PANEL_F16);
+	check_narrowest(0x3ffp-25f, SP_PANEL_F32);
+	check_narrowest(INFINITY, SP_PANEL_F32);
+	check_narrowest(NAN, SP_PANEL_F32);
+	for (uint32_t half = 0; half < 0x7c00; half += 7) {
+		float values[2] = {sp_dtype_f16_to_f32((uint16_t)half), 1 + 0x1p-10f};
+
+		assert_int_equal(sp_kernels_narrowest(pools[0], values, 2), SP_PANEL_F16);
+	}
 }
 
 /* Going on from what y holds is the same chain as one that was never cut. */
@@ -397,6 +541,9 @@ main(void)
 	    cmocka_unit_test(test_pool),
 	    cmocka_unit_test(test_pool_bounds),
 	    cmocka_unit_test(test_matmul),
+	    cmocka_unit_test(test_matmul_chunks),
+	    cmocka_unit_test(test_matmul_q4),
+	    cmocka_unit_test(test_narrowest),
 	    cmocka_unit_test(test_panel_add),
 	    cmocka_unit_test(test_rmsnorm),
 	    cmocka_unit_test(test_softmax),
