@@ -195,7 +195,7 @@ blas(const struct sp_model_config *config, unsigned threads, size_t tokens)
 int
 main(int argc, char **argv)
 {
-	struct sp_model_config config = {.rms_norm_eps = 1e-6f, .rope_theta = 1e6};
+	struct sp_model_config config = {.rms_norm_eps = 1e-6f};
 	unsigned number[7];
 	struct took took;
 	double gflop;
@@ -212,6 +212,8 @@ main(int argc, char **argv)
 	config.heads = number[4];
 	config.kv_heads = number[5];
 	config.head_dim = number[6];
+	config.rope.theta = 1e6;
+	config.rope.attention_factor = 1;
 	took = strcmp(argv[1], "ours") == 0 ? ours(&config, number[0], number[1])
 					    : blas(&config, number[0], number[1] * LEN);
 	gflop = products_gflop(&config, number[1] * LEN);
