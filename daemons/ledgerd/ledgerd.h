@@ -65,7 +65,8 @@ struct ledgerd {
 	uv_signal_t on_term, on_int;
 
 	int in_batch;
-	int moved; /* the core follows something that the message under way did */
+	int64_t batch_ms; /* when it was begun */
+	int moved;	  /* the core follows something that the message under way did */
 	int stale; /* the core follows something that did not happen, and could not be read since */
 	struct ledgerd_out *out;
 	size_t out_count, out_cap;
@@ -81,7 +82,7 @@ void ledgerd_close(struct ledgerd *l);
 /* Lets ledgerd_flush run when the loop comes round. */
 void ledgerd_wake(struct ledgerd *l);
 /* Commits what is open, sends, offers, wakes; what a turn of the loop left to do. The checkpoint
- * over it is stored with the next batch, or a moment later alone. */
+ * over it is stored with the next batch, or alone where that would take long to come. */
 void ledgerd_flush(struct ledgerd *l);
 /* The same, and the checkpoint that covers all of it is stored and published. */
 void ledgerd_settle(struct ledgerd *l);
@@ -98,7 +99,7 @@ void ledgerd_undo(struct ledgerd *l, const struct sp_err *err);
  * without the worker's doing is cancelled. seq (may be NULL): of its entry. */
 enum sp_code ledgerd_apply(struct ledgerd *l, struct sp_change *change, struct sp_changed *changed,
     struct sp_err *err) SP_MUST_USE;
-/* 32 random hex digits. */
+/* 32 hex digits: Unix ms in 12, so that an index of them grows at its end alone; 20 random ones. */
 void ledgerd_fresh_id(char id[SP_JOB_ID_LEN + 1]);
 
 /* Answers and news, sent when the batch is committed. */

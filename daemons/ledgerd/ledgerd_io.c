@@ -2,9 +2,10 @@
  * ledgerd_io.c -- effects in their order: commit, sign, send.
  *
  * All messages that one turn of the loop brings are one transaction. What they are answered, what
- * is offered and published is held back until it is durable. The checkpoint over them is stored
- * with the next transaction, so that a busy ledgerd syncs its disk once a batch; where none comes
- * within SETTLE_MS it gets one of its own. Whatever kills ledgerd in between is repaired by the
+ * is offered and published is held back until it is durable. The checkpoint over them is signed
+ * then, and stored with the next transaction, so that a busy ledgerd syncs its disk once a batch;
+ * where none comes within SETTLE_MS, or this one took as long and the next may, it gets one of its
+ * own. Whatever kills ledgerd in between is repaired by the
  * messages being idempotent: workers repeat, offers are made from the database, and the start
  * signs what was left uncovered.
  */
@@ -25,14 +26,19 @@
 #include <unistd.h>
 
 #define TRUST_MAX_AGE_MS 60000
-#define SETTLE_MS 10 /* a checkpoint waits so long for another batch to be stored with */
+#define TIME_BYTES 6
+#define SETTLE_MS 5 /* a checkpoint waits so long for another batch to be stored with */
 
 void
 ledgerd_fresh_id(char id[SP_JOB_ID_LEN + 1])
 {
+	uint64_t now_ms = (uint64_t)sp_time_unix_ms();
 	uint8_t raw[SP_JOB_ID_LEN / 2];
+	unsigned i;
 
 	randombytes_buf(raw, sizeof(raw));
+	for (i = 0; i < TIME_BYTES; i++)
+		raw[i] = (uint8_t)(now_ms >> 8 * (TIME_BYTES - 1 - i));
 	sp_hex_encode(raw, sizeof(raw), id);
 }
 
@@ -175,6 +181,7 @@ ledgerd_batch(struct ledgerd *l, struct sp_err *err)
 		if (code != SP_OK)
 			return code;
 		l->in_batch = 1;
+		l->batch_ms = sp_time_monotonic_ms();
 		ledgerd_wake(l);
 	}
 	code = sp_ledger_mark(l->ledger, err);
@@ -523,13 +530,14 @@ static void on_settle(uv_timer_t *timer);
 void
 ledgerd_flush(struct ledgerd *l)
 {
-	int had_batch = l->in_batch;
+	int had_batch = l->in_batch, was_long = 0;
 	struct sp_err err;
 
 	if (had_batch) {
 		l->in_batch = 0;
 		if (sp_ledger_commit(l->ledger, &err) != SP_OK)
 			fail_batch(l, &err);
+		was_long = sp_time_monotonic_ms() - l->batch_ms >= SETTLE_MS;
 	}
 	publish_checkpoint(l);
 	wake_waiters(l);
@@ -537,6 +545,10 @@ ledgerd_flush(struct ledgerd *l)
 	schedule(l);
 	send_all(l);
 	uv_idle_stop(&l->flush);
+	if (was_long) {
+		sign(l);
+		send_all(l);
+	}
 	/* a turn that commits nothing stores no checkpoint either, and must not put it off */
 	if (sp_ledger_is_behind(l->ledger) &&
 	    (had_batch || !uv_is_active((uv_handle_t *)&l->settle)))

@@ -412,16 +412,18 @@ ledgerd_expire(struct ledgerd *l)
 	ledgerd_core_expire(&l->core, sp_time_monotonic_ms(), actions);
 	for (i = 0; i < actions->count; i++) {
 		code = ledgerd_batch(l, &err);
-		if (code == SP_OK) {
-			code = carry_change(l, sp_ledger_self(l->ledger), &actions->list[i], NULL,
-			    NULL, &seq, &err);
-			if (code != SP_OK)
-				ledgerd_undo(l, &err);
-		}
 		if (code != SP_OK) {
-			sp_log_error(actions->list[i].job, "%s", err.msg);
+			sp_log_error(NULL, "no lease can be taken back: %s", err.msg);
 			break;
 		}
+		code = carry_change(
+		    l, sp_ledger_self(l->ledger), &actions->list[i], NULL, NULL, &seq, &err);
+		if (code == SP_OK)
+			continue;
+		/* the others' jobs do not wait for this one, whose turn comes again */
+		ledgerd_undo(l, &err);
+		sp_log_error(actions->list[i].job, "lease %s was not taken back: %s",
+		    actions->list[i].lease, err.msg);
 	}
 	ledgerd_actions_clear(actions);
 	free(actions);

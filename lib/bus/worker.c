@@ -19,12 +19,6 @@
 /* --- small things --------------------------------------------------------------------------------
  */
 
-uv_loop_t *
-sp_worker_loop(struct sp_worker *worker)
-{
-	return &worker->loop;
-}
-
 const struct sp_conf *
 sp_worker_conf(const struct sp_worker *worker)
 {

@@ -86,8 +86,8 @@ struct sp_worker_spec {
 	size_t helper_count;
 	/* Checks the daemon's own part of the configuration (-n and every start); may be NULL. */
 	enum sp_code (*check)(const struct sp_conf *conf, struct sp_err *err);
-	/* Before the bus connects: loads keys, starts servers on sp_worker_loop. ctx is passed to
-	 * all others. NULL: no ctx. */
+	/* Before the bus connects: loads keys, starts servers. ctx is passed to all others.
+	 * NULL: no ctx. */
 	enum sp_code (*open)(struct sp_worker *worker, void **ctx, struct sp_err *err);
 	void (*close)(void *ctx);
 	/* 1: `sallyctl gc` may remove from its store (STORE/SERVICE) what no job names, and its
@@ -106,7 +106,6 @@ struct sp_worker_spec {
  * what runs was stopped. */
 int sp_worker_main(int argc, char **argv, const struct sp_worker_spec *spec);
 
-uv_loop_t *sp_worker_loop(struct sp_worker *worker);
 /* Where the daemon's things lie by it is in bus/paths.h, which children use too. */
 const struct sp_conf *sp_worker_conf(const struct sp_worker *worker);
 

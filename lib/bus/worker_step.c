@@ -4,18 +4,6 @@
 
 #include <string.h>
 
-static const char *const state_words[] = {
-#define X(id, word) word,
-    SP_LEASE_STATES(X)
-#undef X
-};
-
-const char *
-sp_worker_step_word(enum sp_lease_state state)
-{
-	return state_words[state];
-}
-
 void
 sp_worker_step_init(struct sp_worker_state *state, unsigned slots, int64_t now_ms)
 {

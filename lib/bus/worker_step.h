@@ -31,20 +31,13 @@
 #define SP_WORKER_REOPEN_MS 1000      /* after a refused key; doubles */
 #define SP_WORKER_REOPEN_MAX_MS 15000 /* also when nothing answers at all */
 
-/* X(member, word) */
-#define SP_LEASE_STATES(X)                   \
-	X(SP_LEASE_ACCEPTING, "accepting")   \
-	X(SP_LEASE_RUNNING, "running")       \
-	X(SP_LEASE_CANCELLING, "cancelling") \
-	X(SP_LEASE_DROPPED, "dropped")       \
-	X(SP_LEASE_REPORTING, "reporting")
-
 enum sp_lease_state {
-#define X(id, word) id,
-	SP_LEASE_STATES(X)
-#undef X
+	SP_LEASE_ACCEPTING,
+	SP_LEASE_RUNNING,
+	SP_LEASE_CANCELLING,
+	SP_LEASE_DROPPED,
+	SP_LEASE_REPORTING
 };
-const char *sp_worker_step_word(enum sp_lease_state state);
 
 struct sp_worker_lease {
 	char id[SP_JOB_ID_LEN + 1];

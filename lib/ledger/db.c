@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SCHEMA_VERSION 3
+#define SCHEMA_VERSION 4
 #define STATEMENTS_MAX 96
 /* KiB of pages in memory: a batch of a busy host must fit, or its pages are written twice */
 #define CACHE_KIB "65536"
@@ -103,6 +103,15 @@ static const char schema_3[] =
     "CREATE TABLE IF NOT EXISTS collected(id TEXT NOT NULL REFERENCES collection(id),"
     " worker TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY(id, worker)) STRICT;"
     "PRAGMA user_version = 3;";
+
+/* What version 4 has instead: one index of attempts by job, where two had held the same ids at
+ * random places. Each place is a page to write with a COMMIT, and again into the database file. */
+#define ALIVE "state IN ('offered', 'leased', 'running')"
+static const char schema_4[] =
+    "DROP INDEX attempt_alive; DROP INDEX attempt_job;"
+    "CREATE UNIQUE INDEX attempt_job ON attempt(job, CASE WHEN " ALIVE " THEN '' ELSE lease END);"
+    "CREATE INDEX attempt_alive ON attempt(state) WHERE " ALIVE ";"
+    "PRAGMA user_version = 4;";
 
 static enum sp_code
 in_use(const struct sp_db *db, struct sp_err *err)
@@ -218,7 +227,7 @@ configure(struct sp_db *db, struct sp_err *err)
 static enum sp_code
 make_schema(struct sp_db *db, struct sp_err *err)
 {
-	static const char *const versions[SCHEMA_VERSION] = {schema, schema_2, schema_3};
+	static const char *const versions[SCHEMA_VERSION] = {schema, schema_2, schema_3, schema_4};
 	char text[32];
 	enum sp_code code;
 	long version;

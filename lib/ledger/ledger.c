@@ -108,12 +108,6 @@ sp_ledger_db(struct sp_ledger *ledger)
 	return ledger->db;
 }
 
-const char *
-sp_ledger_origin(const struct sp_ledger *ledger)
-{
-	return ledger->origin;
-}
-
 const struct sp_actor *
 sp_ledger_self(const struct sp_ledger *ledger)
 {

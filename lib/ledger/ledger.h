@@ -37,7 +37,6 @@ enum sp_code sp_ledger_open(
 void sp_ledger_close(struct sp_ledger **ledger);
 
 struct sp_db *sp_ledger_db(struct sp_ledger *ledger);
-const char *sp_ledger_origin(const struct sp_ledger *ledger);
 const struct sp_actor *sp_ledger_self(const struct sp_ledger *ledger);
 uint64_t sp_ledger_size(const struct sp_ledger *ledger); /* entries, also not yet committed ones */
 

@@ -85,6 +85,38 @@ B log verify >/dev/null
 [ "$(B log show --json | jq '[.entries[] | select(.event == "start")] | length')" = 2 ] ||
 	die "the log does not tell of both starts"
 
+# a lease that cannot be taken back holds up no other: both are lost with their worker, and the
+# database refuses to hear it of the first
+python3 -c 'import socket, sys, time
+s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+kept = []
+while True:
+    kept.append(s.accept())' "$P_HUB" &
+echo $! >"$RUN/upstream-silent.pid"
+first=$(submit first) second=$(submit second)
+B jobs --json | jq -r '.jobs[].job' | grep -vx -e "$first" -e "$second" | while read -r id; do B cancel "$id"; done >/dev/null
+start bastion fetcherd
+await 20 "both jobs to be leased" eval 'job_is bastion "$first" FETCHING && job_is bastion "$second" FETCHING'
+stop bastion fetcherd KILL
+stop bastion ledgerd
+sql() { python3 -c 'import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute(sys.argv[2])
+db.commit()
+db.close()' "$(site_database bastion)" "$1"; }
+sql "CREATE TRIGGER stuck BEFORE UPDATE ON attempt WHEN OLD.job = '$first' BEGIN
+	SELECT RAISE(ABORT, 'the test refuses it'); END"
+start bastion ledgerd
+offered() { [ "$(B job "$1" --json | jq -r .step_state)" = offered ]; }
+await 20 "the second lease to be taken back" offered "$second"
+grep -q "job=$first .*not taken back.*the test refuses it" "$RUN/log/bastion-ledgerd.log" ||
+	die "ledgerd does not tell of the lease that it cannot take back"
+! offered "$first" || die "the first lease was taken back"
+stop bastion ledgerd
+sql "DROP TRIGGER stuck"
+start bastion ledgerd
+await 20 "the first lease to be taken back" offered "$first"
+
 # the exported log says the same
 B log export "$RUN/exported" >/dev/null
 B log verify "$RUN/exported" >/dev/null

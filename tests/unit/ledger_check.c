@@ -148,7 +148,11 @@ test_older_version(void **state)
 	append(f);
 	assert_int_equal(sp_ledger_commit(f->ledger, &err), SP_OK);
 	outside(f, "DROP INDEX job_order; DROP INDEX job_under_way; DROP INDEX artifact_digest;"
-		   " DROP TABLE collected; DROP TABLE collection; PRAGMA user_version = 1");
+		   " DROP TABLE collected; DROP TABLE collection;"
+		   " DROP INDEX attempt_job; DROP INDEX attempt_alive;"
+		   " CREATE UNIQUE INDEX attempt_alive ON attempt(job)"
+		   " WHERE state IN ('offered', 'leased', 'running');"
+		   " CREATE INDEX attempt_job ON attempt(job); PRAGMA user_version = 1");
 	reopen(f);
 	assert_int_equal(sp_ledger_size(f->ledger), 1);
 	assert_int_equal(sp_collection_add(sp_ledger_db(f->ledger), id, 1, 0, &err), SP_OK);
@@ -165,7 +169,49 @@ test_older_version(void **state)
 	    "job_order"));
 	assert_true(uses(
 	    f, "EXPLAIN QUERY PLAN SELECT * FROM artifact WHERE digest = 'x'", "artifact_digest"));
+	assert_true(
+	    uses(f, "EXPLAIN QUERY PLAN SELECT * FROM attempt WHERE job = 'x'", "attempt_job"));
+	assert_true(uses(f,
+	    "EXPLAIN QUERY PLAN SELECT * FROM attempt"
+	    " WHERE state IN ('offered', 'leased', 'running')",
+	    "attempt_alive"));
 	reopen(f);
+}
+
+/* The database itself refuses a second attempt that is alive; ended ones may be many. */
+static void
+test_one_attempt_alive(void **state)
+{
+	static const char job[] = "0123456789abcdef0123456789abcdef";
+	struct sp_attempt attempt = {.step = SP_STEP_FETCH, .state = SP_LEASE_OFFERED};
+	struct sp_job row = {.source = "hf:org/name@main",
+	    .profile = "",
+	    .name = "",
+	    .destination = "",
+	    .reason = "",
+	    .policy = (uint8_t *)(uintptr_t) "{}",
+	    .policy_len = 2};
+	struct fixture *f = *state;
+	struct sp_db *db = sp_ledger_db(f->ledger);
+	struct sp_err err;
+
+	memcpy(row.id, job, sizeof(row.id));
+	memcpy(attempt.job, job, sizeof(attempt.job));
+	assert_int_equal(sp_table_insert_job(db, &row, &err), SP_OK);
+	for (int i = 0; i < 3; i++) {
+		snprintf(attempt.lease, sizeof(attempt.lease), "%032d", i);
+		assert_int_equal(sp_table_insert_attempt(db, &attempt, &err), SP_OK);
+		attempt.lease[0] = 'a';
+		assert_int_equal(sp_table_insert_attempt(db, &attempt, &err), SP_E_STATE);
+		attempt.lease[0] = '0';
+		assert_int_equal(
+		    sp_table_set_attempt(db, attempt.lease, SP_LEASE_LOST, "w", 1, &err), SP_OK);
+	}
+	assert_int_equal(
+	    sp_table_set_attempt(db, attempt.lease, SP_LEASE_LEASED, "w", 1, &err), SP_OK);
+	snprintf(attempt.lease, sizeof(attempt.lease), "%032d", 0);
+	assert_int_equal(
+	    sp_table_set_attempt(db, attempt.lease, SP_LEASE_RUNNING, "w", 1, &err), SP_E_STATE);
 }
 
 /* --- checkpoints ------------------------------------------------------------------------------ */
@@ -401,6 +447,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_lists),
 	    TEST(test_older_version),
+	    TEST(test_one_attempt_alive),
 	    TEST(test_checkpoint_rides_along),
 	    TEST(test_another_key),
 	    TEST(test_no_checkpoint),
