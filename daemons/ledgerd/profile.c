@@ -40,6 +40,7 @@ static const struct sp_conf_key keys[] = {
     {"quantize.calibration", S, NULL, 0, 0, "path: JSON lines with a field text"},
     {"quantize.samples", I, "128", 1, 65536, "of the calibration set"},
     {"quantize.sequence", I, "512", 1, 65536, "tokens of each sample"},
+    {"quantize.seed", I, "0", 0, INT64_C(1) << 53, "of the texts' order; 0: the file's"},
     {"mmlu.dataset", S, NULL, 0, 0, "path: directory with dev/ and test/"},
     {"mmlu.sha256", S, NULL, 0, 0, "digest that the data set must have"},
     {"mmlu.shots", I, "5", 0, 64, "examples before each question"},

@@ -2,46 +2,46 @@
 #ifndef QUANTD_H
 #define QUANTD_H
 
+#include "awq/convert.h"
 #include "base/conf.h"
-#include "base/json.h"
 #include "bus/outcome.h"
 #include "release/statement.h"
 #include "release/trust.h"
 
 #define QUANTD_CALIBRATION_MAX ((size_t)256 << 20)
-#define QUANTD_REPORT_MAX ((size_t)16 << 20)
 
 /* --- quantd_step.c: decisions without clock, file or socket --- */
 
-/*
- * The profile's group "quantize":
- *	{"calibration": "/absolute/path.jsonl", "group_size": 32|64|128, "method": "awq",
- *	 "samples": 1..65536, "sequence": 1..65536}
- * all of them required, nothing else allowed: a setting that is not understood is not ignored.
- */
-struct quantd_recipe {
-	char *calibration; /* as the profile has it */
-	size_t group_size, samples, sequence;
+/* The profile's group "quantize" (awq/settings.h). */
+enum sp_code quantd_settings_parse(
+    const uint8_t *policy, size_t len, struct sp_settings *out, struct sp_err *err) SP_MUST_USE;
+
+/* What a layer that is done is reported as: "layer: error 0.00123 -> 0.00045, 3 min left". layer:
+ * its numbers, NULL before the first; left_ms: -1 when it is not known. */
+struct quantd_phase {
+	char s[65]; /* SP_BUS_LINE_MAX and a NUL */
 };
-
-enum sp_code quantd_recipe_parse(
-    const uint8_t *policy, size_t len, struct quantd_recipe *out, struct sp_err *err) SP_MUST_USE;
-void quantd_recipe_clear(struct quantd_recipe *recipe);
-
-/* Names the inputs, and so the directory of the work in progress: whatever changes the output
- * changes it. calibration: hex digest of the file's bytes; program: sp_program_name. */
-struct sp_hex quantd_key(const char *tree, const char *calibration,
-    const struct quantd_recipe *recipe, const char *program);
+struct quantd_phase quantd_phase(const json_t *layer, int64_t left_ms);
 
 /* The task's fetch attestation holds, by a key of the fetch role, for this very tree. *name is who
  * it calls the model, malloc'd. Else SP_E_DENIED or what was wrong with it. */
 enum sp_code quantd_check_source(const struct sp_trust *trust, const Sallyport__Task *task,
     const char *tree, char **name, struct sp_err *err) SP_MUST_USE;
 
+/* Where it ran, for the provenance alone: what comes out does not depend on it. */
+struct quantd_machine {
+	char cpu[128], instructions[128]; /* "" where the system does not say */
+	char program[64];		  /* sp_program_name */
+	char glibc[32], gnutls[32], jansson[32], pcre2[64];
+};
+/* Asks processor and libraries; no file is opened. program: sp_program_name. */
+void quantd_machine_read(const char *program, struct quantd_machine *out);
+
 /* All that the provenance says. Strings are borrowed. */
 struct quantd_provenance {
 	const Sallyport__Task *task;
-	const struct quantd_recipe *recipe;
+	const struct sp_settings *settings;
+	struct quantd_machine machine;
 	const char *source_name, *source_tree, *calibration; /* digests in hex */
 	const char *tree, *report;
 	const char *builder;		/* the key's owner */

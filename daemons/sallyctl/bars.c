@@ -156,9 +156,14 @@ add_job(struct sp_buf *out, const struct ctl_bars_job *job, int named, size_t co
 		add_line(out, rest, columns);
 		free(rest);
 	}
-	if (has_bar(view))
-		add_row(out, &c, view->n_files > 0 ? "in all" : view->phase, view->done,
-		    view->total, view->unit);
+	if (has_bar(view)) {
+		/* what is behind a colon stands above */
+		rest = view->n_files > 0
+			   ? sp_xstrdup("in all")
+			   : sp_xasprintf("%.*s", (int)strcspn(view->phase, ":"), view->phase);
+		add_row(out, &c, rest, view->done, view->total, view->unit);
+		free(rest);
+	}
 }
 
 void

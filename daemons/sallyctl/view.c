@@ -370,13 +370,22 @@ ctl_view_next(const Sallyport__OperatorJobView *view)
 #define MEMORY_MS 5000			  /* after it, what is older than this counts for little */
 #define LEFT_MAX_MS (INT64_C(8640000000)) /* 100 days: no guess that helps anybody */
 
+/* A phase's name: what is behind a colon says how it goes, "layer: error 0.01 -> 0.004". */
+static int
+same_phase(const char *a, const char *b)
+{
+	size_t len = strcspn(a, ":");
+
+	return len == strcspn(b, ":") && strncmp(a, b, len) == 0;
+}
+
 void
 ctl_view_rate(struct ctl_view_rate *rate, const Sallyport__OperatorJobView *view, int64_t now_ms)
 {
 	int64_t passed_ms = now_ms - rate->at_ms;
 	double sample;
 
-	if (rate->at_ms == 0 || view->done < rate->done || strcmp(rate->phase, view->phase) != 0) {
+	if (rate->at_ms == 0 || view->done < rate->done || !same_phase(rate->phase, view->phase)) {
 		snprintf(rate->phase, sizeof(rate->phase), "%s", view->phase);
 		rate->first = rate->done = view->done;
 		rate->first_ms = rate->at_ms = now_ms;
@@ -415,7 +424,8 @@ ctl_view_speed(const Sallyport__OperatorJobView *view, const struct ctl_view_rat
 	int64_t left_ms = ctl_view_left_ms(rate, view);
 	char *speed, *all;
 
-	if (rate->per_s <= 0)
+	/* who works knows better how long it takes */
+	if (rate->per_s <= 0 || strstr(view->phase, " left") != NULL)
 		return sp_xstrdup("");
 	if (strcmp(view->unit, "bytes") == 0)
 		speed = sp_xasprintf("%s/s", ctl_out_size((uint64_t)rate->per_s).s);

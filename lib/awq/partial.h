@@ -19,7 +19,9 @@
 struct sp_partial {
 	struct sp_map map;
 	struct sp_safetensors *file;
-	json_t *report; /* {"attn_error", "groups": [{"after", "losses", "ratio"}], "mlp_error"} */
+	/* {"attn_error", "attn_plain", "groups": [{"after", "losses", "ratio"}], "mlp_error",
+	 * "mlp_plain"} */
+	json_t *report;
 };
 
 /* layer: its scaled norms and biases; block: its codes. */

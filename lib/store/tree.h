@@ -51,6 +51,9 @@ enum sp_code sp_tree_save(struct sp_store *store, struct sp_tree *tree, struct s
 /* Takes in a directory: every regular file becomes a blob; symlinks and devices are refused. */
 enum sp_code sp_tree_import(struct sp_store *store, const char *dir, struct sp_tree *out,
     struct sp_hex *digest, struct sp_err *err) SP_MUST_USE;
+/* What sp_tree_import would give, without a store: every file is hashed where it lies. */
+enum sp_code sp_tree_scan(const char *dir, sp_store_progress_fn *progress, void *ctx,
+    struct sp_tree *out, struct sp_hex *digest, struct sp_err *err) SP_MUST_USE;
 /* Writes all files below dir (made when missing; a file that is there is replaced), each hashed
  * while it is copied: SP_E_CORRUPT names the file. One process at a time works in a dir
  * (SP_E_STATE). Not synced: the copy can be made again. progress may be NULL. */

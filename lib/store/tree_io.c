@@ -16,6 +16,8 @@
 /* While materialising. No path of a tree has a backslash, so no file can be meant by it. */
 #define PARTIAL ".sallyport\\partial"
 
+#define HASH_BYTES ((size_t)1 << 20) /* read at a time where a file is only hashed */
+
 enum sp_code
 sp_tree_load(
     const struct sp_store *store, const char *digest, struct sp_tree *out, struct sp_err *err)
@@ -52,13 +54,46 @@ sp_tree_save(
 /* --- import ----------------------------------------------------------------------------------- */
 
 struct importer {
-	struct sp_store *store;
+	struct sp_store *store; /* NULL: the files are only hashed */
+	sp_store_progress_fn *progress;
+	void *ctx;
 	struct sp_tree *tree;
 	const char *dir; /* for messages */
 	char path[SP_PATH_MAX + 2];
 };
 
 static enum sp_code import_dir(struct importer *im, int fd, size_t len, struct sp_err *err);
+
+/* Hashes a file where it lies. */
+static enum sp_code
+hash_fd(
+    const struct importer *im, int fd, struct sp_hex *digest, uint64_t *size, struct sp_err *err)
+{
+	struct sp_hash *hash = sp_hash_new(SP_SHA256);
+	enum sp_code code = SP_OK;
+	uint8_t *buf = malloc(HASH_BYTES);
+	ssize_t n = -1;
+
+	*size = 0;
+	if (buf == NULL) {
+		code = sp_err_set(err, SP_E_NO_MEMORY, "no memory to read it");
+		goto out;
+	}
+	while ((n = read(fd, buf, HASH_BYTES)) > 0) {
+		sp_hash_add(hash, buf, (size_t)n);
+		*size += (uint64_t)n;
+		if (im->progress != NULL)
+			im->progress(im->ctx, (uint64_t)n);
+	}
+	if (n < 0)
+		code = sp_err_errno(err, "cannot read it");
+	else
+		*digest = sp_hash_finish_hex(hash);
+out:
+	sp_hash_free(&hash);
+	free(buf);
+	return code;
+}
 
 static enum sp_code
 import_file(struct importer *im, int fd, const struct stat *st, struct sp_err *err)
@@ -67,7 +102,8 @@ import_file(struct importer *im, int fd, const struct stat *st, struct sp_err *e
 	enum sp_code code;
 	uint64_t size;
 
-	code = sp_store_put_fd(im->store, fd, NULL, &digest, &size, err);
+	code = im->store == NULL ? hash_fd(im, fd, &digest, &size, err)
+				 : sp_store_put_fd(im->store, fd, NULL, &digest, &size, err);
 	if (code == SP_OK)
 		code = sp_tree_add(
 		    im->tree, im->path, size, digest.s, (st->st_mode & S_IXUSR) != 0, err);
@@ -151,25 +187,52 @@ import_dir(struct importer *im, int fd, size_t len, struct sp_err *err)
 	return code;
 }
 
+static enum sp_code
+import_all(struct importer *im, struct sp_err *err)
+{
+	int fd = open(im->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return sp_err_errno(err, "cannot open directory %s", im->dir);
+	return import_dir(im, fd, 0, err);
+}
+
 enum sp_code
 sp_tree_import(struct sp_store *store, const char *dir, struct sp_tree *out, struct sp_hex *digest,
     struct sp_err *err)
 {
 	struct sp_tree tree = {0};
 	struct importer im = {.store = store, .tree = &tree, .dir = dir};
-	enum sp_code code;
-	int fd;
+	enum sp_code code = import_all(&im, err);
 
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return sp_err_errno(err, "cannot open directory %s", dir);
-	code = import_dir(&im, fd, 0, err);
 	if (code == SP_OK)
 		code = sp_tree_save(store, &tree, digest, err);
 	if (code != SP_OK) {
 		sp_tree_clear(&tree);
 		return code;
 	}
+	*out = tree;
+	return SP_OK;
+}
+
+enum sp_code
+sp_tree_scan(const char *dir, sp_store_progress_fn *progress, void *ctx, struct sp_tree *out,
+    struct sp_hex *digest, struct sp_err *err)
+{
+	struct sp_tree tree = {0};
+	struct importer im = {.progress = progress, .ctx = ctx, .tree = &tree, .dir = dir};
+	enum sp_code code = import_all(&im, err);
+	uint8_t *data = NULL;
+	size_t len;
+
+	if (code == SP_OK)
+		code = sp_tree_format(&tree, &data, &len, err);
+	if (code != SP_OK) {
+		sp_tree_clear(&tree);
+		return code;
+	}
+	*digest = sp_sha256_hex(data, len);
+	free(data);
 	*out = tree;
 	return SP_OK;
 }

@@ -57,7 +57,7 @@ test_profile_policy(void **state)
 	    "\",\"shots\":5},"
 	    "\"name_suffix\":\"-AWQ\","
 	    "\"quantize\":{\"calibration\":\"/c.jsonl\",\"group_size\":128,\"method\":\"awq\","
-	    "\"samples\":128,\"sequence\":512},\"submitter_may_approve\":false}";
+	    "\"samples\":128,\"seed\":0,\"sequence\":512},\"submitter_may_approve\":false}";
 	struct ledgerd_profile p;
 
 	(void)state;

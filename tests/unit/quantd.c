@@ -71,9 +71,9 @@ teardown(void **state)
  * --------------------------------------------------------------------------------------- */
 
 static enum sp_code
-parse(const char *policy, struct quantd_recipe *recipe)
+parse(const char *policy, struct sp_settings *settings)
 {
-	return quantd_recipe_parse((const uint8_t *)policy, strlen(policy), recipe, &rig_err);
+	return quantd_settings_parse((const uint8_t *)policy, strlen(policy), settings, &rig_err);
 }
 
 static void
@@ -88,6 +88,7 @@ recipe_is_strict(void **state)
 	    {POLICY("0"), "samples", SP_E_INVALID},
 	    {POLICY("\"6\""), "samples", SP_E_INVALID},
 	    {POLICY("6, \"bits\": 3"), "quantize.bits", SP_E_CONFIG},
+	    {POLICY("6, \"seed\": -1"), "seed", SP_E_INVALID},
 	    {"{\"quantize\": {\"method\": \"gptq\", \"group_size\": 128, \"calibration\": \"/x\", "
 	     "\"samples\": 1, \"sequence\": 1}}",
 		"gptq", SP_E_UNSUPPORTED},
@@ -99,17 +100,33 @@ recipe_is_strict(void **state)
 		"absolute", SP_E_INVALID},
 	    {"[1", "profile", SP_E_INVALID},
 	};
-	struct quantd_recipe recipe;
+	struct sp_settings settings;
+	struct sp_hex tree;
+	const char *path;
+	char *policy;
 
 	(void)state;
-	rig_ok(parse(POLICY("6"), &recipe));
-	assert_string_equal(recipe.calibration, "/share/texts.jsonl");
-	assert_int_equal(recipe.group_size, 128);
-	assert_int_equal(recipe.samples, 6);
-	assert_int_equal(recipe.sequence, 256);
-	quantd_recipe_clear(&recipe);
+	rig_ok(parse(POLICY("6"), &settings));
+	assert_string_equal(settings.calibration, "/share/texts.jsonl");
+	assert_string_equal(settings.method, "awq");
+	assert_int_equal(settings.group_size, 128);
+	assert_int_equal(settings.samples, 6);
+	assert_int_equal(settings.sequence, 256);
+	assert_int_equal(settings.seed, 0);
+	sp_settings_clear(&settings);
+	tree = sp_sha256_hex("data", 4);
+	policy = sp_xasprintf("{\"quantize\": {\"method\": \"awq\", \"group_size\": 32, "
+			      "\"calibration\": \"tree:%s/a/b.jsonl\", \"samples\": 1, "
+			      "\"sequence\": 1, \"seed\": 42}}",
+	    tree.s);
+	rig_ok(parse(policy, &settings));
+	assert_int_equal(settings.seed, 42);
+	assert_true(sp_settings_in_tree(settings.calibration, &tree, &path));
+	assert_string_equal(path, "a/b.jsonl");
+	sp_settings_clear(&settings);
+	free(policy);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
-		assert_int_equal(parse(bad[i].policy, &recipe), bad[i].code);
+		assert_int_equal(parse(bad[i].policy, &settings), bad[i].code);
 		if (strstr(rig_err.msg, bad[i].says) == NULL)
 			fail_msg("\"%s\" does not say \"%s\"", rig_err.msg, bad[i].says);
 	}
@@ -119,28 +136,81 @@ static void
 key_names_every_input(void **state)
 {
 	const struct sp_hex a = sp_sha256_hex("a", 1), b = sp_sha256_hex("b", 1);
-	struct quantd_recipe recipe = {.group_size = 128, .samples = 6, .sequence = 256};
-	struct sp_hex keys[7];
+	struct sp_settings base = {.method = (char *)(uintptr_t) "awq",
+	    .calibration = (char *)(uintptr_t) "/x",
+	    .group_size = 128,
+	    .samples = 6,
+	    .sequence = 256};
+	struct sp_settings other[5] = {base, base, base, base, base};
+	struct sp_hex keys[10];
+	size_t n = 0;
 
 	(void)state;
-	keys[0] = quantd_key(a.s, b.s, &recipe, "1");
-	assert_string_equal(quantd_key(a.s, b.s, &recipe, "1").s, keys[0].s);
-	keys[1] = quantd_key(b.s, a.s, &recipe, "1");
-	keys[2] = quantd_key(a.s, a.s, &recipe, "1");
-	recipe.group_size = 64;
-	keys[3] = quantd_key(a.s, b.s, &recipe, "1");
-	recipe.group_size = 128;
-	recipe.samples = 7;
-	keys[4] = quantd_key(a.s, b.s, &recipe, "1");
-	recipe.samples = 6;
-	recipe.sequence = 512;
-	keys[5] = quantd_key(a.s, b.s, &recipe, "1");
-	recipe.sequence = 256;
-	keys[6] = quantd_key(a.s, b.s, &recipe, "2"); /* layers of another program */
-	for (size_t i = 0; i < 7; i++) {
-		for (size_t k = i + 1; k < 7; k++)
+	keys[n++] = sp_settings_key(&base, a.s, "n", b.s, "1");
+	keys[n++] = sp_settings_key(&base, b.s, "n", a.s, "1");
+	keys[n++] = sp_settings_key(&base, a.s, "n", a.s, "1");
+	keys[n++] = sp_settings_key(&base, a.s, "n", b.s, "2"); /* layers of another program */
+	keys[n++] = sp_settings_key(&base, a.s, NULL, b.s, "1");
+	other[0].group_size = 64;
+	other[1].samples = 7;
+	other[2].sequence = 512;
+	other[3].seed = 1;
+	other[4].method = (char *)(uintptr_t) "other";
+	for (size_t i = 0; i < 5; i++)
+		keys[n++] = sp_settings_key(&other[i], a.s, "n", b.s, "1");
+	for (size_t i = 0; i < n; i++) {
+		for (size_t k = i + 1; k < n; k++)
 			assert_string_not_equal(keys[i].s, keys[k].s);
 	}
+	/* where the text lies does not count, only what it is */
+	base.calibration = (char *)(uintptr_t) "/y";
+	assert_string_equal(sp_settings_key(&base, a.s, "n", b.s, "1").s, keys[0].s);
+}
+
+static void
+shuffles_by_seed(void **state)
+{
+	static const char text[] = "a\nbb\n\nccc\ndddd";
+	size_t len, again;
+	uint8_t *one, *two, *three;
+
+	(void)state;
+	one = sp_settings_shuffle((const uint8_t *)text, strlen(text), 1, &len);
+	assert_int_equal(len, strlen(text) + 1);
+	two = sp_settings_shuffle((const uint8_t *)text, strlen(text), 1, &again);
+	assert_int_equal(len, again);
+	assert_memory_equal(one, two, len);
+	/* the same lines, in an order of each seed's own */
+	for (const char *const *line =
+		 (const char *const[]){"a\n", "bb\n", "ccc\n", "dddd\n", NULL};
+	     *line != NULL; line++)
+		assert_non_null(strstr((const char *)one, *line));
+	three = sp_settings_shuffle((const uint8_t *)text, strlen(text), 2, &again);
+	assert_int_equal(len, again);
+	assert_memory_not_equal(one, three, len);
+	free(one);
+	free(two);
+	free(three);
+}
+
+static void
+phase_says_how_far_off(void **state)
+{
+	json_t *layer = json_pack("{s:f, s:f, s:f, s:f}", "attn_error", 0.001, "mlp_error", 0.002,
+	    "attn_plain", 0.004, "mlp_plain", 0.0083);
+
+	(void)state;
+	assert_string_equal(quantd_phase(NULL, -1).s, "layer");
+	assert_string_equal(quantd_phase(NULL, 61000).s, "layer: 1 min left");
+	assert_string_equal(quantd_phase(layer, -1).s, "layer: error 0.0123 -> 0.003");
+	assert_string_equal(quantd_phase(layer, 3 * 3600000 + 300000).s,
+	    "layer: error 0.0123 -> 0.003, 3 h 05 min left");
+	assert_string_equal(
+	    quantd_phase(layer, 59999).s, "layer: error 0.0123 -> 0.003, 59 s left");
+	json_object_del(layer, "attn_plain");
+	json_object_del(layer, "mlp_plain");
+	assert_string_equal(quantd_phase(layer, 0).s, "layer: error 0.003, 0 s left");
+	json_decref(layer);
 }
 
 /* --- the chain behind
@@ -193,7 +263,7 @@ check_statement(const struct sp_outcome *outcome, const struct rig_task *t)
 {
 	const struct sp_artifact *candidate = sp_outcome_find(outcome, "candidate");
 	const struct sp_artifact *report = sp_outcome_find(outcome, "report");
-	const json_t *definition, *byproduct, *calibration;
+	const json_t *definition, *byproduct, *calibration, *internal;
 	struct sp_statement statement;
 	struct sp_pubkey key;
 	struct sp_buf pae = {0};
@@ -215,7 +285,13 @@ check_statement(const struct sp_outcome *outcome, const struct rig_task *t)
 	calibration = json_array_get(json_object_get(definition, "resolvedDependencies"), 1);
 	assert_string_equal(
 	    json_string_value(json_object_get(json_object_get(calibration, "digest"), "sha256")),
-	    sp_outcome_get(outcome, "calibration"));
+	    sp_outcome_find(outcome, "calibration")->digest.s);
+	internal = json_object_get(definition, "internalParameters");
+	assert_non_null(json_object_get(json_object_get(internal, "hardware"), "cpu"));
+	assert_int_equal(json_object_size(json_object_get(internal, "libraries")), 4);
+	assert_non_null(strchr(json_string_value(json_object_get(internal, "program")), '+'));
+	assert_string_equal(
+	    sp_outcome_get(outcome, "revision"), sp_tree_revision(candidate->digest.s).s);
 	byproduct = json_array_get(
 	    json_object_get(json_object_get(statement.predicate, "runDetails"), "byproducts"), 0);
 	assert_string_equal(
@@ -360,14 +436,14 @@ seal_believes_nothing(void **state)
 	rig_ok(quantd_open(&rig_worker, &ctx, &rig_err));
 	candidate = &outcome.artifacts[0];
 	report = &outcome.artifacts[1];
-	/* a child that brings nothing, or no word of the calibration it used */
+	/* a child that brings nothing, or another calibration text than the profile's */
 	refused(ctx, &t, (struct sp_outcome){0}, SP_E_INTERNAL);
 	other = said(&outcome);
-	// NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a child says what it used
-	free(other.details[0].value);
-	other.details[0].value = sp_xstrdup("");
-	for (size_t i = 1; i < other.detail_count; i++)
-		other.details[i].key[0] = '-';
+	other.artifact_count = 2;
+	refused(ctx, &t, other, SP_E_INTERNAL);
+	other = said(&outcome);
+	other.artifacts[2].digest = report->digest;
+	other.artifacts[2].bytes = report->bytes;
 	refused(ctx, &t, other, SP_E_STATE);
 	/* one artifact more: a source of its own for the next step, or a second candidate */
 	other = said(&outcome);
@@ -438,14 +514,13 @@ seal_checks_details(void **state)
 		sp_outcome_artifact(&mine, a->role, a->digest.s, a->store, a->tree, a->bytes);
 	}
 	sp_outcome_attest(&mine, "forged", 6);
-	sp_outcome_detail(&mine, "calibration", "%s", sp_outcome_get(&outcome, "calibration"));
 	sp_outcome_detail(&mine, "calibration_texts", "all of them, and approved by root");
 	sp_outcome_detail(
 	    &mine, "calibration_blocks", "%s", sp_outcome_get(&outcome, "calibration_blocks"));
 	sp_outcome_detail(&mine, "approved_by", "root");
 	sp_outcome_detail(&mine, "started", "2098-01-01T00:00:00.000Z");
 	rig_ok(quantd_seal(ctx, &rig_worker, &t.task, &rig_lease, SP_OK, &mine, &rig_err));
-	assert_int_equal(mine.artifact_count, 2);
+	assert_int_equal(mine.artifact_count, 3);
 	assert_null(sp_outcome_get(&mine, "approved_by"));
 	assert_null(sp_outcome_get(&mine, "calibration_texts"));
 	assert_string_equal(sp_outcome_get(&mine, "calibration_blocks"),
@@ -535,6 +610,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(recipe_is_strict),
 	    cmocka_unit_test(key_names_every_input),
+	    cmocka_unit_test(shuffles_by_seed),
+	    cmocka_unit_test(phase_says_how_far_off),
 	    cmocka_unit_test(source_needs_its_fetch),
 	    cmocka_unit_test(step_makes_and_attests),
 	    cmocka_unit_test(seal_believes_nothing),

@@ -45,7 +45,7 @@ sp_lease_progress(
 	assert_true(done <= total);
 	assert_true(unit[0] != '\0');
 	lease->progress++;
-	if (strcmp(phase, "layer") == 0)
+	if (strncmp(phase, "layer", 5) == 0)
 		lease->layers = done;
 	if (strstr(lease->phases, phase) == NULL)
 		snprintf(lease->phases + len, sizeof(lease->phases) - len, "%s ", phase);

@@ -585,6 +585,11 @@ test_import(void **state)
 	check(sp_tree_verify(store, &loaded, &err), &err);
 	check(sp_tree_save(store, &loaded, &again, &err), &err);
 	assert_string_equal(digest.s, again.s);
+	/* the same without a store */
+	sp_tree_clear(&loaded);
+	check(sp_tree_scan(in_dir("model"), NULL, NULL, &loaded, &again, &err), &err);
+	assert_string_equal(digest.s, again.s);
+	assert_int_equal(sp_tree_bytes(&loaded), sp_tree_bytes(&tree));
 	revision = sp_tree_revision(digest.s);
 	assert_int_equal(strlen(revision.s), 40);
 	assert_memory_equal(revision.s, digest.s, 40);
@@ -594,6 +599,8 @@ test_import(void **state)
 	assert_int_equal(symlink("/etc/passwd", in_dir("model/sub/link")), 0);
 	assert_int_equal(
 	    sp_tree_import(store, in_dir("model"), &tree, &digest, &err), SP_E_INVALID);
+	assert_int_equal(
+	    sp_tree_scan(in_dir("model"), NULL, NULL, &tree, &digest, &err), SP_E_INVALID);
 	assert_non_null(strstr(err.msg, "sub/link"));
 	assert_int_equal(unlink(in_dir("model/sub/link")), 0);
 	assert_int_equal(symlink("sub", in_dir("model/dir")), 0);

@@ -1,0 +1,158 @@
+/* convert.c -- a model's directory in, a complete quantized one out. */
+#include "awq/convert.h"
+
+#include "awq/card.h"
+#include "awq/picture.h"
+#include "base/file.h"
+#include "base/version.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define README_MAX ((size_t)16 << 20)
+
+/* --- numbers -----------------------------------------------------------------------------------
+ */
+
+struct sp_convert_line
+sp_convert_errors(const json_t *layer)
+{
+	struct sp_convert_line line = {""};
+	const json_t *attn = json_object_get(layer, "attn_error");
+	const json_t *mlp = json_object_get(layer, "mlp_error");
+	double before = json_number_value(json_object_get(layer, "attn_plain")) +
+			json_number_value(json_object_get(layer, "mlp_plain"));
+
+	if (!json_is_number(attn) || !json_is_number(mlp))
+		return line;
+	if (before > 0)
+		snprintf(line.s, sizeof(line.s), "error %.3g -> %.3g", before,
+		    json_number_value(attn) + json_number_value(mlp));
+	else
+		snprintf(line.s, sizeof(line.s), "error %.3g",
+		    json_number_value(attn) + json_number_value(mlp));
+	return line;
+}
+
+static json_t *
+report_of(const struct sp_convert *convert, const json_t *run)
+{
+	static const char *const counts[] = {"blocks", "skipped", "texts"};
+	json_t *settings = sp_settings_json(convert->settings);
+	json_t *calibration = json_object(), *source = json_object();
+	json_int_t blocks = json_integer_value(json_object_get(run, "blocks"));
+	struct sp_hex digest = sp_sha256_hex(convert->calibration, convert->calibration_size);
+
+	/* where the text lay is no business of who reads the model; its digest says which it is */
+	json_object_del(settings, "calibration");
+	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++)
+		json_object_set(calibration, counts[i], json_object_get(run, counts[i]));
+	json_object_set_new(
+	    calibration, "sequence", json_integer((json_int_t)convert->settings->sequence));
+	json_object_set_new(calibration, "sha256", json_string(digest.s));
+	json_object_set_new(
+	    calibration, "tokens", json_integer(blocks * (json_int_t)convert->settings->sequence));
+	json_object_set_new(source, "tree", json_string(convert->tree));
+	if (convert->name != NULL)
+		json_object_set_new(source, "name", json_string(convert->name));
+	return json_pack("{s:o, s:s, s:O, s:o, s:o, s:s}", "calibration", calibration, "format",
+	    SP_CONVERT_FORMAT, "layers", json_object_get(run, "layers"), "settings", settings,
+	    "source", source, "version", SP_VERSION);
+}
+
+/* --- files -------------------------------------------------------------------------------------
+ */
+
+static enum sp_code
+write_file(const char *dir, const char *name, char *text, size_t len, struct sp_err *err)
+{
+	char *path = sp_xasprintf("%s/%s", dir, name);
+	enum sp_code rc = sp_file_write(path, 0644, text, len, err);
+
+	free(path);
+	free(text);
+	return rc;
+}
+
+static enum sp_code
+write_card(const struct sp_convert *convert, const json_t *report, struct sp_err *err)
+{
+	char *path = sp_xasprintf("%s/README.md", convert->source), *text;
+	uint8_t *readme = NULL;
+	size_t size = 0, len;
+	enum sp_code rc;
+
+	rc = sp_file_read(path, README_MAX, &readme, &size, err);
+	if (rc == SP_OK || rc == SP_E_NOT_FOUND) {
+		text = sp_card_write(readme, size, report, &len);
+		rc = write_file(convert->out, "README.md", text, len, err);
+	}
+	free(readme);
+	free(path);
+	return rc;
+}
+
+static enum sp_code
+write_all(const struct sp_convert *convert, const json_t *report, struct sp_err *err)
+{
+	size_t len;
+	char *text = sp_json_canonical(report, &len);
+	enum sp_code rc = write_file(convert->out, SP_CONVERT_REPORT, text, len, err);
+
+	if (rc != SP_OK)
+		return rc;
+	text = sp_picture_draw(report, &len);
+	rc = write_file(convert->out, SP_CONVERT_PICTURE, text, len, err);
+	return rc == SP_OK ? write_card(convert, report, err) : rc;
+}
+
+static enum sp_code
+quantize(const struct sp_convert *convert, const uint8_t *texts, size_t size, json_t **run,
+    struct sp_err *err)
+{
+	const struct sp_quantize spec = {
+	    .source = convert->source,
+	    .work = convert->layers,
+	    .out = convert->out,
+	    .calibration = texts,
+	    .calibration_size = size,
+	    .group_size = convert->settings->group_size,
+	    .samples = convert->settings->samples,
+	    .sequence = convert->settings->sequence,
+	    .pool = convert->pool,
+	    .progress = convert->progress,
+	    .inspected = convert->inspected,
+	    .arg = convert->arg,
+	};
+
+	return sp_quantize_run(&spec, run, err);
+}
+
+enum sp_code
+sp_convert_run(const struct sp_convert *convert, json_t **report, struct sp_err *err)
+{
+	const uint8_t *texts = convert->calibration;
+	size_t size = convert->calibration_size;
+	uint8_t *shuffled = NULL;
+	json_t *run = NULL;
+	enum sp_code rc;
+
+	*report = NULL;
+	if (convert->settings->seed != 0)
+		texts = shuffled = sp_settings_shuffle(texts, size, convert->settings->seed, &size);
+	rc = quantize(convert, texts, size, &run, err);
+	if (rc != SP_OK)
+		goto out;
+	*report = report_of(convert, run);
+	SP_ASSERT(*report != NULL);
+	rc = write_all(convert, *report, err);
+	if (rc != SP_OK) {
+		json_decref(*report);
+		*report = NULL;
+	}
+out:
+	json_decref(run);
+	free(shuffled);
+	return rc;
+}
