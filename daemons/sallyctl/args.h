@@ -6,7 +6,7 @@
 
 #define CTL_WORDS_MAX 8	   /* positional arguments of a command */
 #define CTL_GIVEN_MAX 1024 /* options on one command line */
-#define CTL_OPTIONS_MAX 8  /* that a command has of its own */
+#define CTL_OPTIONS_MAX 16 /* that a command has of its own */
 
 struct ctl_option {
 	const char *name;  /* "--profile" */

@@ -17,6 +17,8 @@ static const struct {
 } kinds[] = {
     {"ID", "job"},
     {"DIR", "dir"},
+    {"OUT", "dir"},
+    {"METHOD", "method"},
     {"FILE", "file"},
     {"PUBFILE", "file"},
     {"ENVELOPE", "file"},
@@ -154,6 +156,7 @@ static const char body[] =
     "		cut -d '\"' -f 4) ;;\n"
     "	role) list=$_sallyctl_roles ;;\n"
     "	threshold) list=${_sallyctl_roles// /= }= ;;\n"
+    "	method) list=awq ;;\n"
     "	state) list=$_sallyctl_states ;;\n"
     "	layout) list='plain hf' ;;\n"
     "	shell) list=bash ;;\n"

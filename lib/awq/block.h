@@ -48,7 +48,6 @@ struct sp_block {
 	struct sp_codes codes[SP_LAYER_LINEARS];
 	/* mean squared errors of the parts' outputs, quantized against not */
 	double attn_error, mlp_error;
-	double attn_plain, mlp_plain; /* what plain rounding would have cost (awq/plain.h) */
 };
 
 /* The steps, in order; layer is packed for the first, and changed by _scale and _clip (w alone). */

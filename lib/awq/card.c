@@ -189,9 +189,9 @@ add_errors(const json_t *report, struct sp_buf *out)
 		const json_t *layer = json_array_get(layers, i);
 
 		sp_buf_printf(out, "| %zu |", i);
-		add_number(out, layer, "attn_plain");
+		add_number(out, layer, "attn_before");
 		add_number(out, layer, "attn_error");
-		add_number(out, layer, "mlp_plain");
+		add_number(out, layer, "mlp_before");
 		add_number(out, layer, "mlp_error");
 		sp_buf_puts(out, "\n");
 	}

@@ -21,8 +21,8 @@ sp_convert_errors(const json_t *layer)
 	struct sp_convert_line line = {""};
 	const json_t *attn = json_object_get(layer, "attn_error");
 	const json_t *mlp = json_object_get(layer, "mlp_error");
-	double before = json_number_value(json_object_get(layer, "attn_plain")) +
-			json_number_value(json_object_get(layer, "mlp_plain"));
+	double before = json_number_value(json_object_get(layer, "attn_before")) +
+			json_number_value(json_object_get(layer, "mlp_before"));
 
 	if (!json_is_number(attn) || !json_is_number(mlp))
 		return line;

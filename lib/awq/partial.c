@@ -132,9 +132,8 @@ report_of(const struct sp_block *block)
 		    groups, json_pack("{s:s, s:o, s:I}", "after", group->prev, "losses", losses,
 				"ratio", (json_int_t)group->result.best));
 	}
-	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "attn_error", number(block->attn_error),
-	    "attn_plain", number(block->attn_plain), "groups", groups, "mlp_error",
-	    number(block->mlp_error), "mlp_plain", number(block->mlp_plain));
+	return json_pack("{s:o, s:o, s:o}", "attn_error", number(block->attn_error), "groups",
+	    groups, "mlp_error", number(block->mlp_error));
 }
 
 static enum sp_code

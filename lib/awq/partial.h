@@ -19,9 +19,7 @@
 struct sp_partial {
 	struct sp_map map;
 	struct sp_safetensors *file;
-	/* {"attn_error", "attn_plain", "groups": [{"after", "losses", "ratio"}], "mlp_error",
-	 * "mlp_plain"} */
-	json_t *report;
+	json_t *report; /* {"attn_error", "groups": [{"after", "losses", "ratio"}], "mlp_error"} */
 };
 
 /* layer: its scaled norms and biases; block: its codes. */

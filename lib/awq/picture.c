@@ -29,8 +29,8 @@ static const char style[] =
 static const struct series {
 	const char *error, *plain, *class, *label;
 } series[] = {
-    {"attn_error", "attn_plain", "attn", "attention"},
-    {"mlp_error", "mlp_plain", "mlp", "MLP"},
+    {"attn_error", "attn_before", "attn", "attention"},
+    {"mlp_error", "mlp_before", "mlp", "MLP"},
 };
 #define SERIES (sizeof(series) / sizeof(*series))
 

@@ -5,7 +5,6 @@
 #include "awq/emit.h"
 #include "awq/inspect.h"
 #include "awq/partial.h"
-#include "awq/plain.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -169,26 +168,10 @@ load_layer(const struct run *run, size_t i, struct sp_layer *layer, struct sp_er
 	return rc;
 }
 
-/* What plain rounding would cost; on a layer of its own, read once more, since it is lost. */
-static enum sp_code
-measure_plain(const struct run *run, size_t i, const struct sp_block_inputs *inputs, double *attn,
-    double *mlp, struct sp_err *err)
-{
-	struct sp_layer layer;
-	enum sp_code rc = load_layer(run, i, &layer, err);
-
-	if (rc != SP_OK)
-		return rc;
-	rc = sp_plain_errors(&run->env, &layer, inputs, run->spec->group_size, attn, mlp, err);
-	sp_layer_free(&layer);
-	return rc;
-}
-
 static enum sp_code
 do_layer(struct run *run, size_t i, struct sp_err *err)
 {
 	struct sp_block_inputs inputs = {0};
-	double attn_plain = 0, mlp_plain = 0;
 	struct sp_block block = {0};
 	struct sp_layer layer;
 	enum sp_code rc;
@@ -203,12 +186,9 @@ do_layer(struct run *run, size_t i, struct sp_err *err)
 	}
 	if ((rc = sp_block_collect(
 		 &run->env, &layer, run->h, run->calib.blocks, run->calib.len, &inputs, err)) ||
-	    (rc = measure_plain(run, i, &inputs, &attn_plain, &mlp_plain, err)) ||
 	    (rc = sp_block_quantize(
 		 &run->env, &layer, &inputs, run->spec->group_size, &block, err)))
 		goto out;
-	block.attn_plain = attn_plain;
-	block.mlp_plain = mlp_plain;
 	rc = sp_partial_save(run->spec->work, i, run->config, &layer, &block, err);
 	if (rc == SP_OK) {
 		run->done[i] = 1;

@@ -13,8 +13,8 @@
 static json_t *
 layer_new(double attn, double mlp)
 {
-	return json_pack("{s:f, s:f, s:f, s:f}", "attn_error", attn, "attn_plain", 3 * attn,
-	    "mlp_error", mlp, "mlp_plain", 2.5 * mlp);
+	return json_pack("{s:f, s:f, s:f, s:f}", "attn_error", attn, "attn_before", 3 * attn,
+	    "mlp_error", mlp, "mlp_before", 2.5 * mlp);
 }
 
 static json_t *

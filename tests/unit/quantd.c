@@ -197,7 +197,7 @@ static void
 phase_says_how_far_off(void **state)
 {
 	json_t *layer = json_pack("{s:f, s:f, s:f, s:f}", "attn_error", 0.001, "mlp_error", 0.002,
-	    "attn_plain", 0.004, "mlp_plain", 0.0083);
+	    "attn_before", 0.004, "mlp_before", 0.0083);
 
 	(void)state;
 	assert_string_equal(quantd_phase(NULL, -1).s, "layer");
@@ -207,8 +207,8 @@ phase_says_how_far_off(void **state)
 	    "layer: error 0.0123 -> 0.003, 3 h 05 min left");
 	assert_string_equal(
 	    quantd_phase(layer, 59999).s, "layer: error 0.0123 -> 0.003, 59 s left");
-	json_object_del(layer, "attn_plain");
-	json_object_del(layer, "mlp_plain");
+	json_object_del(layer, "attn_before");
+	json_object_del(layer, "mlp_before");
 	assert_string_equal(quantd_phase(layer, 0).s, "layer: error 0.003, 0 s left");
 	json_decref(layer);
 }
