@@ -185,6 +185,8 @@ install: all install-units ## install under $(DESTDIR)$(PREFIX)
 		install -D -m 0644 "$$page" \
 			"$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; \
 	done
+	$(Q)install -D -m 0644 share/calibration.jsonl \
+		"$(DESTDIR)$(PREFIX)/share/sallyport/calibration.jsonl"
 	$(Q)"$(B)/bin/sallyctl" completion bash | install -D -m 0644 /dev/stdin \
 		"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sallyctl"
 

@@ -29,7 +29,7 @@ const struct ctl_command ctl_commands[] = {
     {"quantize", "DIR OUT", 2, 2, "the quantizer alone: a model's directory into a 4-bit one",
 	{{"--method", "METHOD", "how: awq"}, {"--group-size", "N", "32, 64 or 128 (default)"},
 	    {"--calibration", "FILE", "JSON lines with a field text; default: Sallyport's own"},
-	    {"--samples", "N", "texts of it that are used; default: 512"},
+	    {"--samples", "N", "texts of it that are used; default: 256"},
 	    {"--sequence", "N", "tokens of a block, and of the longest text; default: 512"},
 	    {"--seed", "N", "of the texts' order; default: the file's"},
 	    {"--name", "NAME", "of the model in DIR, for the model card: org/name"},

@@ -28,3 +28,8 @@ $(eval $(call unit,sallyctl_table,$(SALLYCTL_ALL) $(BASE),$(SALLYCTL_LIBS)))
 $(eval $(call unit,sallyctl_doctor,$(addprefix daemons/sallyctl/,doctor_judge doctor_judge_host doctor_report out \
 	trust_new) lib/release/key lib/release/dsse lib/release/trust proto/operator proto/bus $(BASE),\
 	libprotobuf-c libsodium gnutls jansson libutf8proc))
+# sallyctl looks for it there, seen from its own directory, installed or not
+ALL += $(B)/share/sallyport/calibration.jsonl
+$(B)/share/sallyport/calibration.jsonl: share/calibration.jsonl
+	@mkdir -p $(@D)
+	$(Q)cp $< $@

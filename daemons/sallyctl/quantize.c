@@ -60,7 +60,7 @@ read_settings(struct ctl *ctl, struct sp_settings *out, unsigned *threads, struc
 {
 	const char *method = ctl_args_get(ctl->args, "--method");
 	const char *calibration = ctl_args_get(ctl->args, "--calibration");
-	uint64_t group = 128, samples = 512, sequence = 512, seed = 0, n = 0;
+	uint64_t group = 128, samples = 256, sequence = 512, seed = 0, n = 0;
 	enum sp_code code;
 
 	memset(out, 0, sizeof(*out));

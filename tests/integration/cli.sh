@@ -38,6 +38,7 @@ arguments() {
 	model | chain) echo "org/name@1" ;;
 	pull) echo "org/name pulled" ;;
 	fetched) echo "$job fetched" ;;
+	quantize) echo "no-model quantized" ;;
 	verify) echo . ;;
 	"key new") echo "operator --name anna --out anna$RANDOM.key" ;;
 	"key show") echo root.key.pub ;;
@@ -53,7 +54,7 @@ arguments() {
 cp "$RUN/offline/root.key.pub" .
 job=$(printf '%032d' 1) done_job=$job
 while read -r command; do arguments "$command" >/dev/null; done <commands
-needs_ledgerd() { case $1 in key* | trust* | completion | doctor | verify | "log verify "*) return 1 ;; esac; }
+needs_ledgerd() { case $1 in key* | trust* | completion | doctor | quantize | verify | "log verify "*) return 1 ;; esac; }
 
 each() { # each WANT: every command with its arguments
 	local command
