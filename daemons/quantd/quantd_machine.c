@@ -20,8 +20,8 @@ read_cpu(struct quantd_machine *out)
 	char brand[sizeof(words) + 1] = "";
 	size_t len = 0;
 
-	for (unsigned i = 0; i < 3; i++)
-		if (!__get_cpuid(0x80000002 + i, &words[4 * i], &words[4 * i + 1],
+	for (size_t i = 0; i < 3; i++)
+		if (!__get_cpuid(0x80000002 + (unsigned)i, &words[4 * i], &words[4 * i + 1],
 			&words[4 * i + 2], &words[4 * i + 3]))
 			return;
 	memcpy(brand, words, sizeof(words));

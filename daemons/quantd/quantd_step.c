@@ -29,6 +29,8 @@ quantd_settings_parse(
 	return code;
 }
 
+#define LEFT_MAX_S 360000 /* 100 h: no guess that helps anybody */
+
 /* --- progress ----------------------------------------------------------------------------------
  */
 
@@ -44,7 +46,7 @@ quantd_phase(const json_t *layer, int64_t left_ms)
 		snprintf(left, sizeof(left), "%d s left", (int)s);
 	else if (left_ms >= 0 && s < 3600)
 		snprintf(left, sizeof(left), "%d min left", (int)(s / 60));
-	else if (left_ms >= 0 && s < 100 * 3600)
+	else if (left_ms >= 0 && s < LEFT_MAX_S)
 		snprintf(left, sizeof(left), "%d h %02d min left", (int)(s / 3600),
 		    (int)(s % 3600 / 60));
 	snprintf(phase.s, sizeof(phase.s), "layer%s%s%s%s",

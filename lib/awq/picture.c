@@ -143,11 +143,13 @@ add_legend(struct sp_buf *out)
 
 	sp_buf_puts(out, "<text class=\"title\" x=\"8\" y=\"18\">"
 			 "Mean squared error of each layer's output</text>\n");
-	for (size_t s = 0; s < SERIES; s++, x += 92)
+	for (size_t s = 0; s < SERIES; s++) {
 		sp_buf_printf(out,
 		    "<rect class=\"%s\" x=\"%.1f\" y=\"26\" width=\"10\" height=\"10\"/>"
 		    "<text x=\"%.1f\" y=\"35\">%s</text>\n",
 		    series[s].class, x, x + 16, series[s].label);
+		x += 92;
+	}
 	sp_buf_printf(out,
 	    "<line class=\"plain\" x1=\"%.1f\" y1=\"31\" x2=\"%.1f\" y2=\"31\"/>"
 	    "<text x=\"%.1f\" y=\"35\">rounded to nearest</text>\n",
