@@ -3,8 +3,8 @@
 #include "rxd.h"
 
 static const struct sp_worker_step steps[] = {
-    {"receive", NULL, rxd_seal_receive, NULL},
-    {"verify", NULL, rxd_seal_verify, NULL},
+    {"receive", NULL, rxd_seal_receive, NULL, NULL},
+    {"verify", NULL, rxd_seal_verify, NULL, NULL},
 };
 
 static const struct sp_worker_helper helpers[] = {

@@ -3,8 +3,8 @@
 #include "txd.h"
 
 static const struct sp_worker_step steps[] = {
-    {"package", NULL, txd_seal_package, NULL},
-    {"send", NULL, txd_seal_send, NULL},
+    {"package", NULL, txd_seal_package, NULL, NULL},
+    {"send", NULL, txd_seal_send, NULL, NULL},
 };
 
 int

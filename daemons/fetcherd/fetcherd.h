@@ -133,6 +133,8 @@ struct fetcherd_download {
 	/* Before a call of progress, not more often than is of use to eyes: the large files under
 	 * way. May be NULL. */
 	void (*files)(void *ctx, const struct sp_lease_file *files, size_t count);
+	/* A large file has become a blob, or was one; from any of the threads. May be NULL. */
+	void (*stored)(void *ctx, const char *digest);
 	/* another job fetches the same commit, and is waited for; may be NULL */
 	void (*waiting)(void *ctx);
 	int (*cancelled)(void *ctx);
@@ -155,12 +157,33 @@ enum sp_code fetcherd_net_check(const struct sp_conf *conf, struct sp_err *err) 
 enum sp_code fetcherd_net_take(const struct sp_conf *conf, struct sp_client_options *hub,
     struct fetcherd_download *download, char **proxy_auth, struct sp_err *err) SP_MUST_USE;
 
+struct fetcherd_early;
+
 /* --- fetcherd_verify.c --------------------------------------------------------------------------
  */
 
-/* Reads every file of the tree; SP_E_INCOMPLETE when one was damaged, and is gone now. */
+/* Reads every file of the tree that early (may be NULL) has not; SP_E_INCOMPLETE when one was
+ * damaged, and is gone now. */
 enum sp_code fetcherd_verify(struct sp_store *store, const struct sp_tree *tree,
-    struct sp_lease *lease, struct sp_err *err) SP_MUST_USE;
+    struct fetcherd_early *early, struct sp_lease *lease, struct sp_err *err) SP_MUST_USE;
+
+/* --- fetcherd_early.c ---------------------------------------------------------------------------
+ */
+
+/* Of one lease: files that are verified, on a thread, while the child lives. store and lease
+ * outlive it. */
+struct fetcherd_early *
+fetcherd_early_new(const struct sp_store *store, const struct sp_lease *lease);
+/* The child says that this blob is there: at best it is. What is no digest, was said before, or is
+ * one too many is passed over. */
+void fetcherd_early_add(struct fetcherd_early *early, const char *digest);
+/* Nothing more is begun: who seals has more threads than this one. */
+void fetcherd_early_end(struct fetcherd_early *early);
+/* 1 when it was verified and is unchanged since; *size is its length. Waits for the one in hand,
+ * and before fetcherd_early_end for those that were added. */
+int fetcherd_early_has(struct fetcherd_early *early, const char *digest, uint64_t *size);
+/* A struct fetcherd_early. Waits for no more than the read in hand. */
+void fetcherd_early_free(void *early);
 
 /* --- fetcherd_io.c ------------------------------------------------------------------------------
  */
@@ -171,6 +194,7 @@ enum sp_code fetcherd_confine(const struct sp_conf *conf, const Sallyport__Task 
     struct sp_confine *confine, struct sp_err *err) SP_MUST_USE;
 enum sp_code fetcherd_work(const struct sp_conf *conf, const Sallyport__Task *task,
     struct sp_lease *lease, struct sp_outcome *outcome, struct sp_err *err);
+void fetcherd_hear(void *ctx, struct sp_lease *lease, const Sallyport__ChildNote *note);
 enum sp_code fetcherd_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
     struct sp_lease *lease, enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err);
 

@@ -64,6 +64,7 @@ fetcherd_confine(const struct sp_conf *conf, const Sallyport__Task *task,
 	(void)task;
 	(void)err;
 	sp_confine_network(confine);
+	sp_confine_unmapped(confine);
 	sp_confine_read(confine, sp_conf_string(conf, "fetcherd.ca_file"));
 	sp_confine_secret(confine, find_token(conf, &name));
 	sp_confine_secret(confine, sp_conf_string(conf, "fetcherd.proxy_auth_file"));

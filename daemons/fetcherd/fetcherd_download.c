@@ -140,6 +140,8 @@ find_present(struct before *b, const struct fetcherd_journal *journal)
 		    size == file->size) {
 			memcpy(b->sha256[i].s, sha256, sizeof(b->sha256[i].s));
 			b->present += size;
+			if (size > FETCHERD_SMALL_MAX && b->d->stored != NULL)
+				b->d->stored(b->d->ctx, sha256);
 			continue;
 		}
 		missing += file->size;

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STORED "stored" /* the child's note: the digest of a blob */
+
 struct fetcherd {
 	struct sp_key *key; /* of the fetch role */
 	struct sp_store *store;
@@ -58,6 +60,12 @@ static void
 on_files(void *ctx, const struct sp_lease_file *files, size_t count)
 {
 	sp_lease_progress_files(ctx, files, count);
+}
+
+static void
+on_stored(void *ctx, const char *digest)
+{
+	sp_lease_note(ctx, STORED, digest, strlen(digest));
 }
 
 static void
@@ -251,6 +259,7 @@ fetcherd_work(const struct sp_conf *conf, const Sallyport__Task *task, struct sp
 	    .listing = &listing,
 	    .progress = on_progress,
 	    .files = on_files,
+	    .stored = on_stored,
 	    .waiting = on_waiting,
 	    .cancelled = on_cancelled,
 	    .ctx = lease};
@@ -287,6 +296,26 @@ out:
 	fetcherd_policy_clear(&policy);
 	free(endpoint);
 	return code;
+}
+
+/* --- hear: in the daemon, while the child works -------------------------------------------------
+ */
+
+void
+fetcherd_hear(void *ctx, struct sp_lease *lease, const Sallyport__ChildNote *note)
+{
+	const struct fetcherd *fetcherd = ctx;
+	struct fetcherd_early *early = sp_lease_kept(lease);
+	struct sp_hex digest = {0};
+
+	if (strcmp(note->kind, STORED) != 0 || note->content.len != SP_HEX_LEN)
+		return;
+	memcpy(digest.s, note->content.data, SP_HEX_LEN);
+	if (early == NULL) {
+		early = fetcherd_early_new(fetcherd->store, lease);
+		sp_lease_keep(lease, early, fetcherd_early_free);
+	}
+	fetcherd_early_add(early, digest.s);
 }
 
 /* --- seal: in the daemon, with the key ----------------------------------------------------------
@@ -371,19 +400,23 @@ read_claim(const Sallyport__Task *task, const struct sp_outcome *outcome, struct
 	return SP_OK;
 }
 
-/* Every byte that the statement will speak of is read again. */
+/* Every byte that the statement will speak of is read here, now or while the child was still at
+ * work (fetcherd_early.c). */
 static enum sp_code
 verify_tree(const struct fetcherd *fetcherd, const struct fetcherd_policy *policy,
     const char *digest, struct sp_lease *lease, struct sp_tree *tree, struct sp_err *err)
 {
+	struct fetcherd_early *early = sp_lease_kept(lease);
 	enum sp_code code;
 
+	if (early != NULL)
+		fetcherd_early_end(early);
 	code = sp_tree_load(fetcherd->store, digest, tree, err);
 	/* the child may have been taken over by what it read */
 	if (code == SP_OK)
 		code = fetcherd_policy_tree(policy, tree, err);
 	if (code == SP_OK)
-		code = fetcherd_verify(fetcherd->store, tree, lease, err);
+		code = fetcherd_verify(fetcherd->store, tree, early, lease, err);
 	return code == SP_OK ? check_configs(fetcherd->store, policy, tree, err) : code;
 }
 
@@ -483,6 +516,7 @@ fetcherd_seal(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
 		conclude(&claim, &tree, outcome);
 		code = attest(fetcherd, conf, task, &policy, &claim, outcome, err);
 	}
+	sp_lease_keep(lease, NULL, NULL);
 	if (code == SP_OK)
 		clean_up(task, &claim, lease);
 	else

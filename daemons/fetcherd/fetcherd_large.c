@@ -130,8 +130,11 @@ chore_of(const struct fetcherd_large *large)
 		return NOTHING;
 	if (large->is_void)
 		return large->connections == 0 && !io->syncing ? RENEW : NOTHING;
+	/* only when the map claims all of it: a crash while it becomes a blob costs nothing then */
 	if (fetcherd_plan_is_complete(large) && io->hashed == large->size)
-		return large->connections == 0 && !io->syncing ? FINISH : NOTHING;
+		return large->connections == 0 && !io->syncing && large->pending.count == 0
+			   ? FINISH
+			   : NOTHING;
 	/* a connection at the frontier hashes itself; a little behind it none is waited for */
 	if (fetcherd_plan_frontier(large) >
 	    io->hashed + (fetcherd_plan_is_complete(large) ? 0 : 2 * HASH_CHUNK))
@@ -201,7 +204,9 @@ flush(struct fetcherd_connection *c, struct sp_err *err)
 		io->hashing = 1;
 	if (current)
 		fetcherd_transfer_count(t, (int64_t)c->fill);
-	if (io->unsynced[c - t->connections] >= SYNC_STEP && !io->syncing)
+	if ((io->unsynced[c - t->connections] >= SYNC_STEP ||
+		fetcherd_plan_is_complete(c->item.large)) &&
+	    !io->syncing)
 		pthread_cond_signal(&t->dirty);
 	if (!here && chore_of(c->item.large) != NOTHING)
 		pthread_cond_signal(&t->ready);
@@ -332,8 +337,10 @@ pick_dirty(struct fetcherd_transfer *t, int64_t now_ms)
 		if (io->syncing || io->closing)
 			continue;
 		for (unsigned c = 0; c < t->connection_count; c++) {
-			/* who waits for room may have left it in several files */
-			int full = t->connections[c].unsynced + BUFFER > UNSYNCED_MAX;
+			/* who waits for room may have left it in several files; a whole one waits
+			 * for nothing else */
+			int full = t->connections[c].unsynced + BUFFER > UNSYNCED_MAX ||
+				   fetcherd_plan_is_complete(large);
 
 			if (io->unsynced[c] > mine && (full || io->unsynced[c] >= SYNC_STEP ||
 							  now_ms - io->synced_ms >= SYNC_EVERY_MS))
@@ -475,6 +482,8 @@ finish(struct fetcherd_transfer *t, struct fetcherd_large *large, struct sp_err 
 		code = fetcherd_transfer_note(t, large->file, &sha256, err);
 	if (code != SP_OK)
 		sp_err_prefix(err, "%s", file_of(t, large)->path);
+	else if (t->d->stored != NULL)
+		t->d->stored(t->d->ctx, sha256.s);
 	pthread_mutex_lock(&t->lock);
 	if (code != SP_OK)
 		return code;

@@ -13,6 +13,7 @@
 struct verification {
 	struct sp_store *store;
 	const struct sp_tree *tree;
+	struct fetcherd_early *early;
 	struct sp_lease *lease;
 	pthread_mutex_t lock;
 	size_t next; /* file that nobody has taken yet */
@@ -43,7 +44,12 @@ verify_file(struct verification *v, const struct sp_tree_file *file, struct sp_e
 
 	if (sp_lease_cancelled(v->lease))
 		return sp_err_set(err, SP_E_CANCELLED, "cancelled");
-	code = sp_store_verify(v->store, file->sha256.s, &size, on_bytes, v, err);
+	if (v->early != NULL && fetcherd_early_has(v->early, file->sha256.s, &size)) {
+		on_bytes(v, size);
+		code = SP_OK;
+	} else {
+		code = sp_store_verify(v->store, file->sha256.s, &size, on_bytes, v, err);
+	}
 	if (code == SP_E_CORRUPT && sp_store_remove(v->store, file->sha256.s, &ignored) == SP_OK)
 		return sp_err_set(err, SP_E_INCOMPLETE,
 		    "%s was damaged in the store and is fetched again", file->path);
@@ -75,10 +81,10 @@ verify_files(void *ctx)
 }
 
 enum sp_code
-fetcherd_verify(
-    struct sp_store *store, const struct sp_tree *tree, struct sp_lease *lease, struct sp_err *err)
+fetcherd_verify(struct sp_store *store, const struct sp_tree *tree, struct fetcherd_early *early,
+    struct sp_lease *lease, struct sp_err *err)
 {
-	struct verification v = {.store = store, .tree = tree, .lease = lease};
+	struct verification v = {.store = store, .tree = tree, .early = early, .lease = lease};
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
 	pthread_t threads[THREADS_MAX];
 	int n = 0;

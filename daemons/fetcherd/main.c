@@ -2,7 +2,7 @@
 #include "fetcherd.h"
 
 static const struct sp_worker_step steps[] = {
-    {"fetch", fetcherd_work, fetcherd_seal, fetcherd_confine},
+    {"fetch", fetcherd_work, fetcherd_seal, fetcherd_confine, fetcherd_hear},
 };
 
 int

@@ -4,7 +4,7 @@
 #include "quantd.h"
 
 static const struct sp_worker_step steps[] = {
-    {"quantize", quantd_work, quantd_seal, quantd_confine},
+    {"quantize", quantd_work, quantd_seal, quantd_confine, NULL},
 };
 
 int

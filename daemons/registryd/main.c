@@ -2,7 +2,7 @@
 #include "registryd.h"
 
 static const struct sp_worker_step steps[] = {
-    {"register", NULL, registryd_seal, NULL},
+    {"register", NULL, registryd_seal, NULL, NULL},
 };
 
 int

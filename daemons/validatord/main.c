@@ -4,7 +4,7 @@
 #include "validatord.h"
 
 static const struct sp_worker_step steps[] = {
-    {"validate", validatord_work, validatord_seal, validatord_confine},
+    {"validate", validatord_work, validatord_seal, validatord_confine, NULL},
 };
 
 int

@@ -20,7 +20,7 @@ struct sp_confine {
 	char *reads[READS_MAX];
 	int secret[READS_MAX]; /* which of them */
 	size_t count;
-	int network, bubblewrap, programs;
+	int network, bubblewrap, programs, unmapped;
 };
 
 /* What libraries read: the loader, name resolution, TLS, time zones, the number of processors. */
@@ -81,6 +81,12 @@ void
 sp_confine_network(struct sp_confine *confine)
 {
 	confine->network = 1;
+}
+
+void
+sp_confine_unmapped(struct sp_confine *confine)
+{
+	confine->unmapped = 1;
 }
 
 void
@@ -223,8 +229,8 @@ sp_confine_enter(const struct sp_conf *conf, const char *service, sp_confine_fn 
 	if (code == SP_OK)
 		code = hide_files(&confine, conf, service, err);
 	if (code == SP_OK)
-		code =
-		    sp_confine_filter(confine.network, confine.programs, confine.bubblewrap, err);
+		code = sp_confine_filter(
+		    confine.network, confine.programs, confine.bubblewrap, confine.unmapped, err);
 	for (i = 0; i < confine.count; i++)
 		free(confine.reads[i]);
 	return code == SP_OK ? SP_OK : sp_err_prefix(err, "cannot confine this step");

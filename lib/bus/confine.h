@@ -32,6 +32,9 @@ void sp_confine_read(struct sp_confine *confine, const char *path);
 /* A file that is secret, and that the step cannot do without: it may lie where keys do. */
 void sp_confine_secret(struct sp_confine *confine, const char *path);
 void sp_confine_network(struct sp_confine *confine);
+/* It maps no file shared: what it has written changes only by writes, through descriptors that the
+ * kernel counts (store/hold.h). */
+void sp_confine_unmapped(struct sp_confine *confine);
 void sp_confine_bubblewrap(struct sp_confine *confine);
 /* It starts programs, which are under all the same: generated ones, in a sandbox without
  * namespaces. */

@@ -14,6 +14,7 @@
 #include <seccomp.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -193,8 +194,16 @@ deny_tricks(scmp_filter_ctx filter)
 	return rc;
 }
 
+/* MAP_SHARED and MAP_SHARED_VALIDATE have that bit, private mappings have not. */
+static int
+deny_shared_mappings(scmp_filter_ctx filter)
+{
+	return seccomp_rule_add(
+	    filter, DENY, SCMP_SYS(mmap), 1, SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_SHARED, MAP_SHARED));
+}
+
 enum sp_code
-sp_confine_filter(int network, int programs, int namespaces, struct sp_err *err)
+sp_confine_filter(int network, int programs, int namespaces, int unmapped, struct sp_err *err)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
 	int rc = filter != NULL ? deny_all(filter, others, COUNT(others)) : -ENOMEM;
@@ -205,6 +214,8 @@ sp_confine_filter(int network, int programs, int namespaces, struct sp_err *err)
 		rc = deny_sockets(filter, network ? internet : namespaces ? local : NULL);
 	if (rc == 0 && !namespaces)
 		rc = deny_namespaces(filter);
+	if (rc == 0 && unmapped)
+		rc = deny_shared_mappings(filter);
 	if (rc == 0 && !programs)
 		rc = deny_programs(filter);
 	if (rc == 0 && !programs)

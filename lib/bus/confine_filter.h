@@ -6,8 +6,8 @@
 
 /* Installs the filter, for good, for what it starts too. network: internet sockets are allowed;
  * programs: processes, execve, and signals to what it has started; namespaces: what bubblewrap
- * does. */
-enum sp_code
-sp_confine_filter(int network, int programs, int namespaces, struct sp_err *err) SP_MUST_USE;
+ * does; unmapped: no shared mapping is. */
+enum sp_code sp_confine_filter(
+    int network, int programs, int namespaces, int unmapped, struct sp_err *err) SP_MUST_USE;
 
 #endif

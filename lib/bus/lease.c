@@ -40,6 +40,7 @@ sp_lease_init(
 void
 sp_lease_destroy(struct sp_lease *lease)
 {
+	sp_lease_keep(lease, NULL, NULL);
 	pthread_mutex_destroy(&lease->lock);
 	free(lease->files);
 	free(lease->state_dir);
@@ -55,6 +56,21 @@ int
 sp_lease_cancelled(const struct sp_lease *lease)
 {
 	return atomic_load(&lease->cancelled);
+}
+
+void
+sp_lease_keep(struct sp_lease *lease, void *data, void (*end)(void *data))
+{
+	if (lease->kept != NULL)
+		lease->end_kept(lease->kept);
+	lease->kept = data;
+	lease->end_kept = end;
+}
+
+void *
+sp_lease_kept(const struct sp_lease *lease)
+{
+	return lease->kept;
 }
 
 static void
@@ -167,6 +183,29 @@ sp_lease_progress(
 		say(lease);
 	}
 	pthread_mutex_unlock(&lease->lock);
+}
+
+void
+sp_lease_note(struct sp_lease *lease, const char *kind, const void *content, size_t len)
+{
+	char *copy = sp_xstrdup(kind); /* protobuf-c wants it writable */
+	Sallyport__ChildEvent event;
+	Sallyport__ChildNote note;
+	struct sp_err err;
+
+	SP_ASSERT(lease->fd >= 0);
+	sallyport__child_event__init(&event);
+	sallyport__child_note__init(&note);
+	note.kind = copy;
+	note.content.len = len;
+	note.content.data = (uint8_t *)(uintptr_t)content;
+	event.event_case = SALLYPORT__CHILD_EVENT__EVENT_NOTE;
+	event.note = &note;
+	pthread_mutex_lock(&lease->lock);
+	if (sp_child_write(lease->fd, &event, &err) != SP_OK)
+		sp_log_debug(NULL, "note: %s", err.msg);
+	pthread_mutex_unlock(&lease->lock);
+	free(copy);
 }
 
 void

@@ -16,7 +16,9 @@ struct sp_lease {
 	char job[SP_JOB_ID_LEN + 1]; /* "": none */
 	char *state_dir;
 	atomic_int cancelled;
-	int fd;		      /* where a child says its progress; -1 in the daemon */
+	int fd;	    /* where a child says its progress; -1 in the daemon */
+	void *kept; /* the daemon's own, by sp_lease_keep */
+	void (*end_kept)(void *data);
 	pthread_mutex_t lock; /* of what follows */
 	char phase[SP_BUS_LINE_MAX + 1], unit[SP_BUS_LINE_MAX + 1];
 	uint64_t done, total;

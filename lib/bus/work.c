@@ -172,8 +172,14 @@ on_event(void *ctx, const Sallyport__ChildEvent *event)
 		if (w->said++ == 0)
 			w->code = sp_result_take_failure(&w->outcome, event->failure, &w->err);
 		break;
+	case SALLYPORT__CHILD_EVENT__EVENT_NOTE:
+		if (w->step->hear != NULL)
+			w->step->hear(w->worker->ctx, &w->lease, event->note);
+		else
+			sp_log_warn(
+			    w->task->job, "child of step %s sent a note: ignored", w->step->name);
+		return;
 	default:
-		sp_log_warn(w->task->job, "child of step %s sent a note: ignored", w->step->name);
 		return;
 	}
 	/* it has no key to sign one with */

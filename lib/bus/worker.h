@@ -36,6 +36,12 @@ struct sp_lease_file {
 };
 void
 sp_lease_progress_files(struct sp_lease *lease, const struct sp_lease_file *files, size_t count);
+/* Child only: a note to the step's hear; thread-safe. A hint, not a message: it may be lost. */
+void sp_lease_note(struct sp_lease *lease, const char *kind, const void *content, size_t len);
+/* Daemon only: what hear and seal share about the lease; end(data) is called when the lease is
+ * forgotten, or other data (NULL: none) take its place. It must not wait for long. */
+void sp_lease_keep(struct sp_lease *lease, void *data, void (*end)(void *data));
+void *sp_lease_kept(const struct sp_lease *lease);
 /* 1 when the lease was lost or cancelled: return SP_E_CANCELLED soon. (A child is simply killed.)
  */
 int sp_lease_cancelled(const struct sp_lease *lease);
@@ -57,11 +63,16 @@ typedef enum sp_code
 sp_worker_seal_fn(void *ctx, struct sp_worker *worker, const Sallyport__Task *task,
     struct sp_lease *lease, enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err);
 
+/* Daemon, on the loop, while work runs: what the child says by sp_lease_note. Anything may stand in
+ * it, and as often as the child likes: it may have been taken over. */
+typedef void sp_worker_hear_fn(void *ctx, struct sp_lease *lease, const Sallyport__ChildNote *note);
+
 struct sp_worker_step {
 	const char *name; /* "fetch" */
 	sp_worker_work_fn *work;
 	sp_worker_seal_fn *seal;
-	sp_confine_fn *confine; /* what work may reach beside what every child may; may be NULL */
+	sp_confine_fn *confine;	 /* what work may reach beside what every child may; may be NULL */
+	sp_worker_hear_fn *hear; /* NULL: work says nothing */
 };
 
 /* A child that lives as long as the daemon (diode-rxd's receiver): started again when it dies. */

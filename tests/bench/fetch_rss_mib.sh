@@ -14,16 +14,20 @@ fetch_start
 hwm_kib() { sed -n 's/^VmHWM:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$1/status" 2>/dev/null || true; }
 
 peak() { # prints MiB
-	local daemon child most=0 kib job
+	local daemon child most=0 kib job state deadline=$((SECONDS + 300))
 	daemon=$(pid_of bastion fetcherd)
 	job=$(B submit hf:bench/model --profile fixture --json | jq -er .job)
-	until [ "$(B job "$job" --json | jq -r .state)" = FETCHED ]; do
+	while state=$(job_state bastion "$job") && [ "$state" != FETCHED ]; do
+		case $state in
+		SUBMITTED | FETCHING) ;;
+		*) die "the fetch ended as $state: $(B job "$job")" ;;
+		esac
+		[ $SECONDS -lt $deadline ] || die "the fetch is $state after 300 s"
 		# the child's peak is gone with it, so it is read while it lives
 		for child in $(cat "/proc/$daemon/task/"*/children 2>/dev/null); do
 			kib=$(hwm_kib "$child")
 			[ "${kib:-0}" -le "$most" ] || most=$kib
 		done
-		B job "$job" --json | jq -e '.state != "FAILED"' >/dev/null || die "the fetch failed: $(B job "$job")"
 	done
 	[ "$most" -gt 0 ] || die "the child was never seen"
 	B cancel "$job" >&2

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -42,6 +43,7 @@ work_copy(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_lea
 
 	if (dir == NULL)
 		return err->code;
+	sp_lease_note(lease, "greeting", "hello", 5);
 	sp_lease_progress(lease, "copy", 1, 1, "files");
 	sp_outcome_artifact(outcome, "source", BUS_FETCHER_DIGEST, "fetcherd", 1, 42);
 	sp_outcome_detail(outcome, "name", "%s", task->name);
@@ -54,6 +56,16 @@ work_copy(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_lea
 	return SP_OK;
 }
 
+static void
+hear_copy(void *ctx, struct sp_lease *lease, const Sallyport__ChildNote *note)
+{
+	(void)ctx;
+	sp_lease_keep(lease,
+	    sp_xasprintf(
+		"%s: %.*s", note->kind, (int)note->content.len, (const char *)note->content.data),
+	    free);
+}
+
 static enum sp_code
 seal_copy(void *ctx, struct sp_worker *worker, const Sallyport__Task *task, struct sp_lease *lease,
     enum sp_code worked, struct sp_outcome *outcome, struct sp_err *err)
@@ -61,7 +73,8 @@ seal_copy(void *ctx, struct sp_worker *worker, const Sallyport__Task *task, stru
 	(void)ctx;
 	(void)worker;
 	(void)task;
-	(void)lease;
+	if (sp_lease_kept(lease) != NULL)
+		sp_outcome_detail(outcome, "heard", "%s", (const char *)sp_lease_kept(lease));
 	if (worked != SP_OK || outcome->attestation_len != 0)
 		return sp_err_set(err, SP_E_INVALID, "the child gave an attestation");
 	sp_outcome_attest(outcome, "sealed", 6);
@@ -247,9 +260,10 @@ confine_hostile(const struct sp_conf *conf, const Sallyport__Task *task, struct 
 	(void)conf;
 	(void)err;
 	/* "network", "bubblewrap", "no-namespaces", or the path of a data set */
-	if (strcmp(task->name, "network") == 0)
+	if (strcmp(task->name, "network") == 0) {
 		sp_confine_network(confine);
-	else if (strcmp(task->name, "bubblewrap") == 0)
+		sp_confine_unmapped(confine);
+	} else if (strcmp(task->name, "bubblewrap") == 0)
 		sp_confine_bubblewrap(confine);
 	else if (strcmp(task->name, "no-namespaces") == 0) {
 		forbid_unshare();
@@ -313,6 +327,19 @@ can_fork(void)
 	if (pid == 0)
 		_exit(0);
 	return pid > 0 && waitpid(pid, NULL, 0) == pid;
+}
+
+static int
+can_map(const char *path, int kind)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	void *map = fd >= 0 ? mmap(NULL, 1, PROT_READ, kind, fd, 0) : MAP_FAILED;
+
+	if (map != MAP_FAILED)
+		munmap(map, 1);
+	if (fd >= 0)
+		close(fd);
+	return map != MAP_FAILED;
 }
 
 static void
@@ -381,6 +408,9 @@ work_hostile(const struct sp_conf *conf, const Sallyport__Task *task, struct sp_
 	tried(outcome, "configuration", can_open(conf_dir, O_RDONLY | O_DIRECTORY));
 	tried(outcome, "tmp", can_open("/tmp/sp-hostile", O_CREAT | O_WRONLY));
 	tried(outcome, "state", can_open(file, O_CREAT | O_WRONLY));
+	tried(outcome, "private-mapping", can_map(file, MAP_PRIVATE));
+	tried(outcome, "shared-mapping", can_map(file, MAP_SHARED));
+	tried(outcome, "checked-mapping", can_map(file, MAP_SHARED_VALIDATE));
 	tried(outcome, "data-set", can_open(task->name, O_RDONLY));
 	tried(outcome, "library", can_open("/usr/bin/env", O_RDONLY));
 	tried(outcome, "library-write", can_open("/usr/bin/env", O_WRONLY));
@@ -592,19 +622,19 @@ is_standalone(const struct sp_conf *conf)
 }
 
 static const struct sp_worker_step steps[] = {
-    {"copy", work_copy, seal_copy, NULL},
-    {"block", work_block, seal_block, NULL},
-    {"fail", work_fail, seal_copy, NULL},
-    {"misbehave", work_misbehave, NULL, NULL},
-    {"wait", work_wait, NULL, confine_programs},
-    {"fetch", work_wait, NULL, confine_programs}, /* for a real ledgerd */
-    {"record", NULL, seal_record, NULL},
-    {"big", NULL, seal_big, NULL},
-    {"hostile", work_hostile, NULL, confine_hostile},
-    {"begin", NULL, seal_begin, NULL},
-    {"parts", NULL, seal_parts, NULL},
-    {"topic", NULL, seal_topic, NULL},
-    {"helper", NULL, seal_helper, NULL},
+    {"copy", work_copy, seal_copy, NULL, hear_copy},
+    {"block", work_block, seal_block, NULL, NULL},
+    {"fail", work_fail, seal_copy, NULL, NULL},
+    {"misbehave", work_misbehave, NULL, NULL, NULL},
+    {"wait", work_wait, NULL, confine_programs, NULL},
+    {"fetch", work_wait, NULL, confine_programs, NULL}, /* for a real ledgerd */
+    {"record", NULL, seal_record, NULL, NULL},
+    {"big", NULL, seal_big, NULL, NULL},
+    {"hostile", work_hostile, NULL, confine_hostile, NULL},
+    {"begin", NULL, seal_begin, NULL, NULL},
+    {"parts", NULL, seal_parts, NULL, NULL},
+    {"topic", NULL, seal_topic, NULL, NULL},
+    {"helper", NULL, seal_helper, NULL, NULL},
 };
 
 static const struct sp_worker_helper helpers[] = {{"echo", run_echo, NULL, NULL}};

@@ -338,11 +338,14 @@ test_hostile_child(void **unused)
 	    {"owner", "EPERM"}, {"owner-group", "EPERM"}, {"signal", "EPERM"}, {"tgkill", "EPERM"},
 	    {"own-signal", "done"}, {"userns", "EPERM"}, {"mount", "EPERM"}, {"bpf", "EPERM"},
 	    {"exec", "EPERM"}, {"operators", "EPERM"}, {"unix-by-another-number", "EPERM"},
-	    {"packet", "EPERM"}, {"credentials", "not told"}, {NULL, NULL}};
-	static const char *const with_network[][2] = {
-	    {"data-set", "ENOENT"}, {"inet", "done"}, {"inet6", "done"}, {NULL, NULL}};
-	static const char *const without[][2] = {
-	    {"data-set", "done"}, {"inet", "EPERM"}, {"inet6", "EPERM"}, {NULL, NULL}};
+	    {"packet", "EPERM"}, {"private-mapping", "done"}, {"credentials", "not told"},
+	    {NULL, NULL}};
+	static const char *const with_network[][2] = {{"data-set", "ENOENT"}, {"inet", "done"},
+	    {"inet6", "done"}, {"shared-mapping", "EPERM"}, {"checked-mapping", "EPERM"},
+	    {NULL, NULL}};
+	static const char *const without[][2] = {{"data-set", "done"}, {"inet", "EPERM"},
+	    {"inet6", "EPERM"}, {"shared-mapping", "done"}, {"checked-mapping", "done"},
+	    {NULL, NULL}};
 	char *keys = sp_xasprintf("%s/etc/sallyport/keys/fetcherd/bus.key", rig.root);
 	struct rig_message *m;
 

@@ -94,6 +94,7 @@ test_step(void **unused)
 	assert_memory_equal(done->attestation.data, "sealed", 6);
 	assert_string_equal(rig_detail(m, "name"), "org/name");
 	assert_string_equal(rig_detail(m, "side"), "bastion");
+	assert_string_equal(rig_detail(m, "heard"), "greeting: hello");
 	assert_non_null(
 	    strstr(rig_detail(m, "workdir"), "/state/fetcherd/work/" BUS_FETCHER_DIGEST));
 	assert_string_equal(rig_detail(m, "no-new-privs"), "1");

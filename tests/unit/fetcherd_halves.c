@@ -18,7 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "release_rig.h"
@@ -351,6 +353,185 @@ test_claims(void **state)
 		assert_int_equal(SEAL(), SP_E_INTERNAL);
 		assert_null(o->attestation);
 	}
+	stage_close(&s);
+}
+
+/* --- verified early, changed later --------------------------------------------------------------
+ */
+
+#define GOOD "weights"
+#define EVIL "smuggle"
+
+static void
+say(struct stage *s, const char *kind, const char *content, size_t len)
+{
+	char *copy = sp_xstrdup(kind);
+	Sallyport__ChildNote note;
+
+	sallyport__child_note__init(&note);
+	note.kind = copy;
+	note.content.data = (uint8_t *)(uintptr_t)content;
+	note.content.len = len;
+	fetcherd_hear(s->ctx, &s->lease, &note);
+	free(copy);
+}
+
+static char blob_path[256];
+
+/* A tree of one file, which is in the store, and of which the child has said so. Its mode is what
+ * the child likes. */
+static void
+store_and_say(struct stage *s)
+{
+	struct sp_hex blob = sp_sha256_hex(GOOD, strlen(GOOD));
+	char *dir = sp_paths_store(s->worker.conf, FETCHERD_SERVICE);
+
+	claim_file(s, "model.safetensors", GOOD, 0);
+	snprintf(blob_path, sizeof(blob_path), "%s/sha256/%.2s/%s", dir, blob.s, blob.s + 2);
+	assert_int_equal(chmod(blob_path, 0640), 0);
+	say(s, "stored", blob.s, SP_HEX_LEN);
+	free(dir);
+}
+
+/* Waits until the daemon is through with it: 1 when it was verified and is held. */
+static int
+is_held(struct stage *s)
+{
+	uint64_t size;
+
+	return fetcherd_early_has(
+	    sp_lease_kept(&s->lease), sp_sha256_hex(GOOD, strlen(GOOD)).s, &size);
+}
+
+static enum sp_code
+seal(struct stage *s)
+{
+	return fetcherd_seal(s->ctx, &s->worker, &s->task, &s->lease, SP_OK, &s->outcome, &err);
+}
+
+/* What a child that was taken over does to a file that was verified: found out, and nothing is
+ * signed. */
+static void
+expect_found_out(struct stage *s, const char *what)
+{
+	enum sp_code code = seal(s);
+
+	if (code != SP_E_INCOMPLETE || s->outcome.attestation != NULL)
+		fail_msg("%s: %s: %s", what, sp_err_word(code), err.msg);
+	assert_null(sp_lease_kept(&s->lease));
+	assert_int_equal(access(blob_path, F_OK), -1); /* so that it is fetched again */
+}
+
+static void
+test_verified_early(void **state)
+{
+	struct sp_hex other = sp_sha256_hex("no such blob", 12);
+	struct stage s;
+
+	(void)state;
+	stage_open(&s, "hf:org/m@" C40);
+	store_and_say(&s);
+	/* nonsense is passed over */
+	say(&s, "stored", "x", 1);
+	say(&s, "stored", NULL, 0);
+	say(&s, "else", other.s, SP_HEX_LEN);
+	for (int i = 0; i < 1000; i++) {
+		other = sp_sha256_hex(&i, sizeof(i));
+		say(&s, "stored", other.s, SP_HEX_LEN);
+	}
+	(void)is_held(&s);
+	assert_int_equal(seal(&s), SP_OK);
+	assert_non_null(s.outcome.attestation);
+	assert_null(sp_lease_kept(&s.lease));
+	/* a job that was stopped leaves nothing behind */
+	store_and_say(&s);
+	s.lease.cancelled = 1;
+	sp_lease_keep(&s.lease, NULL, NULL);
+	stage_close(&s);
+}
+
+/* The name leads to another file: put there after the first was verified. */
+static void
+test_early_replaced(void **state)
+{
+	struct stage s;
+
+	(void)state;
+	stage_open(&s, "hf:org/m@" C40);
+	store_and_say(&s);
+	if (!is_held(&s))
+		skip();
+	ok(sp_file_write(blob_path, 0440, EVIL, strlen(EVIL), &err));
+	expect_found_out(&s, "replaced");
+	stage_close(&s);
+}
+
+/* Written to from before it was verified until after: by a descriptor, and by a mapping that has
+ * none. */
+static void
+test_early_open(void **state)
+{
+	struct stage s;
+	char *map;
+	int fd;
+
+	(void)state;
+	stage_open(&s, "hf:org/m@" C40);
+	store_and_say(&s); /* and then once more, while it is open */
+	sp_lease_keep(&s.lease, NULL, NULL);
+	fd = open(blob_path, O_RDWR);
+	assert_true(fd >= 0);
+	say(&s, "stored", sp_sha256_hex(GOOD, strlen(GOOD)).s, SP_HEX_LEN);
+	assert_false(is_held(&s));
+	assert_int_equal(pwrite(fd, EVIL, strlen(EVIL), 0), strlen(EVIL));
+	close(fd);
+	expect_found_out(&s, "written by an old descriptor");
+
+	store_and_say(&s);
+	sp_lease_keep(&s.lease, NULL, NULL);
+	fd = open(blob_path, O_RDWR);
+	map = mmap(NULL, strlen(GOOD), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(map != MAP_FAILED);
+	close(fd);
+	say(&s, "stored", sp_sha256_hex(GOOD, strlen(GOOD)).s, SP_HEX_LEN);
+	assert_false(is_held(&s));
+	memcpy(map, EVIL, strlen(EVIL));
+	expect_found_out(&s, "written by a mapping");
+	munmap(map, strlen(GOOD));
+	stage_close(&s);
+}
+
+/* Opened for writing while it is held: whoever does waits, and that it tried is known. */
+static void
+test_early_written(void **state)
+{
+	struct stage s;
+	int status, fd;
+	pid_t pid;
+
+	(void)state;
+	stage_open(&s, "hf:org/m@" C40);
+	store_and_say(&s);
+	if (!is_held(&s))
+		skip();
+	pid = fork();
+	if (pid == 0) {
+		fd = open(blob_path, O_WRONLY);
+		_exit(fd >= 0 && pwrite(fd, EVIL, strlen(EVIL), 0) > 0 ? 0 : 1);
+	}
+	for (int i = 0; i < 2000 && is_held(&s); i++)
+		usleep(5000);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	expect_found_out(&s, "written while it was held");
+
+	/* cut by a descriptor that is not for writing: that breaks no lease */
+	store_and_say(&s);
+	assert_true(is_held(&s));
+	fd = open(blob_path, O_RDONLY | O_TRUNC);
+	assert_true(fd >= 0);
+	close(fd);
+	expect_found_out(&s, "cut");
 	stage_close(&s);
 }
 
@@ -687,6 +868,10 @@ main(void)
 	    T(test_step),
 	    T(test_step_refusals),
 	    T(test_claims),
+	    T(test_verified_early),
+	    T(test_early_replaced),
+	    T(test_early_open),
+	    T(test_early_written),
 	    T(test_both_halves),
 	    T(test_licence_halves),
 	    T(test_large_config),

@@ -36,8 +36,8 @@
 
 /* The daemon: this program under its name. */
 static const struct sp_worker_step steps[] = {
-    {"receive", NULL, rxd_seal_receive, NULL},
-    {"verify", NULL, rxd_seal_verify, NULL},
+    {"receive", NULL, rxd_seal_receive, NULL, NULL},
+    {"verify", NULL, rxd_seal_verify, NULL, NULL},
 };
 static const struct sp_worker_helper helpers[] = {{"receiver", rxd_receive, rxd_confine, "link"}};
 static const struct sp_worker_spec daemon_spec = {.service = RXD_SERVICE,

@@ -3,6 +3,7 @@
 #include "base/file.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,6 +80,31 @@ sp_lease_progress_files(struct sp_lease *lease, const struct sp_lease_file *file
 	pthread_mutex_lock(&lock);
 	lease->files = count;
 	pthread_mutex_unlock(&lock);
+}
+
+void
+sp_lease_note(struct sp_lease *lease, const char *kind, const void *content, size_t len)
+{
+	(void)kind;
+	pthread_mutex_lock(&lock);
+	lease->notes++;
+	snprintf(lease->note, sizeof(lease->note), "%.*s", (int)len, (const char *)content);
+	pthread_mutex_unlock(&lock);
+}
+
+void
+sp_lease_keep(struct sp_lease *lease, void *data, void (*end)(void *data))
+{
+	if (lease->kept != NULL)
+		lease->end_kept(lease->kept);
+	lease->kept = data;
+	lease->end_kept = end;
+}
+
+void *
+sp_lease_kept(const struct sp_lease *lease)
+{
+	return lease->kept;
 }
 
 int

@@ -25,6 +25,10 @@ struct sp_lease {
 	uint64_t done, total; /* of the newest progress */
 	unsigned reports;
 	size_t files; /* under way, as last said */
+	unsigned notes;
+	char note[128]; /* the newest: its content, cut */
+	void *kept;
+	void (*end_kept)(void *data);
 };
 
 #endif

@@ -57,9 +57,7 @@ fetch_clear() {
 fetch_once() {
 	local job
 	job=$(B submit hf:bench/model --profile fixture --json | jq -er .job)
-	await 300 "the fetch" eval '[ "$(B job "$job" --json | jq -r .state)" = FETCHED ] ||
-		[ "$(B job "$job" --json | jq -r .state)" = FAILED ]'
-	B job "$job" --json | jq -e '.state == "FETCHED"' >/dev/null || die "the fetch failed: $(B job "$job")"
+	await_state bastion "$job" FETCHED 300
 	B log show "$job" --json | jq -er '
 		def seconds: (.[:19] + "Z" | fromdate) + (.[19:23] | tonumber);
 		([.entries[] | select(.event == "done" and .step == "fetch")][0].time | seconds) -
