@@ -21,6 +21,16 @@ sp_linear_pack(struct sp_linear *linear, struct sp_pool *pool, struct sp_err *er
 	return SP_OK;
 }
 
+enum sp_code
+sp_linear_pack_only(struct sp_linear *linear, struct sp_pool *pool, struct sp_err *err)
+{
+	enum sp_code code = sp_linear_pack(linear, pool, err);
+
+	free(linear->w);
+	linear->w = NULL;
+	return code;
+}
+
 void
 sp_linear_apply(
     const struct sp_linear *linear, struct sp_pool *pool, const float *x, size_t n, float *y)

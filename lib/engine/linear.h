@@ -21,6 +21,9 @@ struct sp_linear {
 
 enum sp_code
 sp_linear_pack(struct sp_linear *linear, struct sp_pool *pool, struct sp_err *err) SP_MUST_USE;
+/* And frees w, also on failure. */
+enum sp_code
+sp_linear_pack_only(struct sp_linear *linear, struct sp_pool *pool, struct sp_err *err) SP_MUST_USE;
 /* y[n][out] from x[n][in]; must be packed. */
 void sp_linear_apply(
     const struct sp_linear *linear, struct sp_pool *pool, const float *x, size_t n, float *y);
