@@ -1,2 +1,4 @@
 $(eval $(call program,sp-bench-ledger,tests/bench,ledger ledger_submit,bus release ledger base proto,libzmq libuv libprotobuf-c libsodium gnutls jansson libconfig sqlite3))
 $(eval $(call program,sp-bench-prefill,tests/bench,prefill,engine model base,gnutls jansson))
+$(eval $(call program,sp-bench-stream,tests/bench,stream,awq engine model base,gnutls jansson libpcre2-8 libutf8proc))
+$(B)/bin/sp-bench-stream: private LDFLAGS_ALL += -Wl,--wrap=sp_map_open
