@@ -76,6 +76,7 @@ ctl_run_fn ctl_chain;		      /* chain.c */
 ctl_run_fn ctl_pull, ctl_verify;      /* pull.c */
 ctl_run_fn ctl_fetched;		      /* fetched.c */
 ctl_run_fn ctl_quantize;	      /* quantize.c */
+ctl_run_fn ctl_reproduce;	      /* reproduce.c */
 ctl_run_fn ctl_key_new, ctl_key_show; /* keys.c */
 ctl_run_fn ctl_trust_new, ctl_trust_sign, ctl_trust_init, ctl_trust_update,
     ctl_trust_show;	   /* trust.c */

@@ -22,8 +22,9 @@ struct fetched {
 
 enum sp_code
 ctl_fetched_attestation(const struct sp_trust *trust, const Sallyport__OperatorJobView *view,
-    struct sp_statement *out, struct sp_hex *digest, struct sp_err *err)
+    enum sp_chain_stage stage, struct sp_statement *out, struct sp_hex *digest, struct sp_err *err)
 {
+	const char *step = sp_chain_stage_word(stage);
 	const Sallyport__Attested *attested = NULL;
 	struct sp_dsse dsse = {0};
 	enum sp_code code;
@@ -31,21 +32,22 @@ ctl_fetched_attestation(const struct sp_trust *trust, const Sallyport__OperatorJ
 
 	memset(out, 0, sizeof(*out));
 	for (size_t i = 0; i < view->n_attestations && attested == NULL; i++)
-		if (strcmp(view->attestations[i]->step, sp_chain_stage_word(SP_CHAIN_FETCH)) == 0)
+		if (strcmp(view->attestations[i]->step, step) == 0)
 			attested = view->attestations[i];
 	if (attested == NULL)
-		return sp_err_set(err, SP_E_STATE, "job %s is %s: it has fetched nothing (yet)",
-		    view->job, view->state);
+		return sp_err_set(err, SP_E_STATE, "job %s is %s: it has %s (yet)", view->job,
+		    view->state,
+		    stage == SP_CHAIN_FETCH ? "fetched nothing" : "not quantized anything");
 	*digest = sp_sha256_hex(attested->envelope.data, attested->envelope.len);
 	code = sp_dsse_parse(attested->envelope.data, attested->envelope.len, &dsse, err);
 	if (code == SP_OK)
-		code = sp_chain_stage_check(trust, SP_CHAIN_FETCH, &dsse, out, err);
+		code = sp_chain_stage_check(trust, stage, &dsse, out, err);
 	job = code == SP_OK ? sp_statement_job(out) : NULL;
 	if (code == SP_OK && (job == NULL || strcmp(job, view->job) != 0))
 		code = sp_err_set(err, SP_E_DENIED, "it was made for job %s, not for %s",
 		    job != NULL ? job : "none", view->job);
 	if (code != SP_OK)
-		sp_err_prefix(err, "fetch attestation of job %s", view->job);
+		sp_err_prefix(err, "%s attestation of job %s", step, view->job);
 	sp_dsse_clear(&dsse);
 	return code;
 }
@@ -70,7 +72,8 @@ open_tree(struct ctl *ctl, const char *id, struct fetched *out, struct sp_err *e
 	out->job = sp_xstrdup(view->job);
 	code = ctl_trust(ctl, &trust, err);
 	if (code == SP_OK)
-		code = ctl_fetched_attestation(trust, view, &out->statement, &out->digest, err);
+		code = ctl_fetched_attestation(
+		    trust, view, SP_CHAIN_FETCH, &out->statement, &out->digest, err);
 	sp_trust_free(&trust);
 	sallyport__operator_reply__free_unpacked(reply, NULL);
 	if (code == SP_OK)

@@ -1,4 +1,4 @@
-SALLYCTL := commands ctl args help completion out client view bars jobs watch entry evidence log database approve models chain scan place pull fetched show quantize keys \
+SALLYCTL := commands ctl args help completion out client view bars jobs watch entry evidence log database approve models chain scan place pull fetched show quantize reproduce keys \
 	trust_new trust gc doctor doctor_facts doctor_host doctor_judge doctor_judge_host doctor_report
 
 $(eval $(call program,sallyctl,daemons/sallyctl,main $(SALLYCTL),awq engine model release ledger store eval bus base proto,\

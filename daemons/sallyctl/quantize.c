@@ -42,6 +42,16 @@ number(struct ctl *ctl, const char *option, uint64_t most, uint64_t *out, struct
 	return SP_OK;
 }
 
+enum sp_code
+ctl_quantize_threads(struct ctl *ctl, unsigned *out, struct sp_err *err)
+{
+	uint64_t n = 0;
+	enum sp_code code = number(ctl, "--threads", 1024, &n, err);
+
+	*out = (unsigned)n;
+	return code;
+}
+
 /* share/sallyport beside the directory that the program lies in; malloc'd. */
 static char *
 default_calibration(void)
@@ -60,7 +70,7 @@ read_settings(struct ctl *ctl, struct sp_settings *out, unsigned *threads, struc
 {
 	const char *method = ctl_args_get(ctl->args, "--method");
 	const char *calibration = ctl_args_get(ctl->args, "--calibration");
-	uint64_t group = 128, samples = 256, sequence = 512, seed = 0, n = 0;
+	uint64_t group = 128, samples = 256, sequence = 512, seed = 0;
 	enum sp_code code;
 
 	memset(out, 0, sizeof(*out));
@@ -68,9 +78,8 @@ read_settings(struct ctl *ctl, struct sp_settings *out, unsigned *threads, struc
 	    (code = number(ctl, "--samples", SP_SETTINGS_COUNT_MAX, &samples, err)) ||
 	    (code = number(ctl, "--sequence", SP_SETTINGS_COUNT_MAX, &sequence, err)) ||
 	    (code = number(ctl, "--seed", SEED_MAX, &seed, err)) ||
-	    (code = number(ctl, "--threads", 1024, &n, err)))
+	    (code = ctl_quantize_threads(ctl, threads, err)))
 		return code;
-	*threads = (unsigned)n;
 	*out = (struct sp_settings){
 	    .method = sp_xstrdup(method != NULL ? method : SP_QUANTIZE_METHOD),
 	    .calibration =
@@ -91,8 +100,8 @@ read_settings(struct ctl *ctl, struct sp_settings *out, unsigned *threads, struc
 /* --- the directory of work -------------------------------------------------------------------- */
 
 /* Everything there that another call with other inputs left. */
-static void
-sweep(const char *work, const char *key, struct ctl_show *show)
+void
+ctl_quantize_sweep(const char *work, const char *key, struct ctl_show *show)
 {
 	DIR *dir = opendir(work);
 	struct dirent *entry;
@@ -112,9 +121,8 @@ sweep(const char *work, const char *key, struct ctl_show *show)
 		closedir(dir);
 }
 
-/* One process at a time. *fd holds the lock. */
-static enum sp_code
-lock(const char *work, int *fd, struct sp_err *err)
+enum sp_code
+ctl_quantize_lock(const char *work, int *fd, struct sp_err *err)
 {
 	enum sp_code code = sp_file_mkdirs(work, 0755, err);
 
@@ -250,7 +258,7 @@ make(struct call *c, struct sp_err *err)
 	c->in_work = sp_xasprintf("%s/%s", c->work, c->key.s);
 	layers = sp_xasprintf("%s/layers", c->in_work);
 	done = sp_xasprintf("%s/out", c->in_work);
-	sweep(c->work, c->key.s, &c->show);
+	ctl_quantize_sweep(c->work, c->key.s, &c->show);
 	c->q.settings = &c->settings;
 	c->q.source = c->source;
 	c->q.layers = layers;
@@ -352,7 +360,7 @@ ctl_quantize(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	c.work = sp_xasprintf("%s.quantize-work", c.out);
 	if ((code = read_settings(ctl, &c.settings, &c.q.threads, err)) ||
 	    (code = ctl_place_check(c.out, err)) || (code = read_inputs(&c, err)) ||
-	    (code = lock(c.work, &c.locked, err)))
+	    (code = ctl_quantize_lock(c.work, &c.locked, err)))
 		goto out;
 	code = make(&c, err);
 	/* of what can never become anything nothing is kept */

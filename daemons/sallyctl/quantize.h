@@ -21,6 +21,14 @@ struct ctl_quantize {
 	size_t first;
 };
 
+/* --threads */
+enum sp_code ctl_quantize_threads(struct ctl *ctl, unsigned *out, struct sp_err *err) SP_MUST_USE;
+
+/* A directory of work: made when missing, and one process at a time in it; closing *fd lets go. */
+enum sp_code ctl_quantize_lock(const char *work, int *fd, struct sp_err *err) SP_MUST_USE;
+/* Removes what calls with other inputs (another key) left there. */
+void ctl_quantize_sweep(const char *work, const char *key, struct ctl_show *show);
+
 enum sp_code ctl_quantize_run(struct ctl_quantize *quantize, struct sp_err *err) SP_MUST_USE;
 
 #endif

@@ -38,6 +38,7 @@ arguments() {
 	model | chain) echo "org/name@1" ;;
 	pull) echo "org/name pulled" ;;
 	fetched) echo "$job fetched" ;;
+	reproduce) echo "$job --work again" ;;
 	quantize) echo "no-model quantized" ;;
 	verify) echo . ;;
 	"key new") echo "operator --name anna --out anna$RANDOM.key" ;;

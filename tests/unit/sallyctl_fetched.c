@@ -37,7 +37,7 @@ check(const struct rig_deviation *deviation, const char *first, const char *seco
 	}
 	view.attestations = list;
 	view.n_attestations = 2;
-	code = ctl_fetched_attestation(rig.trust, &view, out, &digest, err);
+	code = ctl_fetched_attestation(rig.trust, &view, SP_CHAIN_FETCH, out, &digest, err);
 	if (code == SP_OK)
 		assert_string_equal(
 		    digest.s, sp_sha256_hex(parts.text[0], strlen(parts.text[0])).s);
