@@ -104,10 +104,10 @@ answer_late(const struct ledgerd_who *who, const Sallyport__Result *result,
 
 static void
 next_attempt(const struct ledgerd_settings *settings, const struct sp_attempt *attempt,
-    struct ledgerd_action *action)
+    const struct sp_table_extras *extras, struct ledgerd_action *action)
 {
 	if (action->event == SP_EV_AGAIN)
-		action->delay_ms = sp_jobs_backoff_ms(settings->backoff_ms, attempt->attempt);
+		action->delay_ms = sp_jobs_backoff_ms(settings->backoff_ms, extras->failures + 1);
 	memcpy(action->avoid, attempt->worker, sizeof(action->avoid));
 }
 
@@ -182,7 +182,7 @@ on_failure(const struct ledgerd_settings *settings, const struct ledgerd_who *wh
 	memcpy(action->reason, reason, strlen(reason) + 1);
 	free(reason);
 	sp_outcome_detail(&actions->outcome, "error", "%s", sp_err_word(code));
-	next_attempt(settings, attempt, action);
+	next_attempt(settings, attempt, extras, action);
 	ack(actions, 0);
 }
 

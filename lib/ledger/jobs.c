@@ -416,11 +416,11 @@ sp_jobs_failure(
 }
 
 int64_t
-sp_jobs_backoff_ms(int64_t backoff_ms, unsigned attempt)
+sp_jobs_backoff_ms(int64_t backoff_ms, unsigned failures)
 {
-	while (attempt > 1 && backoff_ms < SP_JOBS_BACKOFF_MAX_MS) {
+	while (failures > 1 && backoff_ms < SP_JOBS_BACKOFF_MAX_MS) {
 		backoff_ms *= 2;
-		attempt--;
+		failures--;
 	}
 	return backoff_ms < SP_JOBS_BACKOFF_MAX_MS ? backoff_ms : SP_JOBS_BACKOFF_MAX_MS;
 }

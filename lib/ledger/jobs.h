@@ -192,7 +192,8 @@ enum sp_job_event sp_jobs_failure(
     enum sp_step step, enum sp_code code, int may_retry, unsigned attempt, unsigned attempts);
 
 #define SP_JOBS_BACKOFF_MAX_MS (3600 * 1000L)
-/* Wait before the attempt after `attempt`: doubles each time, at most SP_JOBS_BACKOFF_MAX_MS. */
-int64_t sp_jobs_backoff_ms(int64_t backoff_ms, unsigned attempt);
+/* Wait after a step has failed so many times, from 1: doubles each time, at most
+ * SP_JOBS_BACKOFF_MAX_MS. Leases that were lost say nothing of what would come of another try. */
+int64_t sp_jobs_backoff_ms(int64_t backoff_ms, unsigned failures);
 
 #endif

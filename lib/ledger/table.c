@@ -487,6 +487,26 @@ read_approvals(struct sp_db *db, const char *job, struct sp_table_extras *out, s
 	return code;
 }
 
+/* A step begins with attempt 1, and again with it when an operator wants it anew. */
+static enum sp_code
+read_failures(struct sp_db *db, const char *job, struct sp_table_extras *out, struct sp_err *err)
+{
+	sqlite3_stmt *stmt = NULL;
+	enum sp_code code;
+	int row = 0;
+
+	code = sp_db_prepare(db,
+	    "SELECT count(*) FROM attempt WHERE job = ?1 AND state = 'failed' AND rowid >="
+	    " (SELECT max(rowid) FROM attempt WHERE job = ?1 AND attempt = 1)",
+	    &stmt, err, "t", job);
+	if (code == SP_OK)
+		code = sp_db_step(db, stmt, &row, err);
+	if (code == SP_OK && row)
+		out->failures = (unsigned)sp_db_int(stmt, 0);
+	sp_db_done(stmt);
+	return code;
+}
+
 enum sp_code
 sp_table_extras(struct sp_db *db, const char *job, struct sp_table_extras *out, struct sp_err *err)
 {
@@ -500,6 +520,8 @@ sp_table_extras(struct sp_db *db, const char *job, struct sp_table_extras *out, 
 		code = read_details(db, job, out, err);
 	if (code == SP_OK)
 		code = read_approvals(db, job, out, err);
+	if (code == SP_OK)
+		code = read_failures(db, job, out, err);
 	if (code != SP_OK)
 		sp_table_extras_clear(out);
 	return code;

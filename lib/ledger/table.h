@@ -68,6 +68,7 @@ struct sp_table_extras {
 	size_t detail_count;
 	struct sp_table_approval *approvals;
 	size_t approval_count;
+	unsigned failures; /* attempts of the newest step that failed: lost ones do not count */
 };
 
 /* SP_E_NOT_FOUND when there is none. */

@@ -178,26 +178,35 @@ test_older_version(void **state)
 	reopen(f);
 }
 
+static void
+add_row(struct sp_db *db, char id[SP_JOB_ID_LEN + 1])
+{
+	char source[] = "hf:org/name@main", empty[] = "";
+	uint8_t policy[] = "{}";
+	struct sp_job row = {.source = source,
+	    .profile = empty,
+	    .name = empty,
+	    .destination = empty,
+	    .reason = empty,
+	    .policy = policy,
+	    .policy_len = 2};
+	struct sp_err err;
+
+	memcpy(row.id, "0123456789abcdef0123456789abcdef", sizeof(row.id));
+	memcpy(id, row.id, sizeof(row.id));
+	assert_int_equal(sp_table_insert_job(db, &row, &err), SP_OK);
+}
+
 /* The database itself refuses a second attempt that is alive; ended ones may be many. */
 static void
 test_one_attempt_alive(void **state)
 {
-	static const char job[] = "0123456789abcdef0123456789abcdef";
 	struct sp_attempt attempt = {.step = SP_STEP_FETCH, .state = SP_LEASE_OFFERED};
-	struct sp_job row = {.source = "hf:org/name@main",
-	    .profile = "",
-	    .name = "",
-	    .destination = "",
-	    .reason = "",
-	    .policy = (uint8_t *)(uintptr_t) "{}",
-	    .policy_len = 2};
 	struct fixture *f = *state;
 	struct sp_db *db = sp_ledger_db(f->ledger);
 	struct sp_err err;
 
-	memcpy(row.id, job, sizeof(row.id));
-	memcpy(attempt.job, job, sizeof(attempt.job));
-	assert_int_equal(sp_table_insert_job(db, &row, &err), SP_OK);
+	add_row(db, attempt.job);
 	for (int i = 0; i < 3; i++) {
 		snprintf(attempt.lease, sizeof(attempt.lease), "%032d", i);
 		assert_int_equal(sp_table_insert_attempt(db, &attempt, &err), SP_OK);
@@ -212,6 +221,31 @@ test_one_attempt_alive(void **state)
 	snprintf(attempt.lease, sizeof(attempt.lease), "%032d", 0);
 	assert_int_equal(
 	    sp_table_set_attempt(db, attempt.lease, SP_LEASE_RUNNING, "w", 1, &err), SP_E_STATE);
+}
+
+/* Of the newest step's attempts: those that were lost do not count, nor those before a retry. */
+static void
+test_failures_of_a_step(void **state)
+{
+	static const enum sp_lease_state ends[] = {
+	    SP_LEASE_FAILED, SP_LEASE_LOST, SP_LEASE_LOST, SP_LEASE_FAILED, SP_LEASE_LOST};
+	static const unsigned attempts[] = {1, 2, 1, 2, 3}, failures[] = {1, 1, 0, 1, 1};
+	struct sp_attempt attempt = {.step = SP_STEP_FETCH};
+	struct sp_table_extras extras;
+	struct fixture *f = *state;
+	struct sp_db *db = sp_ledger_db(f->ledger);
+	struct sp_err err;
+
+	add_row(db, attempt.job);
+	for (int i = 0; i < 5; i++) {
+		snprintf(attempt.lease, sizeof(attempt.lease), "%032d", i);
+		attempt.attempt = attempts[i];
+		attempt.state = ends[i];
+		assert_int_equal(sp_table_insert_attempt(db, &attempt, &err), SP_OK);
+		assert_int_equal(sp_table_extras(db, attempt.job, &extras, &err), SP_OK);
+		assert_int_equal(extras.failures, failures[i]);
+		sp_table_extras_clear(&extras);
+	}
 }
 
 /* --- checkpoints ------------------------------------------------------------------------------ */
@@ -448,6 +482,7 @@ main(void)
 	    TEST(test_lists),
 	    TEST(test_older_version),
 	    TEST(test_one_attempt_alive),
+	    TEST(test_failures_of_a_step),
 	    TEST(test_checkpoint_rides_along),
 	    TEST(test_another_key),
 	    TEST(test_no_checkpoint),

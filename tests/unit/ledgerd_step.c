@@ -645,7 +645,11 @@ test_failures(void **state)
 	/* what a failure attests is of no use */
 	assert_int_equal(actions.outcome.attestation_len, 0);
 	assert_string_equal(sp_outcome_get(&actions.outcome, "error"), "timeout");
+	/* a lease that was lost before makes the wait no longer, a failure does */
 	b.attempt = 2;
+	bring(&b);
+	assert_int_equal(actions.list[0].delay_ms, 50);
+	extras.failures = 1;
 	bring(&b);
 	assert_int_equal(actions.list[0].delay_ms, 100);
 	b.attempt = 3;
