@@ -253,6 +253,50 @@ lease_differs(const struct sp_replay_job *told, const struct sp_job *job,
 	return NULL;
 }
 
+/* NULL, or of which table the job's rows differ. */
+static const char *
+evidence_differs(const struct sp_replay_job *told, const struct sp_table_extras *extras)
+{
+	uint8_t attestations[SP_DIGEST_LEN] = {0}, approvals[SP_DIGEST_LEN] = {0};
+	uint8_t digest[SP_DIGEST_LEN];
+	const char *person;
+	char value[96];
+	size_t i;
+
+	for (i = 0; i < extras->attestation_count; i++) {
+		sp_sha256(extras->attestations[i].envelope, extras->attestations[i].len, digest);
+		sp_replay_chain(attestations, sp_jobs_step_name(extras->attestations[i].step),
+		    digest, sizeof(digest));
+	}
+	for (i = 0; i < extras->approval_count; i++) {
+		person = sp_entry_value(extras->approvals[i].person, value);
+		sp_replay_chain(approvals, extras->approvals[i].keyid, person, strlen(person));
+	}
+	if (memcmp(told->attestations, attestations, sizeof(attestations)) != 0)
+		return "attestations";
+	if (memcmp(told->approvals, approvals, sizeof(approvals)) != 0)
+		return "approvals";
+	return NULL;
+}
+
+static enum sp_code
+check_evidence(struct inspector *in, const struct sp_replay_job *told, struct sp_err *err)
+{
+	struct sp_table_extras extras;
+	const char *differs;
+	enum sp_code code;
+
+	code = sp_table_evidence(in->db, told->id, &extras, err);
+	if (code != SP_OK)
+		return code;
+	differs = evidence_differs(told, &extras);
+	sp_table_extras_clear(&extras);
+	if (differs == NULL)
+		return SP_OK;
+	return sp_err_set(err, SP_E_CORRUPT,
+	    "job %s: its rows of %s are not those that the audit log tells of", told->id, differs);
+}
+
 static enum sp_code
 check_job(void *ctx, const struct sp_job *job, struct sp_err *err)
 {
@@ -281,7 +325,7 @@ check_job(void *ctx, const struct sp_job *job, struct sp_err *err)
 		    "%s, the table has it %s)",
 		    job->id, differs, sp_jobs_state_name(told->state),
 		    sp_jobs_state_name(job->state));
-	return SP_OK;
+	return check_evidence(in, told, err);
 }
 
 /* --------------------------------------------------------------------------------------------- */

@@ -1,6 +1,8 @@
 /*
  * inspect.h -- a database as a whole against itself: every leaf hash, the stored checkpoint, and
- * the job table with its leases against what the audit log tells.
+ * the job table with its leases, attestations and names of who approved against what the audit log
+ * tells. Not: reasons, details, artifacts (a retried step replaces them), bytes of approvals (who
+ * uses one verifies its signature), published content.
  *
  * ledgerd does it at each start, `sallyctl log verify --database` from outside.
  */

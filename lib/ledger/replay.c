@@ -232,6 +232,32 @@ sp_replay_request(const char *source, const char *profile, const char *destinati
 	sp_buf_free(&text);
 }
 
+void
+sp_replay_chain(uint8_t chain[SP_DIGEST_LEN], const char *what, const void *of, size_t len)
+{
+	struct sp_buf all = {0};
+
+	sp_buf_add(&all, chain, SP_DIGEST_LEN);
+	sp_buf_add(&all, what, strlen(what) + 1);
+	sp_buf_add(&all, of, len);
+	sp_sha256(all.data, all.len, chain);
+	sp_buf_free(&all);
+}
+
+/* What the table keeps beside the job: see change.c. */
+static void
+take_evidence(struct sp_replay_job *job, const Sallyport__Entry *entry, enum sp_job_event event)
+{
+	const char *person = sp_entry_get(entry, "person");
+
+	if ((event == SP_EV_DONE || event == SP_EV_BLOCK || event == SP_EV_QUARANTINE) &&
+	    entry->attestation_sha256.len > 0)
+		sp_replay_chain(job->attestations, entry->step, entry->attestation_sha256.data,
+		    entry->attestation_sha256.len);
+	if ((event == SP_EV_APPROVE || event == SP_EV_APPROVED) && person[0] != '\0')
+		sp_replay_chain(job->approvals, entry->operator_->key_id, person, strlen(person));
+}
+
 /* What the job is, as far as this entry tells. */
 static enum sp_code
 take_identity(struct sp_replay_job *job, const Sallyport__Entry *entry, enum sp_job_event event,
@@ -283,6 +309,7 @@ move(struct sp_replay_job *job, const Sallyport__Entry *entry, struct sp_err *er
 		code = take_identity(job, entry, event, action, err);
 	if (code != SP_OK)
 		return code;
+	take_evidence(job, entry, event);
 	after(job, entry, action);
 	job->state = to;
 	job->resume = sp_jobs_resume(job->recipe, to, job->resume);

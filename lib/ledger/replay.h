@@ -24,6 +24,8 @@ struct sp_replay_job {
 	uint8_t request[SP_DIGEST_LEN];	  /* sp_replay_request of what was asked for */
 	uint8_t name[SP_DIGEST_LEN];	  /* SHA-256 */
 	uint8_t candidate[SP_DIGEST_LEN]; /* SHA-256 of what operators sign; zero: none yet */
+	/* sp_replay_chain of each that was kept, in order; zero: none yet */
+	uint8_t attestations[SP_DIGEST_LEN], approvals[SP_DIGEST_LEN];
 };
 
 /* An entry's bytes as committed (audit.proto Entry); borrowed. */
@@ -60,6 +62,9 @@ void sp_replay_free(struct sp_replay *replay);
 /* One digest over what a job's first entry says of it beside its name; "" where it says nothing. */
 void sp_replay_request(const char *source, const char *profile, const char *destination,
     const char *approvals, const char *policy_sha256, uint8_t out[SP_DIGEST_LEN]);
+/* chain becomes the digest over itself, what and of: an attestation's step and SHA-256, an
+ * approval's key id and person. */
+void sp_replay_chain(uint8_t chain[SP_DIGEST_LEN], const char *what, const void *of, size_t len);
 /* A version as entries spell it: decimal, 1 to 10^18 - 1; 0 when it is anything else. */
 uint64_t sp_replay_version(const char *text);
 

@@ -527,6 +527,21 @@ sp_table_extras(struct sp_db *db, const char *job, struct sp_table_extras *out, 
 	return code;
 }
 
+enum sp_code
+sp_table_evidence(
+    struct sp_db *db, const char *job, struct sp_table_extras *out, struct sp_err *err)
+{
+	enum sp_code code;
+
+	memset(out, 0, sizeof(*out));
+	code = read_attestations(db, job, out, err);
+	if (code == SP_OK)
+		code = read_approvals(db, job, out, err);
+	if (code != SP_OK)
+		sp_table_extras_clear(out);
+	return code;
+}
+
 void
 sp_table_extras_clear(struct sp_table_extras *extras)
 {

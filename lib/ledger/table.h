@@ -106,6 +106,9 @@ enum sp_code sp_table_set_attempt(struct sp_db *db, const char *lease, enum sp_l
 
 enum sp_code sp_table_extras(
     struct sp_db *db, const char *job, struct sp_table_extras *out, struct sp_err *err) SP_MUST_USE;
+/* Its attestations and approvals alone. */
+enum sp_code sp_table_evidence(
+    struct sp_db *db, const char *job, struct sp_table_extras *out, struct sp_err *err) SP_MUST_USE;
 void sp_table_extras_clear(struct sp_table_extras *extras);
 enum sp_code sp_table_add_artifact(struct sp_db *db, const char *job, enum sp_step step,
     const struct sp_artifact *artifact, struct sp_err *err) SP_MUST_USE;

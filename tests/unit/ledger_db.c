@@ -259,13 +259,14 @@ test_approvals(void **state)
 
 	to_approval(f);
 	c.approval = &approval;
+	c.actor.key_id = HEX_A;
 	commit(f, &c);
 	assert_int_equal(state_of(f), SP_JOB_AWAITING_APPROVAL);
 	assert_int_equal(sp_ledger_begin(f->ledger, NULL), SP_OK);
 	assert_int_equal(apply(f, &c, &err), SP_E_EXISTS);
 	sp_ledger_rollback(f->ledger);
 	c.event = SP_EV_APPROVED;
-	approval.keyid = HEX_B;
+	approval.keyid = c.actor.key_id = HEX_B;
 	c.next_lease = fresh_lease(f);
 	commit(f, &c);
 	assert_int_equal(state_of(f), SP_JOB_APPROVED);
@@ -462,6 +463,43 @@ test_tampering_is_found(void **state)
 			      .next_lease = OTHER});
 		assert_int_equal(tamper(f, cases[i].statement), SQLITE_OK);
 		assert_int_not_equal(open_ledger(f, &err), SP_OK);
+		if (strstr(err.msg, cases[i].says) == NULL)
+			fail_msg("%s: %s", cases[i].statement, err.msg);
+	}
+	assert_int_equal(sp_file_remove_all(f->path, NULL), SP_OK);
+}
+
+/* Rows of what steps and operators added. */
+static void
+test_altered_evidence_is_found(void **state)
+{
+	static const struct {
+		const char *statement, *says;
+	} cases[] = {
+	    {"UPDATE attestation SET envelope = x'7b7d' WHERE ord = 1", "attestations"},
+	    {"UPDATE attestation SET step = 'scan' WHERE ord = 2", "attestations"},
+	    {"DELETE FROM attestation WHERE ord = 2", "attestations"},
+	    {"UPDATE approval SET person = 'eve'", "approvals"},
+	    {"UPDATE approval SET keyid = '" HEX_B "'", "approvals"},
+	    {"DELETE FROM approval", "approvals"},
+	};
+	struct sp_change_approval approval = {HEX_A, "anna", "{}", 2};
+	struct sp_change c = change_of(SP_EV_APPROVE, &anna);
+	struct fixture *f = *state;
+	struct sp_err err;
+	size_t i;
+
+	c.approval = &approval;
+	c.actor.key_id = HEX_A;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		sp_ledger_close(&f->ledger);
+		assert_int_equal(sp_file_remove_all(f->path, NULL), SP_OK);
+		reopen(f);
+		to_approval(f);
+		commit(f, &c);
+		reopen(f);
+		assert_int_equal(tamper(f, cases[i].statement), SQLITE_OK);
+		assert_int_equal(open_ledger(f, &err), SP_E_CORRUPT);
 		if (strstr(err.msg, cases[i].says) == NULL)
 			fail_msg("%s: %s", cases[i].statement, err.msg);
 	}
@@ -821,6 +859,7 @@ main(void)
 	    TEST(test_refuses_second_owner),
 	    TEST(test_entries_are_immutable),
 	    TEST(test_tampering_is_found),
+	    TEST(test_altered_evidence_is_found),
 	    TEST(test_kill_at_any_moment),
 	    TEST(test_crash_between_commit_and_send),
 	    TEST(test_group_commit),
