@@ -1,6 +1,6 @@
 $(eval $(call lib,awq,round pack calib search gram block partial inspect emit quantize settings card picture convert))
 AWQ_LAYER := $(addprefix lib/awq/,round pack search gram block) \
-	$(addprefix lib/engine/,kernels pool linear layer rope attention) lib/model/dtype
+	$(addprefix lib/engine/,kernels pool linear layer rope moe attention) lib/model/dtype
 AWQ_CHECKPOINT := $(addprefix lib/awq/,calib partial inspect emit quantize) \
 	$(addprefix lib/engine/,weights model context forward) \
 	$(addprefix lib/model/,safetensors config nfc pattern bpe tokenizer_parse tokenizer strip)

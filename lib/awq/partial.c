@@ -248,7 +248,7 @@ check_tensors(const struct sp_partial *result, size_t index, const struct sp_mod
 		count++;
 	}
 	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
-		struct sp_layer_part part = sp_layer_part(config, i);
+		struct sp_layer_part part = sp_layer_part(config, index, i);
 		const char *module = part.name;
 		size_t out = part.out, in = part.in;
 

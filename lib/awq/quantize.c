@@ -40,8 +40,11 @@ check_model(const struct run *run, struct sp_err *err)
 		return sp_err_set(err, SP_E_INVALID,
 		    "calibration sequences of %zu tokens, but the model has %u positions",
 		    run->spec->sequence, c->max_positions);
+	if (c->experts != 0)
+		return sp_err_set(err, SP_E_UNSUPPORTED,
+		    "%s: a mixture of experts cannot be quantized", sp_config_arch_name(c->arch));
 	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
-		struct sp_layer_part part = sp_layer_part(c, i);
+		struct sp_layer_part part = sp_layer_part(c, 0, i);
 
 		if (part.in % group != 0 || part.out % 8 != 0)
 			return sp_err_set(err, SP_E_UNSUPPORTED,

@@ -44,14 +44,11 @@ run_layer(struct sp_model *m, size_t i, size_t n_seqs, size_t rows)
 	sp_layer_qkv(&m->env, layer, m->x, rows, m->q, m->k, m->v);
 	sp_attention_append(&m->env, i, m->seqs, n_seqs, m->k, m->v);
 	sp_attention_run(&m->env, &m->attention, i, layer->window, m->seqs, n_seqs, m->q, m->heads);
-	sp_linear_apply(&layer->o, pool, m->heads, rows, m->x);
-	sp_kernels_add(pool, m->h, m->x, rows * hidden);
+	sp_linear_apply(&layer->o, pool, m->heads, rows, m->y);
+	sp_kernels_add(pool, m->h, m->y, rows * hidden);
 	sp_kernels_rmsnorm(pool, m->h, layer->post_norm, eps, rows, hidden, m->x);
-	sp_linear_apply(&layer->gate, pool, m->x, rows, m->gate);
-	sp_linear_apply(&layer->up, pool, m->x, rows, m->up);
-	sp_kernels_silu_mul(pool, m->gate, m->up, rows * m->config.intermediate);
-	sp_linear_apply(&layer->down, pool, m->gate, rows, m->x);
-	sp_kernels_add(pool, m->h, m->x, rows * hidden);
+	sp_moe_mlp(&m->env, layer, &m->mlp, m->x, rows, NULL, m->y);
+	sp_kernels_add(pool, m->h, m->y, rows * hidden);
 }
 
 /* Logits of the wanted rows of h. x takes those rows together: the head goes over few rows, and

@@ -4,6 +4,7 @@
 
 #include "engine/attention.h"
 #include "engine/context.h"
+#include "engine/moe.h"
 
 /* Tokens that go through the layers at once. More are taken in turns: every operation treats a
  * row by itself, so that changes no bit. */
@@ -23,7 +24,8 @@ struct sp_model {
 		size_t feed, first, count; /* tokens of a feed */
 	} sources[SP__CHUNK];
 	uint32_t ids[SP__CHUNK];
-	float *h, *x, *q, *k, *v, *heads, *gate, *up, *logits;
+	float *h, *x, *y, *q, *k, *v, *heads, *logits;
+	struct sp_moe_work mlp;
 	float *targets[SP__CHUNK]; /* where the logits of each row of x go */
 	size_t logit_rows;
 };

@@ -2,8 +2,10 @@
 #include "engine/layer.h"
 
 #include "engine/attention.h"
+#include "engine/moe.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,35 +35,64 @@ static const struct {
     [SP_LAYER_K_NORM] = {"self_attn.k_norm", offsetof(struct sp_layer, k_norm)},
 };
 
-struct sp_layer_part
-sp_layer_part(const struct sp_model_config *c, enum sp_layer_linear which)
+size_t
+sp_layer_linears(const struct sp_model_config *c, size_t layer)
+{
+	return sp_config_sparse(c, layer) ? SP_LAYER_GATE + 3 * (size_t)c->experts
+					  : SP_LAYER_LINEARS;
+}
+
+static struct sp_layer_part
+attention_part(const struct sp_model_config *c, enum sp_layer_linear which)
 {
 	size_t heads = (size_t)c->heads * c->head_dim, kv_heads = (size_t)c->kv_heads * c->head_dim;
-	struct sp_layer_part part = {.out = c->intermediate, .in = c->hidden};
+	struct sp_layer_part part = {.out = kv_heads, .in = c->hidden, .biased = c->qkv_bias};
 
 	strcpy(part.name, linears[which].name);
-	switch (which) {
-	case SP_LAYER_Q:
+	if (which == SP_LAYER_Q)
 		part.out = heads;
-		part.biased = c->qkv_bias;
-		break;
-	case SP_LAYER_K:
-	case SP_LAYER_V:
-		part.out = kv_heads;
-		part.biased = c->qkv_bias;
-		break;
-	case SP_LAYER_O:
+	if (which == SP_LAYER_O) {
 		part.out = c->hidden;
 		part.in = heads;
 		part.biased = c->o_bias;
-		break;
-	case SP_LAYER_DOWN:
+	}
+	return part;
+}
+
+static void
+expert_name(const struct sp_model_config *c, size_t expert, enum sp_layer_linear which, char *name,
+    size_t size)
+{
+	static const char *const mixtral[] = {"w1", "w3", "w2"}; /* gate, up, down */
+	const char *plain = strchr(linears[which].name, '.') + 1;
+
+	if (c->arch == SP_ARCH_MIXTRAL)
+		snprintf(name, size, "block_sparse_moe.experts.%zu.%s", expert,
+		    mixtral[which - SP_LAYER_GATE]);
+	else
+		snprintf(name, size, "mlp.experts.%zu.%s", expert, plain);
+}
+
+struct sp_layer_part
+sp_layer_part(const struct sp_model_config *c, size_t layer, size_t which)
+{
+	struct sp_layer_part part = {.out = c->intermediate, .in = c->hidden};
+	enum sp_layer_linear kind;
+
+	SP_ASSERT(which < sp_layer_linears(c, layer));
+	if (which < SP_LAYER_GATE)
+		return attention_part(c, (enum sp_layer_linear)which);
+	kind = SP_LAYER_GATE + (which - SP_LAYER_GATE) % 3;
+	if (sp_config_sparse(c, layer)) {
+		expert_name(c, (which - SP_LAYER_GATE) / 3, kind, part.name, sizeof(part.name));
+		part.out = c->moe_intermediate;
+	} else {
+		strcpy(part.name, linears[kind].name);
+		part.biased = c->mlp_bias;
+	}
+	if (kind == SP_LAYER_DOWN) {
+		part.in = part.out;
 		part.out = c->hidden;
-		part.in = c->intermediate;
-		part.biased = c->mlp_bias;
-		break;
-	default:
-		part.biased = c->mlp_bias;
 	}
 	return part;
 }
@@ -72,10 +103,35 @@ sp_layer_linear_name(enum sp_layer_linear which)
 	return linears[which].name;
 }
 
-struct sp_linear *
-sp_layer_linear(struct sp_layer *layer, enum sp_layer_linear which)
+const char *
+sp_layer_router_name(const struct sp_model_config *c)
 {
-	return (struct sp_linear *)(void *)((char *)layer + linears[which].at);
+	return c->arch == SP_ARCH_MIXTRAL ? "block_sparse_moe.gate" : "mlp.gate";
+}
+
+struct sp_linear *
+sp_layer_linear(struct sp_layer *layer, size_t which)
+{
+	struct sp_expert *expert;
+
+	if (which < SP_LAYER_GATE || layer->n_experts == 0)
+		return (struct sp_linear *)(void *)((char *)layer + linears[which].at);
+	SP_ASSERT((which - SP_LAYER_GATE) / 3 < layer->n_experts);
+	expert = &layer->experts[(which - SP_LAYER_GATE) / 3];
+	switch ((which - SP_LAYER_GATE) % 3) {
+	case 0:
+		return &expert->gate;
+	case 1:
+		return &expert->up;
+	default:
+		return &expert->down;
+	}
+}
+
+static size_t
+linears_of(const struct sp_layer *layer)
+{
+	return layer->n_experts == 0 ? SP_LAYER_LINEARS : SP_LAYER_GATE + 3 * layer->n_experts;
 }
 
 const char *
@@ -103,11 +159,11 @@ sp_layer_pack(struct sp_layer *layer, struct sp_pool *pool, struct sp_err *err)
 {
 	enum sp_code code;
 
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+	for (size_t i = 0; i < linears_of(layer); i++) {
 		if ((code = sp_linear_pack(sp_layer_linear(layer, i), pool, err)))
 			return code;
 	}
-	return SP_OK;
+	return layer->n_experts == 0 ? SP_OK : sp_linear_pack(&layer->router, pool, err);
 }
 
 void
@@ -115,8 +171,10 @@ sp_layer_free(struct sp_layer *layer)
 {
 	for (enum sp_layer_norm i = 0; i < SP_LAYER_NORMS; i++)
 		free(*sp_layer_norm(layer, i));
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++)
+	for (size_t i = 0; i < linears_of(layer); i++)
 		sp_linear_free(sp_layer_linear(layer, i));
+	sp_linear_free(&layer->router);
+	free(layer->experts);
 	*layer = (struct sp_layer){0};
 }
 
@@ -241,28 +299,19 @@ sp_layer_mlp(const struct sp_layer_env *env, const struct sp_layer *layer, const
 {
 	size_t hidden = env->config.hidden, inner = env->config.intermediate;
 	size_t step = n < CHUNK ? n : CHUNK;
-	float *gate = act == NULL ? rows_new(step, inner) : NULL;
-	float *up = rows_new(step, inner);
-	enum sp_code code = SP_OK;
+	struct sp_moe_work work = {0};
+	enum sp_code code;
 
-	if (n > 0 && (up == NULL || (act == NULL && gate == NULL))) {
-		code = sp_err_set(err, SP_E_NO_MEMORY, "MLP of %zu tokens", step);
-		goto out;
-	}
-	for (size_t r = 0; r < n; r += step) {
-		size_t rows = n - r < step ? n - r : step;
-		float *to = act == NULL ? gate : act + r * inner;
-
-		sp_linear_apply(&layer->gate, env->pool, x + r * hidden, rows, to);
-		sp_linear_apply(&layer->up, env->pool, x + r * hidden, rows, up);
-		sp_kernels_silu_mul(env->pool, to, up, rows * inner);
-		if (out != NULL)
-			sp_linear_apply(&layer->down, env->pool, to, rows, out + r * hidden);
-	}
-out:
-	free(gate);
-	free(up);
-	return code;
+	SP_ASSERT(act == NULL || layer->n_experts == 0);
+	if (n == 0)
+		return SP_OK;
+	if ((code = sp_moe_work_open(&work, &env->config, step, err)))
+		return code;
+	for (size_t r = 0; r < n; r += step)
+		sp_moe_mlp(env, layer, &work, x + r * hidden, n - r < step ? n - r : step,
+		    act == NULL ? NULL : act + r * inner, out == NULL ? NULL : out + r * hidden);
+	sp_moe_work_close(&work);
+	return SP_OK;
 }
 
 enum sp_code

@@ -6,22 +6,30 @@
 /* Rows of logits at once: about this many values, so that a large vocabulary needs no gigabytes. */
 #define LOGIT_VALUES ((size_t)1 << 22)
 
+/* Packs, and gives back the plain copy. */
+static enum sp_code
+pack(struct sp_linear *linear, struct sp_pool *pool, struct sp_err *err)
+{
+	enum sp_code code = sp_linear_pack(linear, pool, err);
+
+	free(linear->w);
+	linear->w = NULL;
+	return code;
+}
+
 static enum sp_code
 load_layer(struct sp_model *m, const struct sp_weights *weights, size_t i, struct sp_err *err)
 {
 	struct sp_layer *layer = &m->layers[i];
 	enum sp_code code;
 
-	if ((code = sp_weights_layer(weights, i, layer, err)) ||
-	    (code = sp_layer_pack(layer, m->env.pool, err)))
+	if ((code = sp_weights_layer(weights, i, layer, err)))
 		return code;
-	for (enum sp_layer_linear k = 0; k < SP_LAYER_LINEARS; k++) {
-		struct sp_linear *linear = sp_layer_linear(layer, k);
-
-		free(linear->w);
-		linear->w = NULL;
+	for (size_t k = 0; k < sp_layer_linears(&m->config, i); k++) {
+		if ((code = pack(sp_layer_linear(layer, k), m->env.pool, err)))
+			return code;
 	}
-	return SP_OK;
+	return layer->n_experts == 0 ? SP_OK : pack(&layer->router, m->env.pool, err);
 }
 
 static enum sp_code
@@ -35,11 +43,8 @@ load(struct sp_model *m, const struct sp_weights *weights, struct sp_err *err)
 			return code;
 	}
 	if ((code = sp_weights_head(weights, &m->head, err)) ||
-	    (code = sp_linear_pack(&m->head, m->env.pool, err)))
-		return code;
-	free(m->head.w);
-	m->head.w = NULL;
-	if ((code = sp_weights_embed(weights, &m->embed, err)))
+	    (code = pack(&m->head, m->env.pool, err)) ||
+	    (code = sp_weights_embed(weights, &m->embed, err)))
 		return code;
 	return sp_weights_final_norm(weights, &m->final_norm, err);
 }
@@ -59,8 +64,7 @@ alloc_work(struct sp_model *m, struct sp_err *err)
 	    {&m->k, SP__CHUNK, kv_width},
 	    {&m->v, SP__CHUNK, kv_width},
 	    {&m->heads, SP__CHUNK, width},
-	    {&m->gate, SP__CHUNK, c->intermediate},
-	    {&m->up, SP__CHUNK, c->intermediate},
+	    {&m->y, SP__CHUNK, c->hidden},
 	    {&m->logits, m->logit_rows, c->vocab},
 	};
 
@@ -70,7 +74,7 @@ alloc_work(struct sp_model *m, struct sp_err *err)
 			return sp_err_set(
 			    err, SP_E_NO_MEMORY, "work memory of %zu tokens", SP__CHUNK);
 	}
-	return SP_OK;
+	return sp_moe_work_open(&m->mlp, c, SP__CHUNK, err);
 }
 
 enum sp_code
@@ -123,8 +127,8 @@ sp_model_close(struct sp_model **model)
 	free(m->k);
 	free(m->v);
 	free(m->heads);
-	free(m->gate);
-	free(m->up);
+	free(m->y);
+	sp_moe_work_close(&m->mlp);
 	free(m->logits);
 	free(m);
 	*model = NULL;

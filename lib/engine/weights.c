@@ -22,6 +22,8 @@
  *	P input_layernorm.weight, P post_attention_layernorm.weight [hidden]
  *	P self_attn.{q,k,v,o}_proj.weight, P mlp.{gate,up,down}_proj.weight [out][in]
  *	P self_attn.{q,k}_norm.weight [head_dim]    Qwen3
+ *	P mlp.gate.weight [experts][hidden], P mlp.experts.E.{gate,up,down}_proj.weight    Qwen3-MoE
+ *	P block_sparse_moe.gate.weight, P block_sparse_moe.experts.E.{w1,w3,w2}.weight     Mixtral
  *	a .bias [out] beside those weights of linear layers that have one
  *
  * A linear layer that AutoAWQ quantized (awq/modules/linear/gemm.py) has instead of weight
@@ -283,9 +285,9 @@ want(struct sp_weights *w, struct name name, enum sp_dtype kind, uint64_t rows, 
 }
 
 static enum sp_code
-want_linear(struct sp_weights *w, size_t layer, enum sp_layer_linear which, struct sp_err *err)
+want_linear(struct sp_weights *w, size_t layer, size_t which, struct sp_err *err)
 {
-	struct sp_layer_part part = sp_layer_part(&w->config, which);
+	struct sp_layer_part part = sp_layer_part(&w->config, layer, which);
 	struct name name = name_of("model.layers.%zu.%s", layer, part.name);
 	size_t out = part.out, in = part.in, group = w->config.awq.group_size;
 	enum sp_code code;
@@ -337,6 +339,14 @@ want_norm(struct sp_weights *w, size_t layer, enum sp_layer_norm which, struct s
 	return size == 0 ? SP_OK : want(w, name, SP_F32, 0, size, err);
 }
 
+static enum sp_code
+want_router(struct sp_weights *w, size_t layer, struct sp_err *err)
+{
+	return want(w,
+	    name_of("model.layers.%zu.%s.weight", layer, sp_layer_router_name(&w->config)), SP_F32,
+	    w->config.experts, w->config.hidden, err);
+}
+
 /* Older Llama checkpoints hold the frequencies that we, like transformers, compute. */
 static enum sp_code
 skip_frequencies(struct sp_weights *w, size_t layer, struct sp_err *err)
@@ -364,10 +374,12 @@ check_set(struct sp_weights *w, struct sp_err *err)
 			if ((code = want_norm(w, i, k, err)))
 				return code;
 		}
-		for (enum sp_layer_linear k = 0; k < SP_LAYER_LINEARS; k++) {
+		for (size_t k = 0; k < sp_layer_linears(&w->config, i); k++) {
 			if ((code = want_linear(w, i, k, err)))
 				return code;
 		}
+		if (sp_config_sparse(&w->config, i) && (code = want_router(w, i, err)))
+			return code;
 	}
 	for (size_t i = 0; i < w->count; i++) {
 		if (!w->entries[i].wanted)
@@ -547,6 +559,7 @@ load_awq(const struct sp_weights *w, struct name name, struct sp_linear *linear,
 
 	if ((code = to_f32(get(w, name_of("%s.scales", name.s)), &scales, err)))
 		return code;
+	SP_ASSERT(scales != NULL);
 	if ((linear->w = malloc(linear->out * linear->in * sizeof(float))) == NULL) {
 		code = sp_err_set(err, SP_E_NO_MEMORY, "%s in fp32", name.s);
 		goto out;
@@ -559,10 +572,10 @@ out:
 }
 
 static enum sp_code
-load_linear(const struct sp_weights *w, size_t layer, enum sp_layer_linear which,
-    struct sp_linear *linear, struct sp_err *err)
+load_linear(const struct sp_weights *w, size_t layer, size_t which, struct sp_linear *linear,
+    struct sp_err *err)
 {
-	struct sp_layer_part part = sp_layer_part(&w->config, which);
+	struct sp_layer_part part = sp_layer_part(&w->config, layer, which);
 	struct name name = name_of("model.layers.%zu.%s", layer, part.name);
 	enum sp_code code;
 
@@ -575,6 +588,20 @@ load_linear(const struct sp_weights *w, size_t layer, enum sp_layer_linear which
 	return to_f32(get(w, name_of("%s.weight", name.s)), &linear->w, err);
 }
 
+/* And room for the experts. */
+static enum sp_code
+load_router(const struct sp_weights *w, struct sp_layer *layer, struct sp_err *err)
+{
+	struct name name =
+	    name_of("model.layers.%zu.%s.weight", layer->index, sp_layer_router_name(&w->config));
+
+	layer->n_experts = w->config.experts;
+	layer->experts = sp_xcalloc(layer->n_experts, sizeof(*layer->experts));
+	layer->router.out = layer->n_experts;
+	layer->router.in = w->config.hidden;
+	return to_f32(get(w, name), &layer->router.w, err);
+}
+
 enum sp_code
 sp_weights_layer(
     const struct sp_weights *weights, size_t i, struct sp_layer *layer, struct sp_err *err)
@@ -582,7 +609,9 @@ sp_weights_layer(
 	enum sp_code code;
 
 	SP_ASSERT(i < weights->config.layers);
-	*layer = (struct sp_layer){.window = sp_config_window(&weights->config, i)};
+	*layer = (struct sp_layer){.index = i, .window = sp_config_window(&weights->config, i)};
+	if (sp_config_sparse(&weights->config, i) && (code = load_router(weights, layer, err)))
+		goto out;
 	for (enum sp_layer_norm k = 0; k < SP_LAYER_NORMS; k++) {
 		if (sp_layer_norm_size(&weights->config, k) == 0)
 			continue;
@@ -592,7 +621,7 @@ sp_weights_layer(
 		if (code)
 			goto out;
 	}
-	for (enum sp_layer_linear k = 0; k < SP_LAYER_LINEARS; k++) {
+	for (size_t k = 0; k < sp_layer_linears(&weights->config, i); k++) {
 		if ((code = load_linear(weights, i, k, sp_layer_linear(layer, k), err)))
 			goto out;
 	}

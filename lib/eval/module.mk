@@ -4,7 +4,7 @@ EVAL_PURE := lib/eval/csv lib/eval/gate lib/eval/mmlu lib/eval/humaneval lib/eva
 	lib/eval/policy lib/eval/report lib/eval/verdict lib/eval/sandbox_kind lib/model/strip
 EVAL_SANDBOX := lib/eval/sandbox lib/eval/sandbox_py lib/eval/sandbox_filter lib/eval/sandbox_enter \
 	lib/base/landlock
-EVAL_ENGINE := lib/engine/pool lib/engine/kernels lib/engine/attention lib/engine/linear lib/engine/layer lib/engine/rope \
+EVAL_ENGINE := lib/engine/pool lib/engine/kernels lib/engine/attention lib/engine/linear lib/engine/layer lib/engine/rope lib/engine/moe \
 	lib/engine/weights lib/engine/model lib/engine/context lib/engine/forward \
 	lib/engine/greedy lib/model/dtype lib/model/safetensors \
 	lib/model/config lib/model/nfc lib/model/pattern lib/model/bpe lib/model/tokenizer_parse \

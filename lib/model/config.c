@@ -30,7 +30,8 @@ static const struct arch {
 static const char *const foreign[] = {"attention_chunk_size", "attention_multiplier",
     "attn_logit_softcapping", "clip_qkv", "embedding_multiplier", "final_logit_softcapping",
     "logit_scale", "logits_scaling", "no_rope_layers", "qk_layernorm", "query_pre_attn_scalar",
-    "residual_multiplier", "sliding_window_pattern", "use_qk_norm"};
+    "n_shared_experts", "residual_multiplier", "shared_expert_intermediate_size",
+    "sliding_window_pattern", "use_qk_norm"};
 
 static enum sp_code
 get_size(const json_t *root, const char *key, int64_t max, uint32_t *out, struct sp_err *err)
@@ -98,7 +99,7 @@ has(const json_t *root, const char *key)
 static enum sp_code
 unknown_arch(const char *name, struct sp_err *err)
 {
-	char known[128] = "";
+	char known[192] = "";
 	size_t len = 0;
 
 	for (size_t i = 0; i < SP_ARCH_COUNT; i++)
@@ -155,6 +156,7 @@ parse_parts(const json_t *root, struct sp_model_config *c, struct sp_err *err)
 		c->qkv_bias = 1;
 		break;
 	case SP_ARCH_QWEN3:
+	case SP_ARCH_QWEN3_MOE:
 		c->qk_norm = 1;
 		code = get_flag(root, "attention_bias", &c->qkv_bias, err);
 		c->o_bias = c->qkv_bias;
@@ -233,7 +235,8 @@ parse_sizes(const json_t *root, struct sp_model_config *c, struct sp_err *err)
 	    (code = get_kv_heads(root, c, err)) ||
 	    (code = get_size(root, "vocab_size", 1 << 22, &c->vocab, err)) ||
 	    (code = get_size(root, "max_position_embeddings", 1 << 24, &c->max_positions, err)) ||
-	    (code = get_real(root, "rms_norm_eps", 1e-12, 1e-2, 1e-6, &eps, err)))
+	    (code = get_real(root, "rms_norm_eps", 1e-12, 1e-2,
+		 c->arch == SP_ARCH_MIXTRAL ? 1e-5 : 1e-6, &eps, err)))
 		return code;
 	c->rms_norm_eps = (float)eps;
 	if (c->heads % c->kv_heads != 0)
@@ -342,7 +345,8 @@ parse_rope_part(const json_t *part, const json_t *root, const struct sp_model_co
 	if (!json_is_object(part))
 		return sp_err_set(err, SP_E_INVALID, "not an object");
 	if ((code = check_rope_fields(part, err)) || (code = parse_rope_kind(part, rope, err)) ||
-	    (code = get_real(holder, "rope_theta", 1, 1e12, 10000, &rope->theta, err)) ||
+	    (code = get_real(holder, "rope_theta", 1, 1e12, c->arch == SP_ARCH_MIXTRAL ? 1e6 : 1e4,
+		 &rope->theta, err)) ||
 	    (code = get_real(part, "partial_rotary_factor", 0, 1, 1, &partial, err)))
 		return code;
 	if (partial != 1)
@@ -418,22 +422,22 @@ out:
 	return code;
 }
 
-/* --- attention windows -------------------------------------------------------------------------
+/* --- layers that differ -------------------------------------------------------------------------
  */
 
 static int
-is_windowed(const struct sp_model_config *c, size_t layer)
+has_bit(const uint64_t *bits, size_t layer)
 {
-	return c->windowed[layer / 64] >> layer % 64 & 1;
+	return bits[layer / 64] >> layer % 64 & 1;
 }
 
 static void
-set_windowed(struct sp_model_config *c, size_t layer, int windowed)
+set_bit(uint64_t *bits, size_t layer, int value)
 {
 	uint64_t bit = (uint64_t)1 << layer % 64;
 
-	c->windowed[layer / 64] &= ~bit;
-	c->windowed[layer / 64] |= windowed ? bit : 0;
+	bits[layer / 64] &= ~bit;
+	bits[layer / 64] |= value ? bit : 0;
 }
 
 /* layer_types decides in Qwen's models; in others it must say what they do anyway. */
@@ -458,11 +462,11 @@ parse_layer_types(const json_t *root, struct sp_model_config *c, struct sp_err *
 			return sp_err_set(err, SP_E_UNSUPPORTED,
 			    "layer_types[%zu] is %.64s, not full_attention or sliding_attention", i,
 			    type);
-		if (windowed != is_windowed(c, i) && (!decides || c->window == 0))
+		if (windowed != has_bit(c->windowed, i) && (!decides || c->window == 0))
 			return sp_err_set(err, SP_E_UNSUPPORTED,
 			    "layer_types[%zu] is %s, which %s does not do with its sliding_window",
 			    i, type, archs[c->arch].name);
-		set_windowed(c, i, windowed);
+		set_bit(c->windowed, i, windowed);
 	}
 	return SP_OK;
 }
@@ -472,17 +476,17 @@ static enum sp_code
 get_window(const json_t *root, struct sp_model_config *c, struct sp_err *err)
 {
 	const json_t *value = json_object_get(root, "sliding_window");
-	int uses = c->arch == SP_ARCH_MISTRAL;
+	int uses = c->arch == SP_ARCH_MISTRAL || c->arch == SP_ARCH_MIXTRAL;
 	enum sp_code code;
 
 	if (c->arch == SP_ARCH_LLAMA && has(root, "sliding_window"))
 		return sp_err_set(
 		    err, SP_E_UNSUPPORTED, "sliding_window is no part of %s", archs[c->arch].name);
-	if (c->arch == SP_ARCH_QWEN2 || c->arch == SP_ARCH_QWEN3) {
+	if (c->arch == SP_ARCH_QWEN2 || c->arch == SP_ARCH_QWEN3 || c->arch == SP_ARCH_QWEN3_MOE) {
 		if ((code = get_flag(root, "use_sliding_window", &uses, err)))
 			return code;
 	}
-	if (!uses || json_is_null(value))
+	if (!uses || json_is_null(value) || (value == NULL && c->arch == SP_ARCH_MIXTRAL))
 		return SP_OK;
 	if (value != NULL)
 		return get_size(root, "sliding_window", 1 << 24, &c->window, err);
@@ -498,14 +502,14 @@ parse_attention(const json_t *root, struct sp_model_config *c, struct sp_err *er
 
 	if ((code = get_window(root, c, err)))
 		return code;
-	if (c->window != 0 && c->arch != SP_ARCH_MISTRAL) {
+	if (c->window != 0 && (c->arch == SP_ARCH_QWEN2 || c->arch == SP_ARCH_QWEN3)) {
 		first = 28;
 		if (has(root, "max_window_layers") &&
 		    (code = sp_json_integer(root, "max_window_layers", 0, 1 << 20, &first, err)))
 			return code;
 	}
 	for (size_t i = 0; c->window != 0 && i < c->layers; i++)
-		set_windowed(c, i, i >= (size_t)first);
+		set_bit(c->windowed, i, i >= (size_t)first);
 	if ((code = parse_layer_types(root, c, err)))
 		return code;
 	if (c->window >= c->max_positions) { /* then nothing is out of sight */
@@ -513,6 +517,56 @@ parse_attention(const json_t *root, struct sp_model_config *c, struct sp_err *er
 		memset(c->windowed, 0, sizeof(c->windowed));
 	}
 	return SP_OK;
+}
+
+static enum sp_code
+parse_dense_layers(const json_t *root, struct sp_model_config *c, struct sp_err *err)
+{
+	const json_t *list = json_object_get(root, "mlp_only_layers"), *item;
+	size_t i;
+
+	if (!has(root, "mlp_only_layers"))
+		return SP_OK;
+	if (!json_is_array(list))
+		return sp_err_set(err, SP_E_INVALID, "mlp_only_layers is not a list");
+	json_array_foreach(list, i, item)
+	{
+		json_int_t layer = json_is_integer(item) ? json_integer_value(item) : -1;
+
+		if (layer < 0 || layer >= c->layers)
+			return sp_err_set(err, SP_E_INVALID,
+			    "mlp_only_layers[%zu] is no layer of %u", i, c->layers);
+		set_bit(c->sparse, (size_t)layer, 0);
+	}
+	return SP_OK;
+}
+
+/* num_experts | num_local_experts: Mixtral and transformers 5 write the second. */
+static enum sp_code
+parse_experts(const json_t *root, struct sp_model_config *c, struct sp_err *err)
+{
+	const char *count = has(root, "num_experts") ? "num_experts" : "num_local_experts";
+	uint32_t step = 1;
+	enum sp_code code;
+
+	if (c->arch != SP_ARCH_MIXTRAL && c->arch != SP_ARCH_QWEN3_MOE)
+		return SP_OK;
+	if ((code = get_size(root, count, 1 << 10, &c->experts, err)) ||
+	    (code = get_size(root, "num_experts_per_tok", c->experts, &c->experts_per_token, err)))
+		return code;
+	c->moe_intermediate = c->intermediate;
+	c->moe_normalized = 1;
+	if (c->arch == SP_ARCH_QWEN3_MOE) {
+		if ((code = get_size(root, "moe_intermediate_size",
+			 (int64_t)INTERMEDIATE_MAX * c->hidden, &c->moe_intermediate, err)) ||
+		    (code = get_flag(root, "norm_topk_prob", &c->moe_normalized, err)) ||
+		    (has(root, "decoder_sparse_step") &&
+			(code = get_size(root, "decoder_sparse_step", 1 << 20, &step, err))))
+			return code;
+	}
+	for (size_t i = 0; i < c->layers; i++)
+		set_bit(c->sparse, i, (i + 1) % step == 0);
+	return parse_dense_layers(c->arch == SP_ARCH_MIXTRAL ? NULL : root, c, err);
 }
 
 /* --- the rest ----------------------------------------------------------------------------------
@@ -636,8 +690,8 @@ sp_config_parse(const uint8_t *data, size_t len, struct sp_model_config *out, st
 	}
 	if ((code = parse_arch(root, &c, err)) || (code = parse_parts(root, &c, err)) ||
 	    (code = parse_sizes(root, &c, err)) || (code = parse_rope(root, &c, err)) ||
-	    (code = parse_attention(root, &c, err)) || (code = parse_eos(root, &c, err)) ||
-	    (code = parse_dtype(root, &c, err)) ||
+	    (code = parse_attention(root, &c, err)) || (code = parse_experts(root, &c, err)) ||
+	    (code = parse_eos(root, &c, err)) || (code = parse_dtype(root, &c, err)) ||
 	    (code = get_flag(root, "tie_word_embeddings", &c.tied, err))) {
 		sp_err_prefix(err, "config.json");
 		goto out;
@@ -661,7 +715,13 @@ sp_config_arch_name(enum sp_arch arch)
 uint32_t
 sp_config_window(const struct sp_model_config *config, size_t layer)
 {
-	return is_windowed(config, layer) ? config->window : 0;
+	return has_bit(config->windowed, layer) ? config->window : 0;
+}
+
+int
+sp_config_sparse(const struct sp_model_config *config, size_t layer)
+{
+	return has_bit(config->sparse, layer);
 }
 
 int

@@ -5,15 +5,17 @@
 #include "model/dtype.h"
 
 #define SP_CONFIG_EOS_MAX 8
-#define SP_CONFIG_SKIP_MAX 32 /* modules_to_not_convert */
+#define SP_CONFIG_SKIP_MAX 160 /* modules_to_not_convert */
 #define SP_CONFIG_LAYERS_MAX 1024
 
 /* X(member, class in architectures, model_type) */
-#define SP_ARCHS(X)                                         \
-	X(SP_ARCH_LLAMA, "LlamaForCausalLM", "llama")       \
-	X(SP_ARCH_MISTRAL, "MistralForCausalLM", "mistral") \
-	X(SP_ARCH_QWEN2, "Qwen2ForCausalLM", "qwen2")       \
-	X(SP_ARCH_QWEN3, "Qwen3ForCausalLM", "qwen3")
+#define SP_ARCHS(X)                                              \
+	X(SP_ARCH_LLAMA, "LlamaForCausalLM", "llama")            \
+	X(SP_ARCH_MISTRAL, "MistralForCausalLM", "mistral")      \
+	X(SP_ARCH_QWEN2, "Qwen2ForCausalLM", "qwen2")            \
+	X(SP_ARCH_QWEN3, "Qwen3ForCausalLM", "qwen3")            \
+	X(SP_ARCH_QWEN3_MOE, "Qwen3MoeForCausalLM", "qwen3_moe") \
+	X(SP_ARCH_MIXTRAL, "MixtralForCausalLM", "mixtral")
 
 enum sp_arch {
 #define X(id, name, type) id,
@@ -57,7 +59,12 @@ struct sp_model_config {
 	int qk_norm;			/* 1: each head of q and k is normalized before RoPE */
 	uint32_t window; /* tokens that a windowed layer sees, its own included; 0: no such layer */
 	uint64_t windowed[SP_CONFIG_LAYERS_MAX / 64]; /* bit: sp_config_window */
-	int tied;				      /* lm_head is embed_tokens */
+	/* a mixture of experts: how many there are (0: none), how many a token goes to, how wide
+	 * they are, 1 when a token's weights are made to sum to 1 */
+	uint32_t experts, experts_per_token, moe_intermediate;
+	int moe_normalized;
+	uint64_t sparse[SP_CONFIG_LAYERS_MAX / 64]; /* bit: sp_config_sparse */
+	int tied;				    /* lm_head is embed_tokens */
 	enum sp_dtype dtype; /* what the file says the weights are: F32, F16 or BF16 */
 	size_t eos_count;
 	uint32_t eos[SP_CONFIG_EOS_MAX];
@@ -71,6 +78,9 @@ enum sp_code sp_config_parse(
 
 /* How many tokens, its own included, a token of that layer attends to; 0: all before it. */
 uint32_t sp_config_window(const struct sp_model_config *config, size_t layer);
+
+/* 1 when that layer's MLP is a mixture of experts. */
+int sp_config_sparse(const struct sp_model_config *config, size_t layer);
 
 /* 1 when id is one of the end-of-sequence tokens. */
 int sp_config_is_eos(const struct sp_model_config *config, uint32_t id);

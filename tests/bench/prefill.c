@@ -95,7 +95,7 @@ products_gflop(const struct sp_model_config *config, size_t tokens)
 	double sum = 0;
 
 	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
-		struct sp_layer_part part = sp_layer_part(config, i);
+		struct sp_layer_part part = sp_layer_part(config, 0, i);
 
 		sum += 2e-9 * (double)tokens * (double)part.out * (double)part.in;
 	}
@@ -118,8 +118,8 @@ ours(const struct sp_model_config *config, unsigned threads, size_t sequences)
 	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
 		struct sp_linear *linear = sp_layer_linear(&layer, i);
 
-		linear->out = sp_layer_part(config, i).out;
-		linear->in = sp_layer_part(config, i).in;
+		linear->out = sp_layer_part(config, 0, i).out;
+		linear->in = sp_layer_part(config, 0, i).in;
 		linear->w = numbers(linear->out * linear->in, 0.02f);
 		check(sp_linear_pack(linear, pool, &err));
 	}
@@ -172,8 +172,8 @@ blas(const struct sp_model_config *config, unsigned threads, size_t tokens)
 		struct took took = {0};
 
 		for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
-			size_t out = sp_layer_part(config, i).out;
-			size_t in = sp_layer_part(config, i).in;
+			size_t out = sp_layer_part(config, 0, i).out;
+			size_t in = sp_layer_part(config, 0, i).in;
 			float *x, *w, *y;
 
 			x = numbers(tokens * in, 1);

@@ -555,7 +555,10 @@ parse_class(const char *class, const char *type, const char *more, struct sp_mod
 #define MISTRAL "MistralForCausalLM", "mistral"
 #define QWEN2 "Qwen2ForCausalLM", "qwen2"
 #define QWEN3 "Qwen3ForCausalLM", "qwen3"
+#define QWEN3_MOE "Qwen3MoeForCausalLM", "qwen3_moe"
+#define MIXTRAL "MixtralForCausalLM", "mixtral"
 #define KV "\"num_key_value_heads\":2"
+#define EXPERTS KV ",\"num_experts\":6,\"num_experts_per_tok\":2,\"moe_intermediate_size\":32"
 
 static void
 test_config_classes(void **state)
@@ -613,6 +616,44 @@ test_config_windows(void **state)
 	assert_int_equal(parse_class(QWEN3, text, &c, &err), SP_OK);
 	assert_int_equal(sp_config_window(&c, 0), 100);
 	assert_int_equal(sp_config_window(&c, 1), 0);
+}
+
+static void
+test_config_experts(void **state)
+{
+	struct sp_model_config c;
+	struct sp_err err;
+
+	(void)state;
+	assert_int_equal(parse_class(QWEN3_MOE, EXPERTS, &c, &err), SP_OK);
+	assert_int_equal(c.experts, 6);
+	assert_int_equal(c.experts_per_token, 2);
+	assert_int_equal(c.moe_intermediate, 32);
+	assert_int_equal(c.head_dim, 16); /* a rule here, unlike Qwen3's */
+	assert_true(c.qk_norm && !c.moe_normalized);
+	assert_true(sp_config_sparse(&c, 0) && sp_config_sparse(&c, 1));
+	assert_int_equal(parse_class(QWEN3_MOE,
+			     EXPERTS ",\"norm_topk_prob\":true,\"mlp_only_layers\":[1]", &c, &err),
+	    SP_OK);
+	assert_true(c.moe_normalized && sp_config_sparse(&c, 0) && !sp_config_sparse(&c, 1));
+	assert_int_equal(
+	    parse_class(QWEN3_MOE, EXPERTS ",\"decoder_sparse_step\":2", &c, &err), SP_OK);
+	assert_true(!sp_config_sparse(&c, 0) && sp_config_sparse(&c, 1));
+	assert_int_equal(
+	    parse_class(
+		QWEN3_MOE, EXPERTS ",\"use_sliding_window\":true,\"sliding_window\":100", &c, &err),
+	    SP_OK);
+	assert_int_equal(sp_config_window(&c, 0), 100);
+	assert_int_equal(
+	    parse_class(MIXTRAL, KV ",\"num_local_experts\":4,\"num_experts_per_tok\":4", &c, &err),
+	    SP_OK);
+	assert_true(c.moe_normalized && sp_config_sparse(&c, 0) && c.rope.theta == 1e6 &&
+		    c.rms_norm_eps == 1e-5f);
+	assert_int_equal(c.experts, 4);
+	assert_int_equal(c.moe_intermediate, 96);
+	assert_int_equal(sp_config_window(&c, 0), 0);
+	assert_int_equal(parse_class(LLAMA, KV ",\"num_local_experts\":4", &c, &err), SP_OK);
+	assert_int_equal(c.experts, 0);
 }
 
 #define ROPE(fields) "\"rope_theta\":5e5,\"rope_scaling\":{" fields "}"
@@ -684,6 +725,18 @@ test_config_classes_refused(void **state)
 		KV ",\"layer_types\":[\"full_attention\",\"full_attention\"],"
 		   "\"sliding_window\":9",
 		SP_E_UNSUPPORTED, "layer_types[0]"},
+	    {QWEN3_MOE, KV ",\"num_experts_per_tok\":2", SP_E_INVALID, "num_local_experts"},
+	    {QWEN3_MOE,
+		KV ",\"num_experts\":6,\"num_experts_per_tok\":2,\"moe_intermediate_size\":4096",
+		SP_E_INVALID, "moe_intermediate_size"},
+	    {QWEN3_MOE, KV ",\"num_experts\":6,\"num_experts_per_tok\":7", SP_E_INVALID,
+		"num_experts_per_tok"},
+	    {QWEN3_MOE, EXPERTS ",\"decoder_sparse_step\":0", SP_E_INVALID, "decoder_sparse_step"},
+	    {QWEN3_MOE, EXPERTS ",\"mlp_only_layers\":[2]", SP_E_INVALID, "mlp_only_layers[0]"},
+	    {QWEN3_MOE, EXPERTS ",\"mlp_only_layers\":2", SP_E_INVALID, "mlp_only_layers"},
+	    {QWEN3_MOE, EXPERTS ",\"shared_expert_intermediate_size\":64", SP_E_UNSUPPORTED,
+		"shared_expert_intermediate_size"},
+	    {MIXTRAL, KV ",\"num_local_experts\":4", SP_E_INVALID, "num_experts_per_tok"},
 	    {LLAMA, ROPE("\"rope_type\":\"dynamic\",\"factor\":2.0"), SP_E_UNSUPPORTED, "dynamic"},
 	    {LLAMA, ROPE("\"type\":7"), SP_E_UNSUPPORTED, "not a string"},
 	    {LLAMA, ROPE("\"rope_type\":\"linear\""), SP_E_INVALID, "factor is missing"},
@@ -781,6 +834,7 @@ main(void)
 	    cmocka_unit_test(test_config_older),
 	    cmocka_unit_test(test_config_classes),
 	    cmocka_unit_test(test_config_windows),
+	    cmocka_unit_test(test_config_experts),
 	    cmocka_unit_test(test_config_rope),
 	    cmocka_unit_test(test_config_classes_refused),
 	    cmocka_unit_test(test_config_awq),
