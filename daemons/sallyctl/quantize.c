@@ -366,6 +366,8 @@ ctl_quantize(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 	/* of what can never become anything nothing is kept */
 	if (code == SP_OK || !sp_err_may_retry(code))
 		remove_work(&c);
+	else
+		sp_err_suffix(err, "; the layers that are done are kept in %s", c.work);
 	if (code == SP_OK)
 		code = write_report(&c, err);
 out:

@@ -142,6 +142,8 @@ sp_convert_run(const struct sp_convert *convert, json_t **report, struct sp_err 
 	if (convert->settings->seed != 0)
 		texts = shuffled = sp_settings_shuffle(texts, size, convert->settings->seed, &size);
 	rc = quantize(convert, texts, size, &run, err);
+	if (rc == SP_E_NO_MEMORY)
+		sp_err_suffix(err, ": out of memory; fewer or shorter calibration texts take less");
 	if (rc != SP_OK)
 		goto out;
 	*report = report_of(convert, run);
