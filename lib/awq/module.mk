@@ -3,7 +3,7 @@ AWQ_LAYER := $(addprefix lib/awq/,round pack search gram block) \
 	$(addprefix lib/engine/,kernels pool linear layer rope moe attention) lib/model/dtype
 AWQ_CHECKPOINT := $(addprefix lib/awq/,calib partial inspect emit quantize) \
 	$(addprefix lib/engine/,weights model context forward) \
-	$(addprefix lib/model/,safetensors config nfc pattern bpe tokenizer_parse tokenizer strip)
+	$(addprefix lib/model/,safetensors index config nfc pattern bpe tokenizer_parse tokenizer strip)
 $(eval $(call unit,awq,$(AWQ_LAYER) lib/model/safetensors lib/model/config $(BASE),gnutls jansson))
 $(eval $(call unit,awq_quantize,$(AWQ_LAYER) $(AWQ_CHECKPOINT) $(BASE),gnutls jansson libpcre2-8 libutf8proc))
 $(eval $(call unit,awq_card,lib/awq/card lib/awq/picture $(BASE),gnutls jansson))

@@ -2,8 +2,8 @@
 #include "engine/weights.h"
 
 #include "base/file.h"
-#include "base/json.h"
 #include "base/limits.h"
+#include "model/index.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -114,46 +114,39 @@ find_shard(const struct sp_weights *w, const char *name)
 	return NULL;
 }
 
-/* A plain file name beside the index. */
-static int
-is_shard_name(const char *name)
-{
-	size_t len = strlen(name), suffix = strlen(".safetensors");
-
-	return len > suffix && strcmp(name + len - suffix, ".safetensors") == 0 &&
-	       strchr(name, '/') == NULL && name[0] != '.';
-}
-
 /* Opens the shards that the index names. Each tensor of the index is in its shard, and the shards
  * hold no more than the index names: so no tensor is there twice. */
 static enum sp_code
-open_index(struct sp_weights *w, const char *dir, const json_t *map, struct sp_err *err)
+open_index(struct sp_weights *w, const char *dir, const struct sp_index *index, struct sp_err *err)
 {
+	uint64_t bytes = 0;
 	size_t total = 0;
-	const char *tensor;
-	json_t *value;
 	enum sp_code code;
 
-	json_object_foreach((json_t *)(uintptr_t)map, tensor, value)
-	{
-		const char *name = json_string_value(value);
+	for (size_t i = 0; i < index->count; i++) {
+		const struct sp_index_entry *entry = &index->entries[i];
+		const struct sp_tensor *tensor;
 
-		if (name == NULL || !is_shard_name(name))
-			return sp_err_set(err, SP_E_INVALID,
-			    "%s/%s: weight_map of %.128s is not the name of a .safetensors file",
-			    dir, INDEX_NAME, tensor);
-		if (find_shard(w, name) == NULL && (code = open_shard(w, dir, name, err)))
+		if (find_shard(w, entry->file) == NULL &&
+		    (code = open_shard(w, dir, entry->file, err)))
 			return code;
-		if (sp_safetensors_find(find_shard(w, name)->file, tensor) == NULL)
+		tensor = sp_safetensors_find(find_shard(w, entry->file)->file, entry->tensor);
+		if (tensor == NULL)
 			return sp_err_set(err, SP_E_INVALID,
-			    "%s/%s: tensor %.128s is not in %.128s", dir, INDEX_NAME, tensor, name);
+			    "%s/%s: tensor %.128s is not in %.128s", dir, INDEX_NAME, entry->tensor,
+			    entry->file);
+		bytes += tensor->size;
 	}
 	for (size_t i = 0; i < w->n_shards; i++)
 		total += sp_safetensors_count(w->shards[i].file);
-	if (total != json_object_size(map))
+	if (total != index->count)
 		return sp_err_set(err, SP_E_INVALID,
-		    "%s/%s: names %zu tensors, the shards hold %zu", dir, INDEX_NAME,
-		    json_object_size(map), total);
+		    "%s/%s: names %zu tensors, the shards hold %zu", dir, INDEX_NAME, index->count,
+		    total);
+	if (index->has_total && index->total_size != bytes)
+		return sp_err_set(err, SP_E_INVALID,
+		    "%s/%s: metadata.total_size is %llu, the tensors have %llu bytes", dir,
+		    INDEX_NAME, (unsigned long long)index->total_size, (unsigned long long)bytes);
 	return SP_OK;
 }
 
@@ -161,16 +154,14 @@ static enum sp_code
 read_index(
     struct sp_weights *w, const char *dir, const uint8_t *data, size_t len, struct sp_err *err)
 {
-	json_t *root = NULL, *map;
+	char *what = file_in(dir, INDEX_NAME);
+	struct sp_index *index;
 	enum sp_code code;
 
-	if ((code = sp_json_parse(data, len, INDEX_NAME, &root, err)))
-		return sp_err_prefix(err, "%s", dir);
-	if ((code = sp_json_object(root, "weight_map", &map, err)))
-		sp_err_prefix(err, "%s/%s", dir, INDEX_NAME);
-	else
-		code = open_index(w, dir, map, err);
-	json_decref(root);
+	if ((code = sp_index_parse(data, len, what, &index, err)) == SP_OK)
+		code = open_index(w, dir, index, err);
+	sp_index_free(&index);
+	free(what);
 	return code;
 }
 
@@ -258,6 +249,18 @@ static struct name SP_PRINTF(1, 2) name_of(const char *fmt, ...)
 	return name;
 }
 
+/* The name of the file that a tensor lies in. */
+static const char *
+file_of(const struct sp_weights *w, const struct sp_tensor *t)
+{
+	size_t i = 0;
+
+	while (t->data < w->shards[i].map.data ||
+	       t->data > w->shards[i].map.data + w->shards[i].map.len)
+		i++;
+	return w->shards[i].name;
+}
+
 /* Marks the tensor as called for. rows 0: a vector. kind: SP_I32, or SP_F32 for any float. */
 static enum sp_code
 want(struct sp_weights *w, struct name name, enum sp_dtype kind, uint64_t rows, uint64_t columns,
@@ -273,14 +276,14 @@ want(struct sp_weights *w, struct name name, enum sp_dtype kind, uint64_t rows, 
 	t = entry->tensor;
 	is_float = t->dtype == SP_F32 || t->dtype == SP_F16 || t->dtype == SP_BF16;
 	if (kind == SP_F32 ? !is_float : t->dtype != kind)
-		return sp_err_set(err, SP_E_INVALID, "tensor %s is %s, not %s", name.s,
-		    sp_dtype_name(t->dtype), kind == SP_F32 ? "F32, F16 or BF16" : "I32");
+		return sp_err_set(err, SP_E_INVALID, "%s: tensor %s is %s, not %s", file_of(w, t),
+		    name.s, sp_dtype_name(t->dtype), kind == SP_F32 ? "F32, F16 or BF16" : "I32");
 	if (rows == 0 && (t->rank != 1 || t->shape[0] != columns))
-		return sp_err_set(err, SP_E_INVALID, "tensor %s is not of shape [%llu]", name.s,
-		    (unsigned long long)columns);
+		return sp_err_set(err, SP_E_INVALID, "%s: tensor %s is not of shape [%llu]",
+		    file_of(w, t), name.s, (unsigned long long)columns);
 	if (rows != 0 && (t->rank != 2 || t->shape[0] != rows || t->shape[1] != columns))
-		return sp_err_set(err, SP_E_INVALID, "tensor %s is not of shape [%llu, %llu]",
-		    name.s, (unsigned long long)rows, (unsigned long long)columns);
+		return sp_err_set(err, SP_E_INVALID, "%s: tensor %s is not of shape [%llu, %llu]",
+		    file_of(w, t), name.s, (unsigned long long)rows, (unsigned long long)columns);
 	return SP_OK;
 }
 
@@ -384,8 +387,8 @@ check_set(struct sp_weights *w, struct sp_err *err)
 	for (size_t i = 0; i < w->count; i++) {
 		if (!w->entries[i].wanted)
 			return sp_err_set(err, SP_E_INVALID,
-			    "tensor %s is not one that config.json calls for",
-			    w->entries[i].tensor->name);
+			    "%s: tensor %s is not one that config.json calls for",
+			    file_of(w, w->entries[i].tensor), w->entries[i].tensor->name);
 	}
 	return SP_OK;
 }
@@ -500,8 +503,9 @@ is_finite(const float *values, size_t count)
 }
 
 static enum sp_code
-to_f32(const struct sp_tensor *t, float **out, struct sp_err *err)
+to_f32(const struct sp_weights *w, struct name name, float **out, struct sp_err *err)
 {
+	const struct sp_tensor *t = get(w, name);
 	size_t count = t->size / sp_dtype_size(t->dtype);
 
 	if ((*out = malloc(count * sizeof(float))) == NULL)
@@ -511,7 +515,8 @@ to_f32(const struct sp_tensor *t, float **out, struct sp_err *err)
 		free(*out);
 		*out = NULL;
 		return sp_err_set(err, SP_E_INVALID,
-		    "tensor %s holds a value that is not finite (NaN or infinity)", t->name);
+		    "%s: tensor %s holds a value that is not finite (NaN or infinity)",
+		    file_of(w, t), t->name);
 	}
 	return SP_OK;
 }
@@ -557,7 +562,7 @@ load_awq(const struct sp_weights *w, struct name name, struct sp_linear *linear,
 	float *scales = NULL;
 	enum sp_code code;
 
-	if ((code = to_f32(get(w, name_of("%s.scales", name.s)), &scales, err)))
+	if ((code = to_f32(w, name_of("%s.scales", name.s), &scales, err)))
 		return code;
 	SP_ASSERT(scales != NULL);
 	if ((linear->w = malloc(linear->out * linear->in * sizeof(float))) == NULL) {
@@ -581,11 +586,11 @@ load_linear(const struct sp_weights *w, size_t layer, size_t which, struct sp_li
 
 	linear->out = part.out;
 	linear->in = part.in;
-	if (part.biased && (code = to_f32(get(w, name_of("%s.bias", name.s)), &linear->bias, err)))
+	if (part.biased && (code = to_f32(w, name_of("%s.bias", name.s), &linear->bias, err)))
 		return code;
 	if (sp_config_is_awq(&w->config, name.s))
 		return load_awq(w, name, linear, err);
-	return to_f32(get(w, name_of("%s.weight", name.s)), &linear->w, err);
+	return to_f32(w, name_of("%s.weight", name.s), &linear->w, err);
 }
 
 /* And room for the experts. */
@@ -599,7 +604,7 @@ load_router(const struct sp_weights *w, struct sp_layer *layer, struct sp_err *e
 	layer->experts = sp_xcalloc(layer->n_experts, sizeof(*layer->experts));
 	layer->router.out = layer->n_experts;
 	layer->router.in = w->config.hidden;
-	return to_f32(get(w, name), &layer->router.w, err);
+	return to_f32(w, name, &layer->router.w, err);
 }
 
 enum sp_code
@@ -615,9 +620,9 @@ sp_weights_layer(
 	for (enum sp_layer_norm k = 0; k < SP_LAYER_NORMS; k++) {
 		if (sp_layer_norm_size(&weights->config, k) == 0)
 			continue;
-		code = to_f32(
-		    get(weights, name_of("model.layers.%zu.%s.weight", i, sp_layer_norm_name(k))),
-		    sp_layer_norm(layer, k), err);
+		code =
+		    to_f32(weights, name_of("model.layers.%zu.%s.weight", i, sp_layer_norm_name(k)),
+			sp_layer_norm(layer, k), err);
 		if (code)
 			goto out;
 	}
@@ -634,7 +639,7 @@ out:
 enum sp_code
 sp_weights_embed(const struct sp_weights *weights, float **out, struct sp_err *err)
 {
-	return to_f32(get(weights, name_of("model.embed_tokens.weight")), out, err);
+	return to_f32(weights, name_of("model.embed_tokens.weight"), out, err);
 }
 
 enum sp_code
@@ -643,13 +648,13 @@ sp_weights_head(const struct sp_weights *weights, struct sp_linear *out, struct 
 	const char *name = weights->config.tied ? "model.embed_tokens.weight" : "lm_head.weight";
 
 	*out = (struct sp_linear){.out = weights->config.vocab, .in = weights->config.hidden};
-	return to_f32(get(weights, name_of("%s", name)), &out->w, err);
+	return to_f32(weights, name_of("%s", name), &out->w, err);
 }
 
 enum sp_code
 sp_weights_final_norm(const struct sp_weights *weights, float **out, struct sp_err *err)
 {
-	return to_f32(get(weights, name_of("model.norm.weight")), out, err);
+	return to_f32(weights, name_of("model.norm.weight"), out, err);
 }
 
 void

@@ -315,6 +315,10 @@ parse_yarn(const json_t *part, const struct sp_model_config *c, struct sp_config
 
 	if (!has(part, "factor"))
 		rope->factor = c->max_positions / rope->original;
+	if (rope->factor < 1)
+		return sp_err_set(err, SP_E_INVALID,
+		    "original_max_position_embeddings %g is more than max_position_embeddings %u",
+		    rope->original, c->max_positions);
 	rope->truncate = truncate == NULL || json_is_true(truncate);
 	if (truncate != NULL && !json_is_boolean(truncate))
 		return sp_err_set(err, SP_E_INVALID, "truncate is neither true nor false");

@@ -32,6 +32,7 @@ $(eval $(call fuzz,note,ledger base,gnutls))
 $(eval $(call fuzz,log,ledger release bus base proto,$(FUZZ_RELEASE)))
 FUZZ_MODEL := gnutls jansson libpcre2-8 libutf8proc
 $(eval $(call fuzz,safetensors,model base,$(FUZZ_MODEL)))
+$(eval $(call fuzz,index,model base,$(FUZZ_MODEL)))
 $(eval $(call fuzz,config,model base,$(FUZZ_MODEL)))
 $(eval $(call fuzz,tokenizer,model base,$(FUZZ_MODEL)))
 $(eval $(call fuzz,encode,model base,$(FUZZ_MODEL)))

@@ -19,6 +19,13 @@ put() { # put NAME FILE: standard input
 fixtures=tests/fixtures model=tests/fixtures/model
 
 put config plain <$model/config.json
+for file in $fixtures/arch/*/config.json; do
+	put config "$(basename "$(dirname "$file")")" <"$file"
+done
+put index mixtral <$fixtures/arch/mixtral/model.safetensors.index.json
+put index short <<'END'
+{"metadata": {"total_size": 12}, "weight_map": {"a": "x.safetensors", "b": "y.safetensors"}}
+END
 jq -c '.quantization_config = {bits: 4, group_size: 128, quant_method: "awq", version: "gemm",
 	zero_point: true, modules_to_not_convert: ["lm_head"]}' $model/config.json | put config awq
 # the first merges and what they need: the whole one is 100 KiB, too much to mutate

@@ -475,15 +475,19 @@ write_shards(const struct checkpoint *c, const char *skip)
 {
 	struct sp_buf index = {0};
 	size_t half = c->count / 2;
+	uint64_t total = 0;
 	char *text;
 	size_t len, n = 0;
 
+	for (size_t i = 0; i < c->count; i++)
+		total += c->tensors[i].size;
 	ok(sp_file_remove_all(root, &err));
 	ok(sp_file_mkdirs(root, 0755, &err));
 	write_config(c);
 	write_tensors("model-00001-of-00002.safetensors", c->tensors, half);
 	write_tensors("model-00002-of-00002.safetensors", c->tensors + half, c->count - half);
-	sp_buf_puts(&index, "{\"metadata\":{\"total_size\":1},\"weight_map\":{");
+	sp_buf_printf(&index, "{\"metadata\":{\"total_size\":%llu},\"weight_map\":{",
+	    (unsigned long long)total);
 	for (size_t i = 0; i < c->count; i++) {
 		if (strcmp(c->names[i], skip) != 0)
 			sp_buf_printf(&index, "%s\"%s\":\"model-0000%d-of-00002.safetensors\"",
@@ -550,6 +554,13 @@ test_bad_index(void **state)
 	    {"{\"weight_map\":{\"a\":\"model-00001-of-00002.safetensors\"}}", SP_E_INVALID,
 		"tensor a is not in"},
 	    {"{\"weight_map\":{}}", SP_E_INVALID, "is missing"},
+	    {"{\"weight_map\":{},\"metadata\":[]}", SP_E_INVALID, "metadata is not"},
+	    {"{\"weight_map\":{},\"metadata\":{\"total_size\":-1}}", SP_E_INVALID, "total_size"},
+	    {"{\"weight_map\":{},\"metadata\":{\"total_size\":1e300}}", SP_E_INVALID, "total_size"},
+	    {"{\"weight_map\":{},\"metadata\":{\"total_size\":\"0\"}}", SP_E_INVALID, "total_size"},
+	    {"{\"weight_map\":{},\"metadata\":{\"total_size\":1}}", SP_E_INVALID,
+		"total_size is 1, the tensors have 0 bytes"},
+	    {"{\"weight_map\":{},\"metadata\":{\"total_size\":0.0}}", SP_E_INVALID, "is missing"},
 	};
 	struct checkpoint *c = make_checkpoint(1, 0);
 
@@ -649,6 +660,34 @@ test_set(void **state)
 	}
 }
 
+/* A value that is not finite is found when its tensor is read; the frequencies of older checkpoints
+ * are passed over. */
+static void
+test_values(void **state)
+{
+	static const char name[] = "model.layers.1.mlp.gate_proj.weight";
+	struct checkpoint *c = make_checkpoint(1, 0);
+	struct sp_weights *weights;
+	struct sp_layer layer;
+	uint16_t infinity = 0x7c00;
+	float *unused;
+
+	(void)state;
+	add_floats(c, "", "model.layers.0.self_attn.rotary_emb.inv_freq", SP_F32, 0, DIM / 2, 1, 0,
+	    &unused);
+	free(unused);
+	memcpy(bytes_of(tensor_of(c, name)) + 2 * INNER, &infinity, sizeof(infinity));
+	write_checkpoint(c);
+	ok(sp_weights_open(root, &weights, &err));
+	ok(sp_weights_layer(weights, 0, &layer, &err));
+	sp_layer_free(&layer);
+	assert_int_equal(sp_weights_layer(weights, 1, &layer, &err), SP_E_INVALID);
+	if (strstr(err.msg, name) == NULL || strstr(err.msg, "model.safetensors") == NULL)
+		fail_msg("says %s", err.msg);
+	sp_weights_close(&weights);
+	free_checkpoint(c);
+}
+
 /* A tied checkpoint may hold a head that is the embedding, byte for byte. */
 static void
 test_tied_head(void **state)
@@ -718,6 +757,7 @@ main(void)
 	    cmocka_unit_test(test_bad_index),
 	    cmocka_unit_test(test_doubled),
 	    cmocka_unit_test(test_set),
+	    cmocka_unit_test(test_values),
 	    cmocka_unit_test(test_tied_head),
 	    cmocka_unit_test(test_no_files),
 	};
