@@ -249,9 +249,9 @@ check(const struct sp_conf *conf, struct sp_err *err)
 					    "0123456789._-") != strlen(suffix))
 		code = sp_err_set(err, SP_E_CONFIG,
 		    "name_suffix \"%s\" holds other characters than A-Z a-z 0-9 . _ -", suffix);
-	if (code == SP_OK && strcmp(method, "awq") != 0)
+	if (code == SP_OK && strcmp(method, "awq") != 0 && strcmp(method, "awq+") != 0)
 		code = sp_err_set(err, SP_E_CONFIG,
-		    "quantize.method is \"%.32s\": only \"awq\" is known", method);
+		    "quantize.method is \"%.32s\": choose \"awq\" or \"awq+\"", method);
 	if (code == SP_OK && group_size != 32 && group_size != 64 && group_size != 128)
 		code = sp_err_set(err, SP_E_CONFIG, "quantize.group_size must be 32, 64 or 128");
 	if (code == SP_OK)

@@ -96,9 +96,8 @@ difference_piece(void *arg, size_t unit)
 	job->sums[unit] = sum;
 }
 
-/* Mean squared difference. */
-static enum sp_code
-difference(struct sp_pool *pool, const float *a, const float *b, size_t count, double *out,
+enum sp_code
+sp_block_difference(struct sp_pool *pool, const float *a, const float *b, size_t count, double *out,
     struct sp_err *err)
 {
 	size_t units = (count + PIECE - 1) / PIECE;
@@ -122,7 +121,7 @@ struct trial {
 	const struct sp_layer *layer;
 	const struct sp_block_inputs *inputs;
 	const struct sp_block_group *which;
-	size_t group;
+	struct sp_grid grid;
 	struct sp_layer with; /* weights of `which` are the trial's own, all else borrowed */
 	float *y;	      /* [n][hidden] */
 	struct sp_gram gram;  /* when which->count is 1 */
@@ -183,7 +182,7 @@ trial_loss(void *arg, const float *scales, double *loss, struct sp_err *err)
 		const struct sp_linear *plain = linear_of(trial->layer, which);
 
 		sp_search_round(
-		    env->pool, plain->w, own->out, own->in, trial->group, scales, own->w);
+		    env->pool, plain->w, own->out, own->in, trial->grid, scales, own->w);
 		if (trial->which->count == 1)
 			return sp_gram_loss(
 			    &trial->gram, env->pool, own->w, plain->w, own->out, loss, err);
@@ -195,12 +194,12 @@ trial_loss(void *arg, const float *scales, double *loss, struct sp_err *err)
 		rc = sp_layer_attention(
 		    env, &trial->with, in->attn, in->n_seq, in->len, NULL, trial->y, err);
 		if (rc == SP_OK)
-			rc = difference(
+			rc = sp_block_difference(
 			    env->pool, trial->y, in->attn_out, n * env->config.hidden, loss, err);
 	} else {
 		rc = sp_layer_mlp(env, &trial->with, in->mlp, n, NULL, trial->y, err);
 		if (rc == SP_OK)
-			rc = difference(
+			rc = sp_block_difference(
 			    env->pool, trial->y, in->mlp_out, n * env->config.hidden, loss, err);
 	}
 	return rc;
@@ -211,11 +210,11 @@ trial_loss(void *arg, const float *scales, double *loss, struct sp_err *err)
 
 static enum sp_code
 search_group(const struct sp_layer_env *env, const struct sp_layer *layer,
-    const struct sp_block_inputs *inputs, size_t group, const float *x,
+    const struct sp_block_inputs *inputs, struct sp_grid grid, const float *x,
     struct sp_block_group *which, struct sp_err *err)
 {
 	struct trial trial = {
-	    .env = env, .layer = layer, .inputs = inputs, .which = which, .group = group};
+	    .env = env, .layer = layer, .inputs = inputs, .which = which, .grid = grid};
 	const struct sp_linear *linears[SP_LAYER_LINEARS];
 	float *x_mean = NULL, *w_mean = NULL;
 	enum sp_code rc;
@@ -228,7 +227,7 @@ search_group(const struct sp_layer_env *env, const struct sp_layer *layer,
 	    (rc = floats(&which->scales, 1, which->in, err)))
 		goto out;
 	sp_search_x_mean(env->pool, x, inputs->n_seq * inputs->len, which->in, x_mean);
-	sp_search_w_mean(env->pool, linears, which->count, group, w_mean);
+	sp_search_w_mean(env->pool, linears, which->count, grid.group, w_mean);
 	rc = trial_open(&trial, x, err);
 	if (rc == SP_OK)
 		rc = sp_search_ratio(x_mean, w_mean, which->in, trial_loss, &trial, which->scales,
@@ -244,9 +243,9 @@ out:
 	return rc;
 }
 
-enum sp_code
-sp_block_search(const struct sp_layer_env *env, const struct sp_layer *layer,
-    const struct sp_block_inputs *inputs, size_t group, struct sp_block *block, struct sp_err *err)
+size_t
+sp_block_groups(const struct sp_layer *layer, const struct sp_block_plan *plan,
+    struct sp_block_group *groups, size_t *takes)
 {
 	static const struct sp_block_group all[SP_BLOCK_GROUPS_MAX] = {
 	    {.prev = "input_layernorm", .first = SP_LAYER_Q, .count = 3},
@@ -254,20 +253,39 @@ sp_block_search(const struct sp_layer_env *env, const struct sp_layer *layer,
 	    {.prev = "post_attention_layernorm", .first = SP_LAYER_GATE, .count = 2},
 	    {.prev = "mlp.up_proj", .first = SP_LAYER_DOWN, .count = 1},
 	};
-	const float *x[SP_BLOCK_GROUPS_MAX] = {
-	    inputs->attn, inputs->heads, inputs->mlp, inputs->act};
+	size_t count = 0;
 
 	for (size_t i = 0; i < SP_BLOCK_GROUPS_MAX; i++) {
+		if (plan->skip[all[i].first])
+			continue;
+		groups[count] = all[i];
+		groups[count].in = linear_of(layer, all[i].first)->in;
+		takes[count++] = i;
+	}
+	return count;
+}
+
+enum sp_code
+sp_block_search(const struct sp_layer_env *env, const struct sp_layer *layer,
+    const struct sp_block_inputs *inputs, const struct sp_block_plan *plan, struct sp_block *block,
+    struct sp_err *err)
+{
+	const float *x[SP_BLOCK_GROUPS_MAX] = {
+	    inputs->attn, inputs->heads, inputs->mlp, inputs->act};
+	struct sp_block_group groups[SP_BLOCK_GROUPS_MAX];
+	size_t takes[SP_BLOCK_GROUPS_MAX], count = sp_block_groups(layer, plan, groups, takes);
+
+	for (size_t i = 0; i < count; i++) {
 		struct sp_block_group *which = &block->groups[block->group_count];
 		enum sp_code rc;
 
 		/* under grouped-query attention one output of v feeds several inputs of o */
-		if (all[i].first == SP_LAYER_O &&
+		if (groups[i].first == SP_LAYER_O &&
 		    (layer->v.out != layer->o.out || layer->v.in != layer->o.in))
 			continue;
-		*which = all[i];
+		*which = groups[i];
 		block->group_count++;
-		rc = search_group(env, layer, inputs, group, x[i], which, err);
+		rc = search_group(env, layer, inputs, plan->grid, x[takes[i]], which, err);
 		if (rc != SP_OK)
 			return rc;
 	}
@@ -367,21 +385,25 @@ input_of(const struct sp_block_inputs *inputs, enum sp_layer_linear which)
 
 enum sp_code
 sp_block_clip(const struct sp_layer_env *env, struct sp_layer *layer,
-    const struct sp_block_inputs *inputs, size_t group, struct sp_block *block, struct sp_err *err)
+    const struct sp_block_inputs *inputs, const struct sp_block_plan *plan, struct sp_block *block,
+    struct sp_err *err)
 {
 	/* q and k meet in a product, which clipping one of them does not serve: AutoAWQ's rule */
 	for (enum sp_layer_linear i = SP_LAYER_V; i < SP_LAYER_LINEARS; i++) {
 		struct sp_linear *linear = sp_layer_linear(layer, i);
 		enum sp_code rc;
 
-		if ((rc = floats(&block->limits[i], linear->out, linear->in / group, err)))
+		if (plan->skip[i])
+			continue;
+		rc = floats(&block->limits[i], linear->out, linear->in / plan->grid.group, err);
+		if (rc != SP_OK)
 			return rc;
-		rc = sp_search_clip(env->pool, linear->w, linear->out, linear->in, group,
+		rc = sp_search_clip(env->pool, linear->w, linear->out, linear->in, plan->grid,
 		    input_of(inputs, i), inputs->n_seq * inputs->len, scales_of(block, i),
 		    block->limits[i], NULL, err);
 		if (rc == SP_OK) {
 			sp_search_clamp(
-			    linear->w, linear->out, linear->in, group, block->limits[i]);
+			    linear->w, linear->out, linear->in, plan->grid.group, block->limits[i]);
 			rc = sp_round_half(linear->w, linear->out * linear->in, err);
 		}
 		if (rc != SP_OK)
@@ -391,61 +413,52 @@ sp_block_clip(const struct sp_layer_env *env, struct sp_layer *layer,
 }
 
 enum sp_code
-sp_block_round(struct sp_layer *layer, size_t group, struct sp_block *block, struct sp_err *err)
+sp_block_round(struct sp_layer *layer, const struct sp_block_plan *plan, struct sp_block *block,
+    struct sp_err *err)
 {
 	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
 		const struct sp_linear *linear = sp_layer_linear(layer, i);
 
-		if (sp_round_codes(
-			linear->w, linear->out, linear->in, group, &block->codes[i], err) != SP_OK)
+		if (plan->skip[i])
+			continue;
+		if (sp_round_codes(linear->w, linear->out, linear->in, plan->grid, &block->codes[i],
+			err) != SP_OK)
 			return sp_err_prefix(err, "%s", sp_layer_linear_name(i));
 	}
 	return SP_OK;
 }
 
-static void
-decode(const struct sp_codes *codes, float *w)
-{
-	for (size_t i = 0; i < codes->out * codes->in; i++) {
-		size_t g = i / codes->group;
-
-		w[i] = (float)(codes->codes[i] - codes->zeros[g]) *
-		       sp_dtype_f16_to_f32(codes->scales[g]);
-	}
-}
-
-/* y[n][in] = x / scales */
+/* y[n][in] = x / scales; NULL: 1 */
 static void
 divide(const float *x, const float *scales, size_t n, size_t in, float *y)
 {
 	for (size_t t = 0; t < n; t++) {
 		for (size_t c = 0; c < in; c++)
-			y[t * in + c] = x[t * in + c] / scales[c];
+			y[t * in + c] = x[t * in + c] / (scales != NULL ? scales[c] : 1.0f);
 	}
 }
 
-enum sp_code
-sp_block_measure(const struct sp_layer_env *env, struct sp_layer *layer,
-    const struct sp_block_inputs *inputs, struct sp_block *block, struct sp_err *err)
+/* The errors of a packed layer that takes inputs divided by the scales. */
+static enum sp_code
+measure(const struct sp_layer_env *env, const struct sp_layer *layer,
+    const struct sp_block_inputs *inputs, const float *attn_scales, const float *mlp_scales,
+    double *attn_error, double *mlp_error, struct sp_err *err)
 {
 	size_t n = inputs->n_seq * inputs->len, hidden = env->config.hidden;
 	float *x = NULL, *y = NULL;
 	enum sp_code rc;
 
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++)
-		decode(&block->codes[i], sp_layer_linear(layer, i)->w);
-	if ((rc = sp_layer_pack(layer, env->pool, err)) || (rc = floats(&x, n, hidden, err)) ||
-	    (rc = floats(&y, n, hidden, err)))
+	if ((rc = floats(&x, n, hidden, err)) || (rc = floats(&y, n, hidden, err)))
 		goto out;
-	divide(inputs->attn, scales_of(block, SP_LAYER_Q), n, hidden, x);
+	divide(inputs->attn, attn_scales, n, hidden, x);
 	if ((rc = sp_layer_attention(env, layer, x, inputs->n_seq, inputs->len, NULL, y, err)) ||
-	    (rc = difference(env->pool, y, inputs->attn_out, n * hidden, &block->attn_error, err)))
+	    (rc = sp_block_difference(env->pool, y, inputs->attn_out, n * hidden, attn_error, err)))
 		goto out;
-	divide(inputs->mlp, scales_of(block, SP_LAYER_GATE), n, hidden, x);
+	divide(inputs->mlp, mlp_scales, n, hidden, x);
 	if ((rc = sp_layer_mlp(env, layer, x, n, NULL, y, err)))
 		goto out;
-	rc = difference(env->pool, y, inputs->mlp_out, n * hidden, &block->mlp_error, err);
-	if (rc == SP_OK && !(isfinite(block->attn_error) && isfinite(block->mlp_error)))
+	rc = sp_block_difference(env->pool, y, inputs->mlp_out, n * hidden, mlp_error, err);
+	if (rc == SP_OK && !(isfinite(*attn_error) && isfinite(*mlp_error)))
 		rc = sp_err_set(err, SP_E_INVALID, "the quantized layer's output is not finite");
 out:
 	free(x);
@@ -454,16 +467,69 @@ out:
 }
 
 enum sp_code
+sp_block_before(const struct sp_layer_env *env, const struct sp_layer *layer,
+    const struct sp_block_inputs *inputs, const struct sp_block_plan *plan, struct sp_block *block,
+    struct sp_err *err)
+{
+	struct sp_layer rounded = *layer;
+	enum sp_code rc = SP_OK;
+
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+		if (!plan->skip[i])
+			sp_layer_linear(&rounded, i)->packed = NULL;
+	}
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS && rc == SP_OK; i++) {
+		struct sp_linear *linear = sp_layer_linear(&rounded, i);
+		const struct sp_linear *plain = linear_of(layer, i);
+
+		if (plan->skip[i])
+			continue;
+		if ((rc = floats(&linear->w, linear->out, linear->in, err)))
+			break;
+		sp_round_fake(plain->w, linear->out * linear->in, plan->grid, linear->w);
+		rc = sp_linear_pack(linear, env->pool, err);
+		free(linear->w);
+	}
+	if (rc == SP_OK)
+		rc = measure(env, &rounded, inputs, NULL, NULL, &block->attn_before,
+		    &block->mlp_before, err);
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+		if (!plan->skip[i])
+			free(sp_layer_linear(&rounded, i)->packed);
+	}
+	return rc;
+}
+
+enum sp_code
+sp_block_measure(const struct sp_layer_env *env, struct sp_layer *layer,
+    const struct sp_block_inputs *inputs, struct sp_block *block, struct sp_err *err)
+{
+	enum sp_code rc;
+
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+		if (block->codes[i].codes != NULL)
+			sp_round_decode(&block->codes[i], sp_layer_linear(layer, i)->w);
+	}
+	rc = sp_layer_pack(layer, env->pool, err);
+	if (rc != SP_OK)
+		return rc;
+	return measure(env, layer, inputs, scales_of(block, SP_LAYER_Q),
+	    scales_of(block, SP_LAYER_GATE), &block->attn_error, &block->mlp_error, err);
+}
+
+enum sp_code
 sp_block_quantize(const struct sp_layer_env *env, struct sp_layer *layer,
-    const struct sp_block_inputs *inputs, size_t group, struct sp_block *block, struct sp_err *err)
+    const struct sp_block_inputs *inputs, const struct sp_block_plan *plan, struct sp_block *block,
+    struct sp_err *err)
 {
 	enum sp_code rc;
 
 	*block = (struct sp_block){0};
-	if ((rc = sp_block_search(env, layer, inputs, group, block, err)) ||
+	if ((rc = sp_block_search(env, layer, inputs, plan, block, err)) ||
+	    (rc = sp_block_before(env, layer, inputs, plan, block, err)) ||
 	    (rc = sp_block_scale(layer, block, err)) ||
-	    (rc = sp_block_clip(env, layer, inputs, group, block, err)) ||
-	    (rc = sp_block_round(layer, group, block, err)) ||
+	    (rc = sp_block_clip(env, layer, inputs, plan, block, err)) ||
+	    (rc = sp_block_round(layer, plan, block, err)) ||
 	    (rc = sp_block_measure(env, layer, inputs, block, err)))
 		sp_block_free(block);
 	return rc;

@@ -1,13 +1,13 @@
 /*
  * block.h -- one decoder layer through AutoAWQ's steps: search scales, apply them, search clip
- * limits, clamp, round.
+ * limits, clamp, round. (awq/plus.h has the steps of our own, for the same groups.)
  *
  * The groups that share a scale (prev -> linear layers | whose output is compared):
  *	input_layernorm -> q, k, v | attention        v -> o | o, unless v and o differ in shape
  *	post_attention_layernorm -> gate, up | MLP     up -> down | down
  * All are searched on the layer as it was; then scales are applied in this order: prev /= s,
- *columns of the linear layers *= s. q and k are not clipped. Weights are fp16 values before and
- *after each step, since that is what a checkpoint holds.
+ columns of the linear layers *= s. q and k are not clipped. Weights are fp16 values before and
+ * after each step, since that is what a checkpoint holds.
  */
 #ifndef SP_BLOCK_H
 #define SP_BLOCK_H
@@ -29,6 +29,12 @@ sp_block_collect(const struct sp_layer_env *env, const struct sp_layer *layer, f
     size_t n_seq, size_t len, struct sp_block_inputs *out, struct sp_err *err) SP_MUST_USE;
 void sp_block_inputs_free(struct sp_block_inputs *inputs);
 
+/* What becomes of a layer's linear layers. q, k and v, and gate and up, share their lot. */
+struct sp_block_plan {
+	struct sp_grid grid;
+	uint8_t skip[SP_LAYER_LINEARS]; /* 1: stays fp16 */
+};
+
 #define SP_BLOCK_GROUPS_MAX 4
 
 struct sp_block_group {
@@ -36,7 +42,7 @@ struct sp_block_group {
 	enum sp_layer_linear first; /* the linear layers are first … first+count-1 */
 	size_t count;
 	size_t in;
-	float *scales; /* [in], fp16 values, owned */
+	float *scales; /* [in], owned */
 	struct sp_search_result result;
 };
 
@@ -44,31 +50,47 @@ struct sp_block_group {
 struct sp_block {
 	struct sp_block_group groups[SP_BLOCK_GROUPS_MAX];
 	size_t group_count;
-	float *limits[SP_LAYER_LINEARS]; /* clip, [out][in / group]; NULL: not clipped */
-	struct sp_codes codes[SP_LAYER_LINEARS];
-	/* mean squared errors of the parts' outputs, quantized against not */
-	double attn_error, mlp_error;
+	float *limits[SP_LAYER_LINEARS];	 /* clip, [out][in / group]; NULL: not clipped */
+	struct sp_codes codes[SP_LAYER_LINEARS]; /* empty where the plan skips it */
+	/* mean squared errors of the parts' outputs on the exact inputs, quantized against not;
+	 * before: when each weight is only rounded to its nearest code */
+	double attn_error, mlp_error, attn_before, mlp_before;
+	int plus; /* by awq/plus.h */
+	/* of that: mean squares of what the next layer takes, and of its error */
+	double stream, stream_error;
 };
 
 /* The steps, in order; layer is packed for the first, and changed by _scale and _clip (w alone). */
 enum sp_code sp_block_search(const struct sp_layer_env *env, const struct sp_layer *layer,
-    const struct sp_block_inputs *inputs, size_t group, struct sp_block *block,
+    const struct sp_block_inputs *inputs, const struct sp_block_plan *plan, struct sp_block *block,
     struct sp_err *err) SP_MUST_USE;
 enum sp_code sp_block_scale(
     struct sp_layer *layer, const struct sp_block *block, struct sp_err *err) SP_MUST_USE;
 enum sp_code sp_block_clip(const struct sp_layer_env *env, struct sp_layer *layer,
-    const struct sp_block_inputs *inputs, size_t group, struct sp_block *block,
+    const struct sp_block_inputs *inputs, const struct sp_block_plan *plan, struct sp_block *block,
     struct sp_err *err) SP_MUST_USE;
-enum sp_code sp_block_round(
-    struct sp_layer *layer, size_t group, struct sp_block *block, struct sp_err *err) SP_MUST_USE;
+enum sp_code sp_block_round(struct sp_layer *layer, const struct sp_block_plan *plan,
+    struct sp_block *block, struct sp_err *err) SP_MUST_USE;
+/* Fills attn_before and mlp_before; layer is as it was, packed. */
+enum sp_code sp_block_before(const struct sp_layer_env *env, const struct sp_layer *layer,
+    const struct sp_block_inputs *inputs, const struct sp_block_plan *plan, struct sp_block *block,
+    struct sp_err *err) SP_MUST_USE;
 /* Fills attn_error and mlp_error; w of layer becomes what the codes stand for, packed. */
 enum sp_code sp_block_measure(const struct sp_layer_env *env, struct sp_layer *layer,
     const struct sp_block_inputs *inputs, struct sp_block *block, struct sp_err *err) SP_MUST_USE;
 
 /* All of them. */
 enum sp_code sp_block_quantize(const struct sp_layer_env *env, struct sp_layer *layer,
-    const struct sp_block_inputs *inputs, size_t group, struct sp_block *block,
+    const struct sp_block_inputs *inputs, const struct sp_block_plan *plan, struct sp_block *block,
     struct sp_err *err) SP_MUST_USE;
 void sp_block_free(struct sp_block *block);
+
+/* For awq/plus.c: the groups that the plan leaves of the layer, without their scales, and the
+ * index in sp_block_inputs order (attn, heads, mlp, act) of what each takes. */
+size_t sp_block_groups(const struct sp_layer *layer, const struct sp_block_plan *plan,
+    struct sp_block_group *groups, size_t *takes);
+/* Mean squared difference of a[count] and b[count]. */
+enum sp_code sp_block_difference(struct sp_pool *pool, const float *a, const float *b, size_t count,
+    double *out, struct sp_err *err) SP_MUST_USE;
 
 #endif

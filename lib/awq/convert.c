@@ -56,9 +56,10 @@ report_of(const struct sp_convert *convert, const json_t *run)
 	json_object_set_new(source, "tree", json_string(convert->tree));
 	if (convert->name != NULL)
 		json_object_set_new(source, "name", json_string(convert->name));
-	return json_pack("{s:o, s:s, s:O, s:o, s:o, s:s}", "calibration", calibration, "format",
-	    SP_CONVERT_FORMAT, "layers", json_object_get(run, "layers"), "settings", settings,
-	    "source", source, "version", SP_VERSION);
+	return json_pack("{s:o, s:s, s:O, s:O, s:o, s:o, s:s}", "calibration", calibration,
+	    "format", SP_CONVERT_FORMAT, "layers", json_object_get(run, "layers"), "plan",
+	    json_object_get(run, "plan"), "settings", settings, "source", source, "version",
+	    SP_VERSION);
 }
 
 /* --- files -------------------------------------------------------------------------------------
@@ -117,6 +118,7 @@ quantize(const struct sp_convert *convert, const uint8_t *texts, size_t size, js
 	    .out = convert->out,
 	    .calibration = texts,
 	    .calibration_size = size,
+	    .method = convert->settings->method,
 	    .group_size = convert->settings->group_size,
 	    .samples = convert->settings->samples,
 	    .sequence = convert->settings->sequence,

@@ -14,6 +14,7 @@
  *	{"calibration": {"blocks", "sequence", "sha256", "skipped", "texts", "tokens"},
  *	 "format": "sallyport-quantization/1",
  *	 "layers": [as in awq/partial.h, …],
+ *	 "plan": {as in awq/plan.h},
  *	 "settings": {as in awq/settings.h, without calibration},
  *	 "source": {"name" (when it is known), "tree"}, "version": SP_VERSION}
  */

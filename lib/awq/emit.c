@@ -21,16 +21,20 @@
 /* {"quant_method": "awq", …} as AutoAWQ writes it; every field but the last is what makes vLLM take
  * its fast kernels. */
 static json_t *
-quantization_config(size_t group)
+quantization_config(const struct sp_plan *plan)
 {
-	return json_pack("{s:s, s:b, s:I, s:i, s:s, s:n}", "quant_method", "awq", "zero_point", 1,
-	    "group_size", (json_int_t)group, "bits", 4, "version", "gemm",
-	    "modules_to_not_convert");
+	json_t *skip = plan->skip_count == 0 ? json_null() : json_array();
+
+	for (size_t i = 0; i < plan->skip_count; i++)
+		json_array_append_new(skip, json_string(plan->skip[i]));
+	return json_pack("{s:s, s:b, s:I, s:i, s:s, s:o}", "quant_method", "awq", "zero_point", 1,
+	    "group_size", (json_int_t)plan->grid.group, "bits", 4, "version", "gemm",
+	    "modules_to_not_convert", skip);
 }
 
 enum sp_code
-sp_emit_config(
-    const uint8_t *config, size_t size, size_t group, char **out, size_t *len, struct sp_err *err)
+sp_emit_config(const uint8_t *config, size_t size, const struct sp_plan *plan, char **out,
+    size_t *len, struct sp_err *err)
 {
 	json_t *root = NULL, *known;
 	enum sp_code rc;
@@ -47,7 +51,7 @@ sp_emit_config(
 		goto out;
 	json_object_set_new(root, "torch_dtype", json_string("float16"));
 	json_object_set_new(root, "dtype", json_string("float16"));
-	json_object_set_new(root, "quantization_config", quantization_config(group));
+	json_object_set_new(root, "quantization_config", quantization_config(plan));
 	*out = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
 	if (*out == NULL) {
 		rc = sp_err_set(err, SP_E_NO_MEMORY, "no memory for config.json");
@@ -69,7 +73,7 @@ write_config(const struct sp_emit *emit, struct sp_err *err)
 	enum sp_code rc;
 
 	if ((rc = sp_file_read(from, CONFIG_MAX, &data, &size, err)) ||
-	    (rc = sp_emit_config(data, size, emit->group, &text, &len, err)))
+	    (rc = sp_emit_config(data, size, emit->plan, &text, &len, err)))
 		goto out;
 	rc = sp_file_write(to, 0644, text, len, err);
 out:
@@ -262,7 +266,7 @@ write_weights(const struct sp_emit *emit, json_t *report, struct sp_err *err)
 	enum sp_code rc = SP_OK;
 
 	for (size_t i = 0; i < config->layers && rc == SP_OK; i++) {
-		rc = sp_partial_open(emit->work, i, config, emit->group, &layers[i], err);
+		rc = sp_partial_open(emit->work, i, config, emit->plan, &layers[i], err);
 		if (rc == SP_OK)
 			json_array_append(report, layers[i].report);
 	}

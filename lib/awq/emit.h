@@ -2,6 +2,7 @@
 #ifndef SP_EMIT_H
 #define SP_EMIT_H
 
+#include "awq/plan.h"
 #include "base/json.h"
 #include "engine/weights.h"
 
@@ -10,7 +11,7 @@ struct sp_emit {
 	const struct sp_weights *weights; /* of it */
 	const char *work;		  /* results of every layer (awq/partial.h) */
 	const char *out;		  /* written; what is there is replaced */
-	size_t group;
+	const struct sp_plan *plan;
 	uint64_t shard_bytes; /* weights beyond this are split into shards and an index */
 };
 
@@ -27,7 +28,7 @@ enum sp_code
 sp_emit_checkpoint(const struct sp_emit *emit, json_t **report, struct sp_err *err) SP_MUST_USE;
 
 /* Pure: the text of config.json for a quantized checkpoint, malloc'd. */
-enum sp_code sp_emit_config(const uint8_t *config, size_t size, size_t group, char **out,
-    size_t *len, struct sp_err *err) SP_MUST_USE;
+enum sp_code sp_emit_config(const uint8_t *config, size_t size, const struct sp_plan *plan,
+    char **out, size_t *len, struct sp_err *err) SP_MUST_USE;
 
 #endif

@@ -1,9 +1,12 @@
-$(eval $(call lib,awq,round pack calib search gram block partial inspect emit quantize settings card picture convert))
-AWQ_LAYER := $(addprefix lib/awq/,round pack search gram block) \
+$(eval $(call lib,awq,round pack calib search gram block factor plane plus plan partial inspect emit quantize settings card picture convert))
+AWQ_LAYER := $(addprefix lib/awq/,round pack search gram block factor plane plus) \
 	$(addprefix lib/engine/,kernels pool linear layer rope moe attention) lib/model/dtype
-AWQ_CHECKPOINT := $(addprefix lib/awq/,calib partial inspect emit quantize) \
+AWQ_CHECKPOINT := $(addprefix lib/awq/,calib plan partial inspect emit quantize) \
 	$(addprefix lib/engine/,weights model context forward) \
 	$(addprefix lib/model/,safetensors index config nfc pattern bpe tokenizer_parse tokenizer strip)
 $(eval $(call unit,awq,$(AWQ_LAYER) lib/model/safetensors lib/model/config $(BASE),gnutls jansson))
-$(eval $(call unit,awq_quantize,$(AWQ_LAYER) $(AWQ_CHECKPOINT) $(BASE),gnutls jansson libpcre2-8 libutf8proc))
+$(eval $(call unit,awq_quantize,$(AWQ_LAYER) $(AWQ_CHECKPOINT) lib/eval/kld $(BASE),gnutls jansson libpcre2-8 libutf8proc))
+$(eval $(call unit,awq_plus,$(addprefix lib/awq/,round gram factor plane plan) \
+	$(addprefix lib/engine/,kernels pool linear layer rope moe attention) \
+	$(addprefix lib/model/,dtype safetensors config) $(BASE),gnutls jansson))
 $(eval $(call unit,awq_card,lib/awq/card lib/awq/picture $(BASE),gnutls jansson))

@@ -90,8 +90,18 @@ static enum sp_code
 add_linear(struct tensors *tensors, size_t index, const char *module,
     const struct sp_linear *linear, const struct sp_codes *codes, struct sp_err *err)
 {
-	size_t groups = codes->in / codes->group, words = codes->out / 8;
+	size_t groups, words = codes->out / 8;
 	uint8_t *data;
+
+	if (codes->codes == NULL) { /* left out */
+		data =
+		    tensor_add(tensors, index, module, "weight", SP_F16, linear->out, linear->in);
+		if (data == NULL)
+			return no_memory(err);
+		sp_dtype_from_f32(SP_F16, linear->w, data, linear->out * linear->in);
+		goto bias;
+	}
+	groups = codes->in / codes->group;
 
 	data = tensor_add(tensors, index, module, "qweight", SP_I32, codes->in, words);
 	if (data == NULL)
@@ -105,6 +115,7 @@ add_linear(struct tensors *tensors, size_t index, const char *module,
 	if (data == NULL)
 		return no_memory(err);
 	transpose(codes->scales, codes->out, groups, (uint16_t *)(void *)data);
+bias:
 	if (linear->bias == NULL)
 		return SP_OK;
 	return add_halves(tensors, index, module, "bias", linear->bias, linear->out, err);
@@ -120,20 +131,26 @@ number(double value)
 static json_t *
 report_of(const struct sp_block *block)
 {
-	json_t *groups = json_array();
+	json_t *groups = json_array(), *report;
 
 	for (size_t i = 0; i < block->group_count; i++) {
 		const struct sp_block_group *group = &block->groups[i];
 		json_t *losses = json_array();
 
-		for (size_t k = 0; k < SP_SEARCH_RATIOS; k++)
+		for (size_t k = 0; k < group->result.count; k++)
 			json_array_append_new(losses, number(group->result.losses[k]));
 		json_array_append_new(
 		    groups, json_pack("{s:s, s:o, s:I}", "after", group->prev, "losses", losses,
 				"ratio", (json_int_t)group->result.best));
 	}
-	return json_pack("{s:o, s:o, s:o}", "attn_error", number(block->attn_error), "groups",
-	    groups, "mlp_error", number(block->mlp_error));
+	report = json_pack("{s:o, s:o, s:o, s:o, s:o}", "attn_before", number(block->attn_before),
+	    "attn_error", number(block->attn_error), "groups", groups, "mlp_before",
+	    number(block->mlp_before), "mlp_error", number(block->mlp_error));
+	if (block->plus) {
+		json_object_set_new(report, "stream", number(block->stream));
+		json_object_set_new(report, "stream_error", number(block->stream_error));
+	}
+	return report;
 }
 
 static enum sp_code
@@ -231,9 +248,37 @@ expect(const struct sp_partial *result, size_t index, const char *module, const 
 }
 
 static enum sp_code
-check_tensors(const struct sp_partial *result, size_t index, const struct sp_model_config *config,
-    size_t group, struct sp_err *err)
+expect_linear(const struct sp_partial *result, size_t index, const struct sp_layer_part *part,
+    size_t group, int skip, size_t *count, struct sp_err *err)
 {
+	const char *module = part->name;
+	size_t out = part->out, in = part->in;
+	enum sp_code rc;
+
+	if (skip) {
+		rc = expect(result, index, module, "weight", SP_F16, out, in, err);
+		*count += 1;
+	} else {
+		rc = expect(result, index, module, "qweight", SP_I32, in, out / 8, err);
+		if (rc == SP_OK)
+			rc = expect(
+			    result, index, module, "qzeros", SP_I32, in / group, out / 8, err);
+		if (rc == SP_OK)
+			rc = expect(result, index, module, "scales", SP_F16, in / group, out, err);
+		*count += 3;
+	}
+	if (rc == SP_OK && part->biased) {
+		rc = expect(result, index, module, "bias", SP_F16, 0, out, err);
+		*count += 1;
+	}
+	return rc;
+}
+
+static enum sp_code
+check_tensors(const struct sp_partial *result, size_t index, const struct sp_model_config *config,
+    const struct sp_plan *plan, struct sp_err *err)
+{
+	struct sp_block_plan block = sp_plan_layer(plan, index);
 	size_t count = 0;
 	enum sp_code rc;
 
@@ -249,21 +294,11 @@ check_tensors(const struct sp_partial *result, size_t index, const struct sp_mod
 	}
 	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
 		struct sp_layer_part part = sp_layer_part(config, index, i);
-		const char *module = part.name;
-		size_t out = part.out, in = part.in;
 
-		if ((rc = expect(result, index, module, "qweight", SP_I32, in, out / 8, err)) ||
-		    (rc = expect(
-			 result, index, module, "qzeros", SP_I32, in / group, out / 8, err)) ||
-		    (rc = expect(result, index, module, "scales", SP_F16, in / group, out, err)))
+		rc = expect_linear(
+		    result, index, &part, plan->grid.group, block.skip[i], &count, err);
+		if (rc != SP_OK)
 			return rc;
-		count += 3;
-		if (part.biased) {
-			rc = expect(result, index, module, "bias", SP_F16, 0, out, err);
-			if (rc != SP_OK)
-				return rc;
-			count++;
-		}
 	}
 	if (sp_safetensors_count(result->file) != count)
 		return sp_err_set(err, SP_E_INVALID, "%zu tensors, not %zu",
@@ -272,8 +307,8 @@ check_tensors(const struct sp_partial *result, size_t index, const struct sp_mod
 }
 
 enum sp_code
-sp_partial_open(const char *work, size_t index, const struct sp_model_config *config, size_t group,
-    struct sp_partial *out, struct sp_err *err)
+sp_partial_open(const char *work, size_t index, const struct sp_model_config *config,
+    const struct sp_plan *plan, struct sp_partial *out, struct sp_err *err)
 {
 	char *path = path_of(work, index, ".safetensors"), *report = path_of(work, index, ".json");
 	uint8_t *text = NULL;
@@ -285,7 +320,7 @@ sp_partial_open(const char *work, size_t index, const struct sp_model_config *co
 		goto out;
 	if ((rc = sp_safetensors_parse(out->map.data, out->map.len, path, &out->file, err)))
 		goto out;
-	if ((rc = check_tensors(out, index, config, group, err))) {
+	if ((rc = check_tensors(out, index, config, plan, err))) {
 		sp_err_prefix(err, "%s", path);
 		goto out;
 	}
@@ -298,6 +333,95 @@ out:
 	free(text);
 	free(path);
 	free(report);
+	return rc;
+}
+
+static const struct sp_tensor *
+find(const struct sp_partial *result, size_t index, const char *module, const char *what)
+{
+	const struct sp_tensor *tensor;
+	char name[128];
+
+	snprintf(name, sizeof(name), "model.layers.%zu.%s.%s", index, module, what);
+	tensor = sp_safetensors_find(result->file, name);
+	SP_ASSERT(tensor != NULL); /* check_tensors */
+	return tensor;
+}
+
+/* A tensor of halves. */
+static enum sp_code
+load_halves(const struct sp_partial *result, size_t index, const char *module, const char *what,
+    float **out, struct sp_err *err)
+{
+	const struct sp_tensor *tensor = find(result, index, module, what);
+	size_t count = tensor->size / 2;
+
+	*out = malloc(count * sizeof(**out));
+	if (*out == NULL)
+		return no_memory(err);
+	sp_dtype_to_f32(SP_F16, tensor->data, *out, count);
+	return SP_OK;
+}
+
+static enum sp_code
+load_codes(const struct sp_partial *result, size_t index, const struct sp_layer_part *part,
+    size_t group, float **w, struct sp_err *err)
+{
+	const struct sp_tensor *qweight = find(result, index, part->name, "qweight");
+	const struct sp_tensor *qzeros = find(result, index, part->name, "qzeros");
+	const struct sp_tensor *scales = find(result, index, part->name, "scales");
+	size_t groups = part->in / group;
+	struct sp_codes codes = {0};
+	enum sp_code rc;
+
+	*w = malloc(part->out * part->in * sizeof(**w));
+	if (*w == NULL)
+		return no_memory(err);
+	rc = sp_round_alloc(&codes, part->out, part->in, group, err);
+	if (rc != SP_OK)
+		return rc;
+	sp_pack_gemm_decode(
+	    (const uint32_t *)(const void *)qweight->data, part->out, part->in, codes.codes);
+	sp_pack_gemm_decode(
+	    (const uint32_t *)(const void *)qzeros->data, part->out, groups, codes.zeros);
+	for (size_t g = 0; g < groups; g++) {
+		for (size_t r = 0; r < part->out; r++)
+			memcpy(&codes.scales[r * groups + g],
+			    scales->data + 2 * (g * part->out + r), 2);
+	}
+	sp_round_decode(&codes, *w);
+	sp_round_free(&codes);
+	return SP_OK;
+}
+
+enum sp_code
+sp_partial_layer(const struct sp_partial *result, size_t index,
+    const struct sp_model_config *config, const struct sp_plan *plan, struct sp_layer *layer,
+    struct sp_err *err)
+{
+	struct sp_block_plan block = sp_plan_layer(plan, index);
+	enum sp_code rc = SP_OK;
+
+	*layer = (struct sp_layer){.index = index, .window = sp_config_window(config, index)};
+	for (enum sp_layer_norm i = 0; i < SP_LAYER_NORMS && rc == SP_OK; i++) {
+		if (sp_layer_norm_size(config, i) > 0)
+			rc = load_halves(result, index, sp_layer_norm_name(i), "weight",
+			    sp_layer_norm(layer, i), err);
+	}
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS && rc == SP_OK; i++) {
+		struct sp_linear *linear = sp_layer_linear(layer, i);
+		struct sp_layer_part part = sp_layer_part(config, index, i);
+
+		linear->out = part.out;
+		linear->in = part.in;
+		rc = block.skip[i]
+			 ? load_halves(result, index, part.name, "weight", &linear->w, err)
+			 : load_codes(result, index, &part, plan->grid.group, &linear->w, err);
+		if (rc == SP_OK && part.biased)
+			rc = load_halves(result, index, part.name, "bias", &linear->bias, err);
+	}
+	if (rc != SP_OK)
+		sp_layer_free(layer);
 	return rc;
 }
 

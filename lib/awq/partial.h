@@ -3,7 +3,7 @@
  *
  *	layer-NNNNN.json         numbers of the searches (report)
  *	layer-NNNNN.safetensors  every tensor of the layer by its final name: qweight, qzeros i32;
- *	                         scales, biases and norms f16
+ *	                         scales, biases, norms and weights that are left out f16
  *
  * The second appears last, by rename after fsync: where it is, the layer is done, whatever happened
  * to the process afterwards.
@@ -11,7 +11,7 @@
 #ifndef SP_PARTIAL_H
 #define SP_PARTIAL_H
 
-#include "awq/block.h"
+#include "awq/plan.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "model/safetensors.h"
@@ -19,7 +19,14 @@
 struct sp_partial {
 	struct sp_map map;
 	struct sp_safetensors *file;
-	json_t *report; /* {"attn_error", "groups": [{"after", "losses", "ratio"}], "mlp_error"} */
+	/*
+	 * {"attn_before", "attn_error", "mlp_before", "mlp_error": mean squared errors of the
+	 * parts' outputs on exact inputs, rounded to nearest and as quantized, "groups": [{"after":
+	 * what the scales are taken out of, "losses": [of each trial], "ratio": the best one's
+	 * number}]}; awq+ also "stream" and "stream_error", mean squares of what the next layer
+	 * takes in the exact model and of its error in the quantized one.
+	 */
+	json_t *report;
 };
 
 /* layer: its scaled norms and biases; block: its codes. */
@@ -28,7 +35,11 @@ enum sp_code sp_partial_save(const char *work, size_t index, const struct sp_mod
 
 /* SP_E_NOT_FOUND: not done yet. SP_E_INVALID: something is there, but not the layer's tensors. */
 enum sp_code sp_partial_open(const char *work, size_t index, const struct sp_model_config *config,
-    size_t group, struct sp_partial *out, struct sp_err *err) SP_MUST_USE;
+    const struct sp_plan *plan, struct sp_partial *out, struct sp_err *err) SP_MUST_USE;
+/* The layer as the new checkpoint has it, like sp_weights_layer. */
+enum sp_code sp_partial_layer(const struct sp_partial *result, size_t index,
+    const struct sp_model_config *config, const struct sp_plan *plan, struct sp_layer *layer,
+    struct sp_err *err) SP_MUST_USE;
 void sp_partial_close(struct sp_partial *result);
 
 #endif

@@ -5,6 +5,7 @@
 #include "awq/emit.h"
 #include "awq/inspect.h"
 #include "awq/partial.h"
+#include "awq/plus.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,42 +18,40 @@ struct run {
 	const struct sp_model_config *config;
 	struct sp_calib calib;
 	struct sp_layer_env env;
-	float *h;   /* [blocks * sequence][hidden]: what the next layer takes */
+	struct sp_plan plan;
+	int plus; /* the method is awq+ */
+	/* [blocks * sequence][hidden]: what the next layer takes in the exact model and, for awq+,
+	 * in the quantized one */
+	float *h, *runs;
 	char *done; /* per layer: its result is there */
-	size_t done_count;
+	size_t done_count, layer;
 };
 
 static enum sp_code
-check_model(const struct run *run, struct sp_err *err)
+check_model(struct run *run, struct sp_err *err)
 {
 	const struct sp_model_config *c = run->config;
-	size_t group = run->spec->group_size;
+	const struct sp_quantize *spec = run->spec;
+	struct sp_grid grid = {.group = spec->group_size, .symmetric = spec->symmetric};
 
-	if (group != 32 && group != 64 && group != 128)
-		return sp_err_set(
-		    err, SP_E_UNSUPPORTED, "group_size %zu: choose 32, 64 or 128", group);
+	if (spec->method != NULL && strcmp(spec->method, SP_QUANTIZE_PLUS) == 0)
+		run->plus = 1;
+	else if (spec->method != NULL && strcmp(spec->method, SP_QUANTIZE_METHOD) != 0)
+		return sp_err_set(err, SP_E_UNSUPPORTED, "method '%s': choose %s or %s",
+		    spec->method, SP_QUANTIZE_METHOD, SP_QUANTIZE_PLUS);
 	if (c->awq.bits != 0)
 		return sp_err_set(err, SP_E_UNSUPPORTED,
 		    "%s is quantized already: submit the "
 		    "model that it was made from",
-		    run->spec->source);
-	if (run->spec->sequence > c->max_positions)
+		    spec->source);
+	if (spec->sequence > c->max_positions)
 		return sp_err_set(err, SP_E_INVALID,
 		    "calibration sequences of %zu tokens, but the model has %u positions",
-		    run->spec->sequence, c->max_positions);
+		    spec->sequence, c->max_positions);
 	if (c->experts != 0)
 		return sp_err_set(err, SP_E_UNSUPPORTED,
 		    "%s: a mixture of experts cannot be quantized", sp_config_arch_name(c->arch));
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
-		struct sp_layer_part part = sp_layer_part(c, 0, i);
-
-		if (part.in % group != 0 || part.out % 8 != 0)
-			return sp_err_set(err, SP_E_UNSUPPORTED,
-			    "%s takes %zu values and gives %zu: AWQ needs multiples of the group "
-			    "size %zu and of 8",
-			    part.name, part.in, part.out, group);
-	}
-	return SP_OK;
+	return sp_plan_make(c, grid, spec->skip, spec->skip_count, spec->fallback, &run->plan, err);
 }
 
 static enum sp_code
@@ -120,7 +119,15 @@ embed(struct run *run, struct sp_err *err)
 	sp_weights_lookup(table, hidden, run->calib.ids, n, run->h);
 	free(table);
 	rc = sp_round_half(run->h, n * hidden, err);
-	return rc == SP_OK ? SP_OK : sp_err_prefix(err, "model.embed_tokens.weight");
+	if (rc != SP_OK)
+		return sp_err_prefix(err, "model.embed_tokens.weight");
+	if (!run->plus)
+		return SP_OK;
+	run->runs = malloc(n * hidden * sizeof(*run->runs));
+	if (run->runs == NULL)
+		return sp_err_set(err, SP_E_NO_MEMORY, "no memory for %zu tokens", n);
+	memcpy(run->runs, run->h, n * hidden * sizeof(*run->runs));
+	return SP_OK;
 }
 
 /* Finds the layers whose results are there. One that cannot be read is done again: the files are
@@ -132,8 +139,8 @@ find_done(struct run *run)
 	for (size_t i = 0; i < run->config->layers; i++) {
 		struct sp_partial result;
 
-		if (sp_partial_open(run->spec->work, i, run->config, run->spec->group_size, &result,
-			NULL) != SP_OK)
+		if (sp_partial_open(run->spec->work, i, run->config, &run->plan, &result, NULL) !=
+		    SP_OK)
 			continue;
 		sp_partial_close(&result);
 		run->done[i] = 1;
@@ -171,10 +178,52 @@ load_layer(const struct run *run, size_t i, struct sp_layer *layer, struct sp_er
 	return rc;
 }
 
+/* Both streams through a layer whose result is there. */
+static enum sp_code
+pass(struct run *run, size_t i, const struct sp_layer *layer, struct sp_err *err)
+{
+	struct sp_partial result;
+	struct sp_layer quantized;
+	enum sp_code rc;
+
+	rc = sp_layer_forward(&run->env, layer, run->h, run->calib.blocks, run->calib.len, err);
+	if (rc != SP_OK || !run->plus)
+		return rc;
+	rc = sp_partial_open(run->spec->work, i, run->config, &run->plan, &result, err);
+	if (rc != SP_OK)
+		return rc;
+	rc = sp_partial_layer(&result, i, run->config, &run->plan, &quantized, err);
+	sp_partial_close(&result);
+	if (rc != SP_OK)
+		return rc;
+	if ((rc = sp_layer_pack(&quantized, run->env.pool, err)) == SP_OK)
+		rc = sp_layer_forward(
+		    &run->env, &quantized, run->runs, run->calib.blocks, run->calib.len, err);
+	sp_layer_free(&quantized);
+	return rc;
+}
+
+static enum sp_code
+quantize_layer(struct run *run, struct sp_layer *layer, struct sp_block *block, struct sp_err *err)
+{
+	struct sp_block_plan plan = sp_plan_layer(&run->plan, run->layer);
+	size_t n_seq = run->calib.blocks, len = run->calib.len;
+	struct sp_block_inputs inputs = {0};
+	enum sp_code rc;
+
+	if (run->plus)
+		return sp_plus_quantize(
+		    &run->env, layer, run->h, run->runs, n_seq, len, &plan, block, err);
+	rc = sp_block_collect(&run->env, layer, run->h, n_seq, len, &inputs, err);
+	if (rc == SP_OK)
+		rc = sp_block_quantize(&run->env, layer, &inputs, &plan, block, err);
+	sp_block_inputs_free(&inputs);
+	return rc;
+}
+
 static enum sp_code
 do_layer(struct run *run, size_t i, struct sp_err *err)
 {
-	struct sp_block_inputs inputs = {0};
 	struct sp_block block = {0};
 	struct sp_layer layer;
 	enum sp_code rc;
@@ -183,22 +232,16 @@ do_layer(struct run *run, size_t i, struct sp_err *err)
 	if (rc != SP_OK)
 		return rc;
 	if (run->done[i]) {
-		rc = sp_layer_forward(
-		    &run->env, &layer, run->h, run->calib.blocks, run->calib.len, err);
+		rc = pass(run, i, &layer, err);
 		goto out;
 	}
-	if ((rc = sp_block_collect(
-		 &run->env, &layer, run->h, run->calib.blocks, run->calib.len, &inputs, err)) ||
-	    (rc = sp_block_quantize(
-		 &run->env, &layer, &inputs, run->spec->group_size, &block, err)))
+	run->layer = i;
+	if ((rc = quantize_layer(run, &layer, &block, err)) ||
+	    (rc = sp_partial_save(run->spec->work, i, run->config, &layer, &block, err)))
 		goto out;
-	rc = sp_partial_save(run->spec->work, i, run->config, &layer, &block, err);
-	if (rc == SP_OK) {
-		run->done[i] = 1;
-		run->done_count++;
-	}
+	run->done[i] = 1;
+	run->done_count++;
 out:
-	sp_block_inputs_free(&inputs);
 	sp_block_free(&block);
 	sp_layer_free(&layer);
 	return rc;
@@ -213,8 +256,8 @@ progress(const struct run *run, size_t i)
 	if (run->spec->progress == NULL)
 		return;
 	/* numbers that cannot be read are not shown */
-	if (i < run->config->layers && sp_partial_open(run->spec->work, i, run->config,
-					   run->spec->group_size, &result, NULL) != SP_OK)
+	if (i < run->config->layers &&
+	    sp_partial_open(run->spec->work, i, run->config, &run->plan, &result, NULL) != SP_OK)
 		result.report = NULL;
 	run->spec->progress(run->spec->arg, run->done_count, run->config->layers, result.report);
 	sp_partial_close(&result);
@@ -249,7 +292,7 @@ emit(const struct run *run, json_t **report, struct sp_err *err)
 	    .weights = run->weights,
 	    .work = run->spec->work,
 	    .out = run->spec->out,
-	    .group = run->spec->group_size,
+	    .plan = &run->plan,
 	    .shard_bytes =
 		run->spec->shard_bytes != 0 ? run->spec->shard_bytes : SP_QUANTIZE_SHARD_BYTES,
 	};
@@ -258,8 +301,10 @@ emit(const struct run *run, json_t **report, struct sp_err *err)
 
 	rc = sp_emit_checkpoint(&spec, &layers, err);
 	if (rc == SP_OK)
-		*report = json_pack("{s:I, s:o, s:I, s:I}", "blocks", (json_int_t)run->calib.blocks,
-		    "layers", layers, "skipped", (json_int_t)run->calib.skipped, "texts",
+		*report = json_pack("{s:I, s:o, s:s, s:o, s:I, s:I}", "blocks",
+		    (json_int_t)run->calib.blocks, "layers", layers, "method",
+		    run->plus ? SP_QUANTIZE_PLUS : SP_QUANTIZE_METHOD, "plan",
+		    sp_plan_report(&run->plan), "skipped", (json_int_t)run->calib.skipped, "texts",
 		    (json_int_t)run->calib.texts);
 	return rc;
 }
@@ -284,6 +329,7 @@ out:
 	sp_layer_env_close(&run.env);
 	sp_calib_free(&run.calib);
 	free(run.h);
+	free(run.runs);
 	free(run.done);
 	sp_weights_close(&run.weights);
 	return rc;

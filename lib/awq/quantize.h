@@ -2,10 +2,12 @@
 #ifndef SP_QUANTIZE_H
 #define SP_QUANTIZE_H
 
+#include "awq/plan.h"
 #include "base/json.h"
 #include "engine/pool.h"
 
-#define SP_QUANTIZE_METHOD "awq"
+#define SP_QUANTIZE_METHOD "awq" /* AutoAWQ's steps (awq/block.h) */
+#define SP_QUANTIZE_PLUS "awq+"	 /* ours (awq/plus.h) */
 #define SP_QUANTIZE_SHARD_BYTES (UINT64_C(5) << 30)
 
 struct sp_quantize {
@@ -16,7 +18,13 @@ struct sp_quantize {
 	const char *out;	    /* directory written; what is there is replaced */
 	const uint8_t *calibration; /* JSONL (awq/calib.h) */
 	size_t calibration_size;
-	size_t group_size; /* 32, 64 or 128 */
+	const char *method; /* SP_QUANTIZE_METHOD (NULL: that) or SP_QUANTIZE_PLUS */
+	size_t group_size;  /* 32, 64 or 128 */
+	int symmetric;	    /* 1: all zero points are 8 */
+	/* modules_to_not_convert, and what to do where group_size does not fit (awq/plan.h) */
+	const char *const *skip;
+	size_t skip_count;
+	enum sp_plan_fallback fallback;
 	size_t samples, sequence;
 	uint64_t shard_bytes; /* 0: SP_QUANTIZE_SHARD_BYTES */
 	struct sp_pool *pool;
@@ -31,7 +39,8 @@ struct sp_quantize {
 
 /*
  * The same inputs give the same bytes, on any number of threads, interrupted or not. report (new):
- *	{"blocks": N, "layers": [as in awq/partial.h, …], "skipped": texts not used, "texts": used}
+ *	{"blocks": N, "layers": [as in awq/partial.h, …], "method": "awq+", "plan": {…, awq/plan.h},
+ *	"skipped": texts not used, "texts": used}
  */
 enum sp_code sp_quantize_run(
     const struct sp_quantize *quantize, json_t **report, struct sp_err *err) SP_MUST_USE;

@@ -1,4 +1,4 @@
-/* round.c -- asymmetric 4-bit rounding of weights in groups. */
+/* round.c -- 4-bit rounding of weights in groups. */
 #include "awq/round.h"
 
 #include "model/dtype.h"
@@ -10,6 +10,7 @@
 /* The loops below only vectorise so. */
 #pragma GCC optimize("O3")
 
+#define SYMMETRIC_MAX 7 /* the largest step above SP_GRID_MIDDLE */
 #define RANGE_MIN 1e-5f /* of a group: keeps the scale of a constant group above 0 */
 
 /* Half to even, and exact below 2^22; beyond that the clamp decides, not the rounding. */
@@ -42,16 +43,22 @@ range(const float *w, size_t count, float *min, float *max)
 }
 
 void
-sp_round_fake(const float *w, size_t count, size_t group, float *out)
+sp_round_fake(const float *w, size_t count, struct sp_grid grid, float *out)
 {
-	SP_ASSERT(group > 0 && count % group == 0);
-	for (size_t g = 0; g < count; g += group) {
+	SP_ASSERT(grid.group > 0 && count % grid.group == 0);
+	for (size_t g = 0; g < count; g += grid.group) {
 		float min, max, scale, zero;
 
-		range(w + g, group, &min, &max);
-		scale = (max - min < RANGE_MIN ? RANGE_MIN : max - min) / SP_ROUND_MAX;
-		zero = clamp(-nearest(min / scale));
-		for (size_t i = g; i < g + group; i++)
+		range(w + g, grid.group, &min, &max);
+		if (grid.symmetric) {
+			max = max > -min ? max : -min;
+			scale = (max < RANGE_MIN ? RANGE_MIN : max) / SYMMETRIC_MAX;
+			zero = SP_GRID_MIDDLE;
+		} else {
+			scale = (max - min < RANGE_MIN ? RANGE_MIN : max - min) / SP_ROUND_MAX;
+			zero = clamp(-nearest(min / scale));
+		}
+		for (size_t i = g; i < g + grid.group; i++)
 			out[i] = (clamp(nearest(w[i] / scale) + zero) - zero) * scale;
 	}
 }
@@ -78,36 +85,34 @@ sp_round_half(float *values, size_t count, struct sp_err *err)
 
 /* One group; PyTorch rounds each fp16 operation on its own, and so does this. */
 static void
-codes_of_group(const float *w, size_t count, uint8_t *codes, uint8_t *zero, uint16_t *scale)
+codes_of_group(const float *w, struct sp_grid grid, uint8_t *codes, uint8_t *zero, uint16_t *scale)
 {
-	float min, max, span, s, z;
+	const float least = half(RANGE_MIN);
+	float min, max, s, z;
 
-	range(w, count, &min, &max);
-	span = half(max - min);
-	span = span < half(RANGE_MIN) ? half(RANGE_MIN) : span;
-	s = half(span / SP_ROUND_MAX);
-	z = clamp(-nearest(half(min / s)));
-	for (size_t i = 0; i < count; i++)
+	range(w, grid.group, &min, &max);
+	if (grid.symmetric) {
+		max = max > -min ? max : -min;
+		s = half((max < least ? least : max) / SYMMETRIC_MAX);
+		z = SP_GRID_MIDDLE;
+	} else {
+		float span = half(max - min);
+
+		s = half((span < least ? least : span) / SP_ROUND_MAX);
+		z = clamp(-nearest(half(min / s)));
+	}
+	for (size_t i = 0; i < grid.group; i++)
 		codes[i] = (uint8_t)clamp(nearest(half(w[i] / s)) + z);
 	*zero = (uint8_t)z;
 	*scale = sp_dtype_f32_to_f16(s);
 }
 
 enum sp_code
-sp_round_codes(
-    const float *w, size_t out, size_t in, size_t group, struct sp_codes *codes, struct sp_err *err)
+sp_round_alloc(struct sp_codes *codes, size_t out, size_t in, size_t group, struct sp_err *err)
 {
-	size_t groups;
+	size_t groups = in / group;
 
 	SP_ASSERT(group > 0 && in % group == 0);
-	groups = in / group;
-	for (size_t i = 0; i < out * in; i++) {
-		/* 65504 is the largest fp16; a range of twice that would not fit one */
-		if (!(fabsf(w[i]) <= 65504.0f / 2))
-			return sp_err_set(err, SP_E_INVALID,
-			    "weight %g in row %zu is too large for fp16 codes", (double)w[i],
-			    i / in);
-	}
 	*codes = (struct sp_codes){.out = out, .in = in, .group = group};
 	codes->codes = malloc(out * in);
 	codes->zeros = malloc(out * groups);
@@ -117,10 +122,38 @@ sp_round_codes(
 		return sp_err_set(
 		    err, SP_E_NO_MEMORY, "no memory for the codes of %zu x %zu weights", out, in);
 	}
-	for (size_t i = 0; i < out * groups; i++)
-		codes_of_group(w + i * group, group, codes->codes + i * group, &codes->zeros[i],
-		    &codes->scales[i]);
 	return SP_OK;
+}
+
+enum sp_code
+sp_round_codes(const float *w, size_t out, size_t in, struct sp_grid grid, struct sp_codes *codes,
+    struct sp_err *err)
+{
+	enum sp_code rc;
+
+	for (size_t i = 0; i < out * in; i++) {
+		/* 65504 is the largest fp16; a range of twice that would not fit one */
+		if (!(fabsf(w[i]) <= 65504.0f / 2))
+			return sp_err_set(err, SP_E_INVALID,
+			    "weight %g in row %zu is too large for fp16 codes", (double)w[i],
+			    i / in);
+	}
+	rc = sp_round_alloc(codes, out, in, grid.group, err);
+	for (size_t i = 0; rc == SP_OK && i < out * in / grid.group; i++)
+		codes_of_group(w + i * grid.group, grid, codes->codes + i * grid.group,
+		    &codes->zeros[i], &codes->scales[i]);
+	return rc;
+}
+
+void
+sp_round_decode(const struct sp_codes *codes, float *w)
+{
+	for (size_t i = 0; i < codes->out * codes->in; i++) {
+		size_t g = i / codes->group;
+
+		w[i] = (float)(codes->codes[i] - codes->zeros[g]) *
+		       sp_dtype_f16_to_f32(codes->scales[g]);
+	}
 }
 
 void

@@ -1,5 +1,4 @@
-/* round.h -- asymmetric 4-bit rounding of weights in groups, as AutoAWQ's pseudo_quantize_tensor.
- */
+/* round.h -- 4-bit rounding of weights in groups, as AutoAWQ's pseudo_quantize_tensor. */
 #ifndef SP_ROUND_H
 #define SP_ROUND_H
 
@@ -7,14 +6,22 @@
 
 #include <stdint.h>
 
-#define SP_ROUND_MAX 15 /* largest code */
+#define SP_ROUND_MAX 15	 /* largest code */
+#define SP_GRID_MIDDLE 8 /* the zero point where there is no choice of one */
+
+/* Where a run of weights may be rounded to. */
+struct sp_grid {
+	size_t group;  /* weights that share a scale */
+	int symmetric; /* 1: the zero point is SP_GRID_MIDDLE */
+};
 
 /*
- * Q(w) in fp32: each run of `group` values of w[count] becomes (q - z) * s with
+ * Q(w) in fp32: each group of w[count] becomes (q - z) * s with
  * s = max(max - min, 1e-5) / 15, z = clamp(-round(min / s)), q = clamp(round(w / s) + z), both
- * within 0..15, halves to even. out may be w. count is a multiple of group.
+ * within 0..15, halves to even; symmetric: s = max(max|w|, 1e-5) / 7, z = 8. out may be w. count is
+ * a multiple of the group.
  */
-void sp_round_fake(const float *w, size_t count, size_t group, float *out);
+void sp_round_fake(const float *w, size_t count, struct sp_grid grid, float *out);
 
 /* A linear layer's codes: w[r][c] = (codes[r][c] - zeros[r][c/group]) * scales[r][c/group]. */
 struct sp_codes {
@@ -27,10 +34,15 @@ struct sp_codes {
 /*
  * The same rounding with every intermediate value in fp16, which is what a checkpoint stores: for
  * weights that are fp16 values the codes are AutoAWQ's, bit for bit. w[out][in] must be finite and
- * within fp16 (SP_E_INVALID); in is a multiple of group. Free with sp_round_free.
+ * within fp16 (SP_E_INVALID); in is a multiple of the group. Free with sp_round_free.
  */
-enum sp_code sp_round_codes(const float *w, size_t out, size_t in, size_t group,
+enum sp_code sp_round_codes(const float *w, size_t out, size_t in, struct sp_grid grid,
     struct sp_codes *codes, struct sp_err *err) SP_MUST_USE;
+/* Room for codes that are found elsewhere. */
+enum sp_code sp_round_alloc(
+    struct sp_codes *codes, size_t out, size_t in, size_t group, struct sp_err *err) SP_MUST_USE;
+/* w[out][in] that codes stand for. */
+void sp_round_decode(const struct sp_codes *codes, float *w);
 void sp_round_free(struct sp_codes *codes);
 
 /* Rounds values to the nearest fp16; SP_E_INVALID when one of them is not finite there. */

@@ -133,7 +133,8 @@ sp_search_scales(const float *x_mean, const float *w_mean, size_t in, size_t k, 
 struct round {
 	const float *w, *scales;
 	float *out;
-	size_t in, group;
+	size_t in;
+	struct sp_grid grid;
 };
 
 static void
@@ -145,16 +146,16 @@ round_row(void *arg, size_t r)
 
 	for (size_t c = 0; c < job->in; c++)
 		out[c] = w[c] * job->scales[c];
-	sp_round_fake(out, job->in, job->group, out);
+	sp_round_fake(out, job->in, job->grid, out);
 	for (size_t c = 0; c < job->in; c++)
 		out[c] /= job->scales[c];
 }
 
 void
-sp_search_round(struct sp_pool *pool, const float *w, size_t rows, size_t in, size_t group,
+sp_search_round(struct sp_pool *pool, const float *w, size_t rows, size_t in, struct sp_grid grid,
     const float *scales, float *out)
 {
-	struct round job = {.w = w, .scales = scales, .out = out, .in = in, .group = group};
+	struct round job = {.w = w, .scales = scales, .out = out, .in = in, .grid = grid};
 
 	sp_pool_run(pool, rows, round_row, &job);
 }
@@ -165,7 +166,7 @@ sp_search_ratio(const float *x_mean, const float *w_mean, size_t in, sp_search_l
 {
 	double least = INFINITY;
 
-	out->best = SP_SEARCH_RATIOS;
+	out->best = out->count = SP_SEARCH_RATIOS;
 	for (size_t k = 0; k < SP_SEARCH_RATIOS; k++) {
 		enum sp_code rc;
 
@@ -194,6 +195,7 @@ struct clip {
 	float *limits;
 	uint8_t *steps;
 	size_t out, in, group, n;
+	struct sp_grid grid;
 };
 
 /* err[c] = Σ over tokens of (tokens · column c of panel)². */
@@ -241,7 +243,7 @@ clip_unit(void *arg, size_t unit)
 			limit[r] = max[r] * (float)(1.0 - (double)k / 20);
 			memcpy(q, w, job->group * sizeof(*q));
 			sp_search_clamp(q, 1, job->group, job->group, &limit[r]);
-			sp_round_fake(q, job->group, job->group, q);
+			sp_round_fake(q, job->group, job->grid, q);
 			for (size_t c = 0; c < job->group; c++)
 				panel[c * SP_PANEL + r] = q[c] - w[c];
 		}
@@ -260,7 +262,7 @@ clip_unit(void *arg, size_t unit)
 }
 
 enum sp_code
-sp_search_clip(struct sp_pool *pool, const float *w, size_t out, size_t in, size_t group,
+sp_search_clip(struct sp_pool *pool, const float *w, size_t out, size_t in, struct sp_grid grid,
     const float *x, size_t n, const float *scales, float *limits, uint8_t *steps,
     struct sp_err *err)
 {
@@ -271,8 +273,10 @@ sp_search_clip(struct sp_pool *pool, const float *w, size_t out, size_t in, size
 	    .steps = steps,
 	    .out = out,
 	    .in = in,
-	    .group = group,
+	    .group = grid.group,
+	    .grid = grid,
 	    .n = count};
+	size_t group = grid.group;
 	float *tokens;
 
 	SP_ASSERT(group <= SP_SEARCH_GROUP_MAX && in % group == 0 && n > 0);

@@ -9,9 +9,11 @@
 #ifndef SP_SEARCH_H
 #define SP_SEARCH_H
 
+#include "awq/round.h"
 #include "engine/layer.h"
 
-#define SP_SEARCH_RATIOS 20	/* r = k / 20 for k = 0..19 */
+#define SP_SEARCH_RATIOS 20 /* r = k / 20 for k = 0..19 */
+#define SP_SEARCH_TRIALS_MAX 40
 #define SP_SEARCH_CLIP_STEPS 10 /* limit = max|w| * (1 - k / 20) for k = 0..9 */
 #define SP_SEARCH_GROUP_MAX 128 /* weights of a quantization group */
 
@@ -30,16 +32,17 @@ void sp_search_w_mean(struct sp_pool *pool, const struct sp_linear *const *linea
 void sp_search_scales(const float *x_mean, const float *w_mean, size_t in, size_t k, float *scales);
 
 /* out[rows][in] = Q(w * s) / s, what the scaled and rounded layer computes on unscaled inputs. */
-void sp_search_round(struct sp_pool *pool, const float *w, size_t rows, size_t in, size_t group,
-    const float *scales, float *out);
+void sp_search_round(struct sp_pool *pool, const float *w, size_t rows, size_t in,
+    struct sp_grid grid, const float *scales, float *out);
 
 /* Measures the output error that the scales cause; called once per ratio, in order. */
 typedef enum sp_code
 sp_search_loss_fn(void *arg, const float *scales, double *loss, struct sp_err *err);
 
 struct sp_search_result {
-	size_t best; /* k of the least loss, the first of equals */
-	double losses[SP_SEARCH_RATIOS];
+	size_t best;  /* k of the least loss, the first of equals */
+	size_t count; /* that were tried */
+	double losses[SP_SEARCH_TRIALS_MAX];
 };
 
 /* Tries every ratio; scales[in] receives the best one's. SP_E_INVALID when no loss is finite. */
@@ -54,8 +57,8 @@ sp_search_ratio(const float *x_mean, const float *w_mean, size_t in, sp_search_l
  * unless NULL. limits[out][in / group]; steps (may be NULL) the k of each.
  */
 enum sp_code sp_search_clip(struct sp_pool *pool, const float *w, size_t out, size_t in,
-    size_t group, const float *x, size_t n, const float *scales, float *limits, uint8_t *steps,
-    struct sp_err *err) SP_MUST_USE;
+    struct sp_grid grid, const float *x, size_t n, const float *scales, float *limits,
+    uint8_t *steps, struct sp_err *err) SP_MUST_USE;
 
 /* Clamps w[out][in] to ±limits[out][in / group]. */
 void sp_search_clamp(float *w, size_t out, size_t in, size_t group, const float *limits);

@@ -54,9 +54,11 @@ sp_settings_check(const struct sp_settings *s, struct sp_err *err)
 	struct sp_hex tree;
 	const char *path;
 
-	if (strcmp(s->method, SP_QUANTIZE_METHOD) != 0)
+	if (strcmp(s->method, SP_QUANTIZE_METHOD) != 0 && strcmp(s->method, SP_QUANTIZE_PLUS) != 0)
 		return sp_err_set(err, SP_E_UNSUPPORTED,
-		    "quantize.method is \"%.64s\": there is \"" SP_QUANTIZE_METHOD "\"", s->method);
+		    "quantize.method is \"%.64s\": there are \"" SP_QUANTIZE_METHOD
+		    "\" and \"" SP_QUANTIZE_PLUS "\"",
+		    s->method);
 	if (s->group_size != 32 && s->group_size != 64 && s->group_size != 128)
 		return sp_err_set(err, SP_E_INVALID,
 		    "quantize.group_size is %zu: choose 32, 64 or 128", s->group_size);

@@ -18,7 +18,7 @@ struct sp_settings {
 /*
  * A profile's group "quantize":
  *	{"calibration": "/absolute/path.jsonl" | "tree:HEX/PATH", "group_size": 32|64|128,
- *	 "method": "awq", "samples": 1..65536, "seed": 0..2^53, "sequence": 1..65536}
+ *	 "method": "awq"|"awq+", "samples": 1..65536, "seed": 0..2^53, "sequence": 1..65536}
  * seed may be missing (0); all others are required and nothing else is allowed: a setting that is
  * not understood is not ignored. Names the setting as quantize.NAME.
  */

@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #define GROUP ((size_t)128)
+#define GRID ((struct sp_grid){.group = GROUP})
 #define BLOCKS ((size_t)6)
 #define SEQUENCE ((size_t)512)
 
@@ -37,6 +38,7 @@ static struct {
 } t;
 
 static struct sp_err err;
+static const struct sp_block_plan whole = {.grid = {.group = GROUP}};
 
 static void
 ok(enum sp_code rc)
@@ -133,7 +135,7 @@ setup(void **state)
 	h = floats("layer", "input");
 	ok(sp_block_collect(&t.env, &t.plain, h, BLOCKS, SEQUENCE, &t.inputs, &err));
 	free(h);
-	ok(sp_block_quantize(&t.env, &t.result, &t.inputs, GROUP, &t.searched, &err));
+	ok(sp_block_quantize(&t.env, &t.result, &t.inputs, &whole, &t.searched, &err));
 	return 0;
 }
 
@@ -214,29 +216,30 @@ test_round(void **state)
 {
 	float w[8] = {-1.5f, 0.0f, 0.75f, 1.5f, 0.1f, -0.1f, 0.3f, -0.5f}, q[8];
 	float flat[8] = {3, 3, 3, 3, 3, 3, 3, 3}, huge[8] = {40000, 1};
+	const struct sp_grid eight = {.group = 8};
 	struct sp_codes codes;
 
 	(void)state;
 	/* s = 3 / 15 = 0.2, z = 7.5 -> 8 */
-	sp_round_fake(w, 8, 8, q);
+	sp_round_fake(w, 8, eight, q);
 	for (size_t i = 0; i < 8; i++)
 		assert_true(
 		    fabsf(q[i] - 0.2f * nearbyintf(w[i] / 0.2f)) < 1e-6f || i == 0 || i == 3);
 	assert_true(fabsf(q[3] - 1.4f) < 1e-6f); /* code 16 is 15 */
-	ok(sp_round_codes(w, 1, 8, 8, &codes, &err));
+	ok(sp_round_codes(w, 1, 8, eight, &codes, &err));
 	assert_int_equal(codes.zeros[0], 8);
 	assert_int_equal(codes.codes[1], 8);
 	assert_int_equal(codes.codes[3], 15);
 	sp_round_free(&codes);
 	/* a group without 0 in its range: AutoAWQ's zero point ends at 0 and the weight saturates
 	 */
-	ok(sp_round_codes(flat, 1, 8, 8, &codes, &err));
+	ok(sp_round_codes(flat, 1, 8, eight, &codes, &err));
 	assert_int_equal(codes.zeros[0], 0);
 	assert_int_equal(codes.codes[0], 15);
 	sp_round_free(&codes);
-	assert_int_equal(sp_round_codes(huge, 1, 8, 8, &codes, &err), SP_E_INVALID);
+	assert_int_equal(sp_round_codes(huge, 1, 8, eight, &codes, &err), SP_E_INVALID);
 	huge[0] = NAN;
-	assert_int_equal(sp_round_codes(huge, 1, 8, 8, &codes, &err), SP_E_INVALID);
+	assert_int_equal(sp_round_codes(huge, 1, 8, eight, &codes, &err), SP_E_INVALID);
 	huge[0] = 65520; /* rounds to infinity */
 	assert_int_equal(sp_round_half(huge, 8, &err), SP_E_INVALID);
 }
@@ -351,7 +354,7 @@ follow(struct sp_layer *layer, struct sp_block *block, int clip)
 		sp_search_clamp(linear->w, linear->out, linear->in, GROUP, block->limits[i]);
 		ok(sp_round_half(linear->w, linear->out * linear->in, &err));
 	}
-	ok(sp_block_round(layer, GROUP, block, &err));
+	ok(sp_block_round(layer, &whole, block, &err));
 }
 
 /* Everything after the searches is AutoAWQ's, bit for bit. */
@@ -398,7 +401,7 @@ clip_error(
 
 	memcpy(q, w, sizeof(q));
 	sp_search_clamp(q, 1, GROUP, GROUP, &limit);
-	sp_round_fake(q, GROUP, GROUP, q);
+	sp_round_fake(q, GROUP, GRID, q);
 	for (size_t token = 0; token < BLOCKS * SEQUENCE; token += stride) {
 		double a = 0, b = 0;
 
@@ -437,7 +440,7 @@ clip_one(struct sp_layer *layer, enum sp_layer_linear i, const float *x, const f
 	      *ours = malloc(count * sizeof(*ours));
 	uint8_t *steps = malloc(count);
 
-	ok(sp_search_clip(t.pool, linear->w, linear->out, linear->in, GROUP, x, BLOCKS * SEQUENCE,
+	ok(sp_search_clip(t.pool, linear->w, linear->out, linear->in, GRID, x, BLOCKS * SEQUENCE,
 	    scales, ours, steps, &err));
 	for (size_t k = 0; k < count; k++) {
 		const float *w = linear->w + k * GROUP;
@@ -516,7 +519,7 @@ round_only(int with_scales, double *attn_error, double *mlp_error)
 		block.group_count++;
 	}
 	ok(sp_block_scale(&layer, &block, &err));
-	ok(sp_block_round(&layer, GROUP, &block, &err));
+	ok(sp_block_round(&layer, &whole, &block, &err));
 	share = agreement(&block);
 	ok(sp_block_measure(&t.env, &layer, &t.inputs, &block, &err));
 	*attn_error = block.attn_error;
@@ -555,7 +558,7 @@ test_gram(void **state)
 	double loss, direct = 0;
 
 	(void)state;
-	sp_round_fake(t.plain.down.w, out * in, GROUP, w);
+	sp_round_fake(t.plain.down.w, out * in, GRID, w);
 	ok(sp_gram_open(t.pool, t.inputs.act, n, in, &gram, &err));
 	ok(sp_gram_loss(&gram, t.pool, w, t.plain.down.w, out, &loss, &err));
 	ok(sp_linear_pack(&rounded, t.pool, &err));
@@ -591,7 +594,7 @@ test_threads(void **state)
 			print_message("no AVX2 here: %s both times\n", kernels);
 		load_plain(&layer);
 		ok(sp_block_collect(&env, &layer, h, 2, SEQUENCE, &inputs[run], &err));
-		ok(sp_block_quantize(&env, &layer, &inputs[run], GROUP, &blocks[run], &err));
+		ok(sp_block_quantize(&env, &layer, &inputs[run], &whole, &blocks[run], &err));
 		sp_layer_free(&layer);
 		sp_pool_close(&env.pool);
 		free(h);
@@ -629,7 +632,7 @@ test_not_finite(void **state)
 	load_plain(&layer);
 	ok(sp_block_collect(&t.env, &layer, h, 1, SEQUENCE, &inputs, &err));
 	assert_int_equal(
-	    sp_block_quantize(&t.env, &layer, &inputs, GROUP, &block, &err), SP_E_INVALID);
+	    sp_block_quantize(&t.env, &layer, &inputs, &whole, &block, &err), SP_E_INVALID);
 	assert_non_null(strstr(err.msg, "input_layernorm"));
 	sp_block_inputs_free(&inputs);
 	sp_layer_free(&layer);

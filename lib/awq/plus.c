@@ -1,0 +1,428 @@
+/* plus.c -- method "awq+" on one decoder layer. */
+#include "awq/plus.h"
+
+#include "awq/gram.h"
+#include "awq/plane.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DAMP 0.01	/* of the mean second moment; GPTQ's */
+#define SHRINK 8	/* widths tried for a range */
+#define REFINE 2	/* rounds of fitting it */
+#define SEARCH_SHRINK 3 /* while scales are compared */
+#define SCALE_MAX 256.0f
+#define SCALE_MIN (1.0f / SCALE_MAX)
+
+struct plus {
+	const struct sp_layer_env *env;
+	struct sp_layer *layer;
+	const struct sp_block_plan *plan;
+	struct sp_block *block;
+	struct sp_block_inputs inputs; /* of the exact layer */
+	size_t takes[SP_BLOCK_GROUPS_MAX];
+	size_t n; /* tokens */
+};
+
+static enum sp_code
+floats(float **out, size_t rows, size_t columns, struct sp_err *err)
+{
+	*out = calloc(rows * columns, sizeof(**out));
+	if (*out == NULL)
+		return sp_err_set(
+		    err, SP_E_NO_MEMORY, "no memory for %zu x %zu values", rows, columns);
+	return SP_OK;
+}
+
+static const float *
+exact_input(const struct plus *p, size_t g)
+{
+	const float *x[SP_BLOCK_GROUPS_MAX] = {
+	    p->inputs.attn, p->inputs.heads, p->inputs.mlp, p->inputs.act};
+
+	return x[p->takes[g]];
+}
+
+/* --- scales ------------------------------------------------------------------------------------
+ */
+
+/* The inputs of o_proj that come from the same output of v_proj have one scale: heads h·rep …
+ * h·rep+rep-1 take value head h. */
+static void
+share(const struct plus *p, float *values)
+{
+	size_t dim = p->env->config.head_dim, kv = p->env->config.kv_heads;
+	size_t rep = p->env->config.heads / kv;
+
+	for (size_t h = 0; h < kv; h++) {
+		for (size_t d = 0; d < dim; d++) {
+			float sum = 0.0f;
+
+			for (size_t r = 0; r < rep; r++)
+				sum += values[(h * rep + r) * dim + d];
+			for (size_t r = 0; r < rep; r++)
+				values[(h * rep + r) * dim + d] = sum / (float)rep;
+		}
+	}
+}
+
+/* Trial k: 0 is no scaling at all; then x^r for r = 0.1 … 0.9 and AutoAWQ's x^r / w^(1-r) for
+ * r = 0 … 0.9. */
+#define TRIALS 20
+
+static void
+scales_of_trial(const float *x, const float *w, size_t in, size_t k, float *scales)
+{
+	double r = k < 10 ? 0.1 * (double)k : 0.1 * (double)(k - 10);
+	double min = INFINITY, max = 0;
+
+	for (size_t i = 0; i < in; i++) {
+		double s = pow(x[i], r);
+
+		if (k >= 10)
+			s /= pow(w[i], 1 - r) + 1e-4;
+		s = s > 1e-4 ? s : 1e-4;
+		min = s < min ? s : min;
+		max = s > max ? s : max;
+		scales[i] = (float)s;
+	}
+	for (size_t i = 0; i < in; i++) {
+		float s = k == 0 ? 1.0f : (float)(scales[i] / sqrt(min * max));
+
+		s = s > SCALE_MIN ? s : SCALE_MIN;
+		scales[i] = s < SCALE_MAX ? s : SCALE_MAX;
+	}
+}
+
+/* Root mean square of each input, from the moments' diagonal. */
+static void
+input_sizes(const float *g, size_t in, size_t n, float *x)
+{
+	for (size_t i = 0; i < in; i++)
+		x[i] = sqrtf(g[i * in + i] / (float)n);
+}
+
+static enum sp_code
+try_scales(const struct plus *p, const struct sp_block_group *which, const struct sp_plane *plane,
+    const float *scales, float *w, double *loss, struct sp_err *err)
+{
+	enum sp_code rc = SP_OK;
+
+	*loss = 0;
+	for (size_t k = 0; k < which->count && rc == SP_OK; k++) {
+		const struct sp_linear *linear =
+		    sp_layer_linear(p->layer, which->first + (unsigned)k);
+		double one;
+
+		for (size_t i = 0; i < linear->out * linear->in; i++)
+			w[i] = linear->w[i] * scales[i % linear->in];
+		rc = sp_plane_round(p->env->pool, plane, w, linear->out, NULL, &one, err);
+		*loss += one;
+	}
+	return rc;
+}
+
+static size_t
+largest(const struct plus *p, const struct sp_block_group *which)
+{
+	size_t most = 0;
+
+	for (size_t k = 0; k < which->count; k++) {
+		size_t out = sp_layer_linear(p->layer, which->first + (unsigned)k)->out;
+
+		most = out > most ? out : most;
+	}
+	return most;
+}
+
+/* Leaves the best trial's scales in which. */
+static enum sp_code
+search(const struct plus *p, size_t g, struct sp_err *err)
+{
+	struct sp_block_group *which = &p->block->groups[g];
+	const struct sp_linear *linears[SP_LAYER_LINEARS];
+	struct sp_pool *pool = p->env->pool;
+	float *factor = NULL, *scaled = NULL, *x = NULL, *w_mean = NULL, *w = NULL;
+	struct sp_search_result *result = &which->result;
+	struct sp_plane plane = {.in = which->in, .grid = p->plan->grid, .shrink = SEARCH_SHRINK};
+	enum sp_code rc;
+	size_t in = which->in;
+
+	for (size_t k = 0; k < which->count; k++)
+		linears[k] = sp_layer_linear(p->layer, which->first + (unsigned)k);
+	if ((rc = floats(&which->scales, 1, in, err)) || (rc = floats(&x, 1, in, err)) ||
+	    (rc = floats(&w_mean, 1, in, err)) || (rc = floats(&factor, in, in, err)) ||
+	    (rc = floats(&scaled, in, in, err)) || (rc = floats(&w, largest(p, which), in, err)) ||
+	    (rc = sp_gram_moments(
+		 pool, exact_input(p, g), exact_input(p, g), p->n, in, factor, err)))
+		goto out;
+	input_sizes(factor, in, p->n, x);
+	sp_search_w_mean(pool, linears, which->count, p->plan->grid.group, w_mean);
+	if (which->first == SP_LAYER_O) {
+		share(p, x);
+		share(p, w_mean);
+	}
+	if ((rc = sp_factor_cholesky(pool, factor, in, p->n, DAMP, err)))
+		goto out;
+	plane.factor = scaled;
+	result->best = 0;
+	result->count = TRIALS;
+	for (size_t k = 0; k < TRIALS; k++) {
+		scales_of_trial(x, w_mean, in, k, which->scales);
+		sp_factor_scale(pool, factor, in, which->scales, scaled);
+		rc = try_scales(p, which, &plane, which->scales, w, &result->losses[k], err);
+		if (rc != SP_OK)
+			goto out;
+		if (result->losses[k] < result->losses[result->best])
+			result->best = k;
+	}
+	scales_of_trial(x, w_mean, in, result->best, which->scales);
+out:
+	free(factor);
+	free(scaled);
+	free(x);
+	free(w_mean);
+	free(w);
+	return rc == SP_OK ? SP_OK : sp_err_prefix(err, "scales after %s", which->prev);
+}
+
+/* norm /= scales, as fp16; scales become what that division really was. */
+static enum sp_code
+fold_norm(float *norm, float *scales, size_t count, struct sp_err *err)
+{
+	for (size_t i = 0; i < count; i++) {
+		float before = norm[i], after = norm[i] / scales[i];
+
+		enum sp_code rc = sp_round_half(&after, 1, err);
+
+		if (rc != SP_OK)
+			return rc;
+		/* 0, or so little that fp16 has no number for it: left alone */
+		if (after == 0.0f) {
+			scales[i] = 1.0f;
+			continue;
+		}
+		norm[i] = after;
+		scales[i] = before / after;
+	}
+	return SP_OK;
+}
+
+static enum sp_code
+fold_rows(struct sp_linear *linear, const float *scales, struct sp_err *err)
+{
+	for (size_t r = 0; r < linear->out; r++) {
+		for (size_t c = 0; c < linear->in; c++)
+			linear->w[r * linear->in + c] /= scales[r];
+		if (linear->bias != NULL)
+			linear->bias[r] /= scales[r];
+	}
+	return linear->bias == NULL ? SP_OK : sp_round_half(linear->bias, linear->out, err);
+}
+
+/* o_proj's scales, one for each of v_proj's outputs. */
+static enum sp_code
+fold_values(const struct plus *p, const float *scales, struct sp_err *err)
+{
+	size_t dim = p->env->config.head_dim, kv = p->env->config.kv_heads;
+	size_t rep = p->env->config.heads / kv;
+	float *rows;
+	enum sp_code rc;
+
+	if ((rc = floats(&rows, kv, dim, err)))
+		return rc;
+	for (size_t h = 0; h < kv; h++)
+		memcpy(rows + h * dim, scales + h * rep * dim, dim * sizeof(*rows));
+	rc = fold_rows(&p->layer->v, rows, err);
+	free(rows);
+	return rc;
+}
+
+/* Moves the scales into the layer. Weights that will be codes keep fp32 until then. */
+static enum sp_code
+fold(const struct plus *p, struct sp_err *err)
+{
+	struct sp_layer *layer = p->layer;
+	enum sp_code rc = SP_OK;
+
+	for (size_t g = 0; g < p->block->group_count && rc == SP_OK; g++) {
+		struct sp_block_group *which = &p->block->groups[g];
+
+		if (which->first == SP_LAYER_Q)
+			rc = fold_norm(layer->input_norm, which->scales, which->in, err);
+		else if (which->first == SP_LAYER_GATE)
+			rc = fold_norm(layer->post_norm, which->scales, which->in, err);
+		else if (which->first == SP_LAYER_O)
+			rc = fold_values(p, which->scales, err);
+		else
+			rc = fold_rows(&layer->up, which->scales, err);
+		for (size_t k = 0; k < which->count && rc == SP_OK; k++) {
+			struct sp_linear *linear =
+			    sp_layer_linear(layer, which->first + (unsigned)k);
+
+			for (size_t i = 0; i < linear->out * linear->in; i++)
+				linear->w[i] *= which->scales[i % linear->in];
+		}
+		if (rc != SP_OK)
+			return sp_err_prefix(err, "scaling after %s", which->prev);
+	}
+	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS && rc == SP_OK; i++) {
+		struct sp_linear *linear = sp_layer_linear(layer, i);
+
+		if (!p->plan->skip[i])
+			continue;
+		rc = sp_round_half(linear->w, linear->out * linear->in, err);
+		if (rc == SP_OK)
+			rc = sp_linear_pack(linear, p->env->pool, err);
+	}
+	return rc;
+}
+
+/* --- rounding ----------------------------------------------------------------------------------
+ */
+
+/* The codes of a group whose linear layers take x where the exact model has exact_input. */
+static enum sp_code
+round_group(const struct plus *p, size_t g, const float *x, struct sp_err *err)
+{
+	const struct sp_block_group *which = &p->block->groups[g];
+	struct sp_pool *pool = p->env->pool;
+	float *factor = NULL, *drift = NULL;
+	size_t in = which->in;
+	struct sp_plane plane = {
+	    .in = in, .grid = p->plan->grid, .shrink = SHRINK, .refine = REFINE};
+	enum sp_code rc;
+
+	if ((rc = floats(&factor, in, in, err)) || (rc = floats(&drift, in, in, err)) ||
+	    (rc = sp_gram_moments(pool, x, x, p->n, in, factor, err)) ||
+	    (rc = sp_factor_cholesky(pool, factor, in, p->n, DAMP, err)) ||
+	    (rc = sp_gram_drift(pool, x, exact_input(p, g), which->scales, p->n, in, drift, err)))
+		goto out;
+	for (size_t i = 0; i < in * in; i++)
+		drift[i] /= (float)p->n;
+	plane.factor = factor;
+	plane.drift = drift;
+	for (size_t k = 0; k < which->count && rc == SP_OK; k++) {
+		enum sp_layer_linear i = which->first + (unsigned)k;
+		struct sp_linear *linear = sp_layer_linear(p->layer, i);
+		double loss;
+
+		rc = sp_plane_round(
+		    pool, &plane, linear->w, linear->out, &p->block->codes[i], &loss, err);
+		if (rc != SP_OK) {
+			sp_err_prefix(err, "%s", sp_layer_linear_name(i));
+			break;
+		}
+		sp_round_decode(&p->block->codes[i], linear->w);
+		rc = sp_linear_pack(linear, pool, err);
+	}
+out:
+	free(factor);
+	free(drift);
+	return rc;
+}
+
+/* Rounds the group whose first layer is `first`, when the plan has it. */
+static enum sp_code
+round_at(const struct plus *p, enum sp_layer_linear first, const float *x, struct sp_err *err)
+{
+	for (size_t g = 0; g < p->block->group_count; g++) {
+		if (p->block->groups[g].first == first)
+			return round_group(p, g, x, err);
+	}
+	return SP_OK;
+}
+
+/* v_proj and up_proj run scaled already, whose inputs the groups after them take. */
+static enum sp_code
+round_attention(const struct plus *p, float *runs, float *x, struct sp_err *err)
+{
+	const struct sp_layer_env *env = p->env;
+	struct sp_layer *layer = p->layer;
+	size_t n_seq = p->inputs.n_seq, len = p->inputs.len, hidden = env->config.hidden;
+	float *heads = NULL;
+	enum sp_code rc;
+
+	sp_kernels_rmsnorm(
+	    env->pool, runs, layer->input_norm, env->config.rms_norm_eps, p->n, hidden, x);
+	if ((rc = round_at(p, SP_LAYER_Q, x, err)) ||
+	    (rc = floats(&heads, p->n, layer->o.in, err)) ||
+	    (rc = sp_layer_attention(env, layer, x, n_seq, len, heads, NULL, err)) ||
+	    (rc = round_at(p, SP_LAYER_O, heads, err)))
+		goto out;
+	sp_linear_apply(&layer->o, env->pool, heads, p->n, x);
+	sp_kernels_add(env->pool, runs, x, p->n * hidden);
+out:
+	free(heads);
+	return rc;
+}
+
+static enum sp_code
+round_mlp(const struct plus *p, float *runs, float *x, struct sp_err *err)
+{
+	const struct sp_layer_env *env = p->env;
+	struct sp_layer *layer = p->layer;
+	size_t hidden = env->config.hidden;
+	float *act = NULL;
+	enum sp_code rc;
+
+	sp_kernels_rmsnorm(
+	    env->pool, runs, layer->post_norm, env->config.rms_norm_eps, p->n, hidden, x);
+	if ((rc = round_at(p, SP_LAYER_GATE, x, err)) ||
+	    (rc = floats(&act, p->n, layer->down.in, err)) ||
+	    (rc = sp_layer_mlp(env, layer, x, p->n, act, NULL, err)) ||
+	    (rc = round_at(p, SP_LAYER_DOWN, act, err)))
+		goto out;
+	sp_linear_apply(&layer->down, env->pool, act, p->n, x);
+	sp_kernels_add(env->pool, runs, x, p->n * hidden);
+out:
+	free(act);
+	return rc;
+}
+
+static enum sp_code
+compare(struct plus *p, const float *exact, const float *runs, float *zeros, struct sp_err *err)
+{
+	size_t count = p->n * p->env->config.hidden;
+	enum sp_code rc;
+
+	memset(zeros, 0, count * sizeof(*zeros));
+	if ((rc = sp_block_difference(p->env->pool, exact, zeros, count, &p->block->stream, err)) ||
+	    (rc = sp_block_difference(
+		 p->env->pool, exact, runs, count, &p->block->stream_error, err)))
+		return rc;
+	return sp_block_measure(p->env, p->layer, &p->inputs, p->block, err);
+}
+
+enum sp_code
+sp_plus_quantize(const struct sp_layer_env *env, struct sp_layer *layer, float *exact, float *runs,
+    size_t n_seq, size_t len, const struct sp_block_plan *plan, struct sp_block *block,
+    struct sp_err *err)
+{
+	struct plus p = {
+	    .env = env, .layer = layer, .plan = plan, .block = block, .n = n_seq * len};
+	float *x = NULL;
+	enum sp_code rc;
+
+	*block = (struct sp_block){.plus = 1};
+	if ((rc = sp_block_collect(env, layer, exact, n_seq, len, &p.inputs, err)) ||
+	    (rc = floats(&x, p.n, env->config.hidden, err)))
+		goto out;
+	block->group_count = sp_block_groups(layer, plan, block->groups, p.takes);
+	for (size_t g = 0; g < block->group_count; g++) {
+		if ((rc = search(&p, g, err)))
+			goto out;
+	}
+	if ((rc = sp_block_before(env, layer, &p.inputs, plan, block, err)) ||
+	    (rc = fold(&p, err)) || (rc = sp_layer_pack(layer, env->pool, err)) ||
+	    (rc = round_attention(&p, runs, x, err)) || (rc = round_mlp(&p, runs, x, err)))
+		goto out;
+	rc = compare(&p, exact, runs, x, err);
+out:
+	free(x);
+	sp_block_inputs_free(&p.inputs);
+	if (rc != SP_OK)
+		sp_block_free(block);
+	return rc;
+}
