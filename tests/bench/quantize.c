@@ -43,7 +43,8 @@ main(int argc, char **argv)
 		getrusage(RUSAGE_SELF, &usage);
 		json_dumpf(report, stdout, JSON_SORT_KEYS);
 		printf("\n");
-		fprintf(stderr, "%.3f s, %.1f MiB\n", (double)(sp_time_monotonic_ns() - began_ns) / 1e9,
+		fprintf(stderr, "%.3f s, %.1f MiB\n",
+		    (double)(sp_time_monotonic_ns() - began_ns) / 1e9,
 		    (double)usage.ru_maxrss / 1024);
 	}
 out:
