@@ -6,13 +6,15 @@
 static double
 log_sum_exp(const float *logits, size_t vocab, size_t *top)
 {
-	double sum = 0;
+	double sum = 1; /* the largest's own */
 
 	*top = 0;
 	for (size_t i = 1; i < vocab; i++)
 		*top = logits[i] > logits[*top] ? i : *top;
-	for (size_t i = 0; i < vocab; i++)
-		sum += exp((double)logits[i] - (double)logits[*top]);
+	for (size_t i = 0; i < vocab; i++) {
+		if (i != *top)
+			sum += exp((double)logits[i] - (double)logits[*top]);
+	}
 	return (double)logits[*top] + log(sum);
 }
 
