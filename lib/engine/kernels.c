@@ -254,8 +254,7 @@ sp_kernels_panels_size(enum sp_panel_kind kind, size_t columns, size_t depth, si
 
 struct pack {
 	enum sp_panel_kind kind;
-	int raw; /* w is of this kind, not fp32 */
-	const void *w;
+	const float *w;
 	size_t out, in;
 	void *panels;
 };
@@ -265,9 +264,9 @@ struct pack {
 #define PACK_STEP ((size_t)16)
 
 static void
-pack_wide(const struct pack *job, size_t first, size_t columns, uint32_t *panel)
+pack_wide(const struct pack *job, size_t first, size_t columns, float *panel)
 {
-	const uint32_t *w = (const uint32_t *)job->w + first * job->in;
+	const float *w = job->w + first * job->in;
 
 	for (size_t k0 = 0; k0 < job->in; k0 += PACK_STEP) {
 		size_t end = job->in - k0 < PACK_STEP ? job->in : k0 + PACK_STEP;
@@ -282,21 +281,17 @@ pack_wide(const struct pack *job, size_t first, size_t columns, uint32_t *panel)
 static void
 pack_half(const struct pack *job, size_t first, size_t columns, uint16_t *panel)
 {
-	const uint16_t *raw = (const uint16_t *)job->w + first * job->in;
-	const float *w = (const float *)job->w + first * job->in;
+	const float *w = job->w + first * job->in;
+	enum sp_dtype dtype = job->kind == SP_PANEL_BF16 ? SP_BF16 : SP_F16;
 
 	for (size_t k0 = 0; k0 < job->in; k0 += PACK_STEP) {
-		size_t end = job->in - k0 < PACK_STEP ? job->in : k0 + PACK_STEP;
+		size_t left = job->in - k0, count = left < PACK_STEP ? left : PACK_STEP;
+		uint16_t half[PACK_STEP];
 
 		for (size_t c = 0; c < columns; c++) {
-			for (size_t k = k0; k < end; k++) {
-				size_t at = c * job->in + k;
-
-				panel[k * SP_PANEL + c] = job->raw ? raw[at]
-							  : job->kind == SP_PANEL_BF16
-							      ? sp_dtype_f32_to_bf16(w[at])
-							      : sp_dtype_f32_to_f16(w[at]);
-			}
+			sp_dtype_from_f32(dtype, w + c * job->in + k0, (uint8_t *)half, count);
+			for (size_t k = 0; k < count; k++)
+				panel[(k0 + k) * SP_PANEL + c] = half[k];
 		}
 	}
 }
@@ -314,7 +309,7 @@ pack_panel(void *arg, size_t p)
 	if (columns < SP_PANEL)
 		memset(panel, 0, size);
 	if (job->kind == SP_PANEL_F32)
-		pack_wide(job, p * SP_PANEL, columns, (uint32_t *)(void *)panel);
+		pack_wide(job, p * SP_PANEL, columns, (float *)(void *)panel);
 	else
 		pack_half(job, p * SP_PANEL, columns, (uint16_t *)(void *)panel);
 }
@@ -323,20 +318,77 @@ void
 sp_kernels_pack(struct sp_pool *pool, enum sp_panel_kind kind, const float *w, size_t out,
     size_t in, void *panels)
 {
-	struct pack job = {kind, 0, w, out, in, panels};
+	struct pack job = {kind, w, out, in, panels};
 
 	SP_ASSERT(kind != SP_PANEL_Q4);
 	sp_pool_run(pool, sp_kernels_panels(out), pack_panel, &job);
 }
 
-void
-sp_kernels_pack_raw(struct sp_pool *pool, enum sp_panel_kind kind, const void *w, size_t out,
-    size_t in, void *panels)
-{
-	struct pack job = {kind, 1, w, out, in, panels};
+struct pack_q4 {
+	const float *w, *scales;
+	const uint8_t *zeros;
+	size_t out, in, group;
+	uint8_t *panels;
+	atomic_int exact;
+};
 
-	SP_ASSERT(kind != SP_PANEL_Q4);
-	sp_pool_run(pool, sp_kernels_panels(out), pack_panel, &job);
+/* One group of one column into its half of the bytes; 0 when w is not what codes give. */
+static int
+codes_of(const float *w, float scale, int zero, size_t count, unsigned shift, uint8_t *codes)
+{
+	int exact = 1;
+
+	for (size_t k = 0; k < count; k++) {
+		float steps = scale == 0 ? 0 : w[k] / scale;
+		int code = zero + (steps > -16 && steps < 16 ? (int)lrintf(steps) : 16), in_range;
+		float value = (float)(code - zero) * scale;
+
+		in_range = code >= 0 && code <= 15;
+		exact &= in_range && value == w[k] && signbit(value) == signbit(w[k]);
+		codes[k * SP_PANEL / 2] |= (uint8_t)((in_range ? code : 0) << shift);
+	}
+	return exact;
+}
+
+static void
+pack_q4_panel(void *arg, size_t p)
+{
+	struct pack_q4 *job = arg;
+	size_t size = sp_kernels_panels_size(SP_PANEL_Q4, SP_PANEL, job->in, job->group);
+	size_t left = job->out - p * SP_PANEL, groups = job->in / job->group;
+	uint8_t *codes = job->panels + p * size, *scales = codes + job->in * SP_PANEL / 2;
+	uint8_t *zeros = scales + groups * SP_PANEL * 2;
+	int exact = 1;
+
+	memset(codes, 0, size);
+	for (size_t c = 0; c < SP_PANEL && c < left; c++) {
+		const float *w = job->w + (p * SP_PANEL + c) * job->in;
+
+		for (size_t g = 0; g < groups; g++) {
+			float scale = job->scales[g * job->out + p * SP_PANEL + c];
+			uint8_t zero = job->zeros[g * job->out + p * SP_PANEL + c];
+			uint16_t half = sp_dtype_f32_to_f16(scale);
+
+			exact &= sp_dtype_f16_to_f32(half) == scale;
+			exact &= codes_of(w + g * job->group, scale, zero, job->group,
+			    c < SP_PANEL / 2 ? 0 : 4,
+			    codes + g * job->group * SP_PANEL / 2 + c % (SP_PANEL / 2));
+			memcpy(scales + (g * SP_PANEL + c) * 2, &half, sizeof(half));
+			zeros[g * SP_PANEL + c] = zero;
+		}
+	}
+	if (!exact)
+		atomic_store_explicit(&job->exact, 0, memory_order_relaxed);
+}
+
+int
+sp_kernels_pack_q4(struct sp_pool *pool, const float *w, const float *scales, const uint8_t *zeros,
+    size_t out, size_t in, size_t group, void *panels)
+{
+	struct pack_q4 job = {w, scales, zeros, out, in, group, panels, 1};
+
+	sp_pool_run(pool, sp_kernels_panels(out), pack_q4_panel, &job);
+	return job.exact;
 }
 
 /* --- products -------------------------------------------------------------------------------- */

@@ -9,6 +9,8 @@
 
 #include "engine/pool.h"
 
+#include <stdint.h>
+
 #define SP_PANEL 32 /* columns of a panel */
 
 /*
@@ -47,9 +49,12 @@ enum sp_panel_kind sp_kernels_narrowest(struct sp_pool *pool, const float *w, si
 /* Packs w[out][in] (row-major), whose values `kind` (not Q4) must hold exactly, into panels. */
 void sp_kernels_pack(struct sp_pool *pool, enum sp_panel_kind kind, const float *w, size_t out,
     size_t in, void *panels);
-/* The same from values that are of this kind already: w[out][in] of fp32, fp16 or bf16. */
-void sp_kernels_pack_raw(struct sp_pool *pool, enum sp_panel_kind kind, const void *w, size_t out,
-    size_t in, void *panels);
+
+/* Packs as Q4 a w[out][in] that is (code - zero) * scale: scales and zeros are [in / group][out].
+ * 0, and panels hold nothing, when a weight is not what a code gives, to the bit, or a scale is no
+ * fp16. */
+int sp_kernels_pack_q4(struct sp_pool *pool, const float *w, const float *scales,
+    const uint8_t *zeros, size_t out, size_t in, size_t group, void *panels) SP_MUST_USE;
 
 /* y[n][out] = x[n][in]·panels (+ bias[out] unless NULL). y must not overlap x. Takes up to some
  * 32 MiB of the pool's scratch memory. */

@@ -8,14 +8,17 @@
  * y = x·wᵀ + bias. w[out][in] row-major, bias[out] or NULL, both malloc'd and owned. packed is what
  * sp_linear_apply multiplies with: after changing w, call sp_linear_pack again. Once packed, w may
  * be freed and set to NULL by who does not need it. packed is owned, and of the narrowest kind that
- * holds w exactly.
+ * holds w exactly. That are 4-bit codes where scales and zeros[in / group][out] (owned) say how w
+ * comes of them.
  */
 struct sp_linear {
 	float *w;
 	float *bias;
 	void *packed;
 	enum sp_panel_kind kind; /* of packed */
-	size_t group;		 /* of kind Q4 */
+	float *scales;
+	uint8_t *zeros;
+	size_t group;
 	size_t out, in;
 };
 

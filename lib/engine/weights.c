@@ -556,24 +556,36 @@ dequantize(const struct sp_tensor *qweight, const struct sp_tensor *qzeros, cons
 	}
 }
 
+static void
+unpack_zeros(const struct sp_tensor *qzeros, size_t count, uint8_t *zeros)
+{
+	for (size_t i = 0; i < count; i++) {
+		uint32_t word = word_at(qzeros, i / 8);
+
+		zeros[i / 8 * 8 + awq_order[i % 8]] = word >> (4 * (i % 8)) & 15;
+	}
+}
+
 static enum sp_code
 load_awq(const struct sp_weights *w, struct name name, struct sp_linear *linear, struct sp_err *err)
 {
-	float *scales = NULL;
+	const struct sp_tensor *qzeros = get(w, name_of("%s.qzeros", name.s));
+	size_t groups;
 	enum sp_code code;
 
-	if ((code = to_f32(w, name_of("%s.scales", name.s), &scales, err)))
+	linear->group = w->config.awq.group_size;
+	groups = linear->in / linear->group;
+	if ((code = to_f32(w, name_of("%s.scales", name.s), &linear->scales, err)))
 		return code;
-	SP_ASSERT(scales != NULL);
-	if ((linear->w = malloc(linear->out * linear->in * sizeof(float))) == NULL) {
-		code = sp_err_set(err, SP_E_NO_MEMORY, "%s in fp32", name.s);
-		goto out;
-	}
-	dequantize(get(w, name_of("%s.qweight", name.s)), get(w, name_of("%s.qzeros", name.s)),
-	    scales, linear->in, linear->out, w->config.awq.group_size, linear->w);
-out:
-	free(scales);
-	return code;
+	SP_ASSERT(linear->scales != NULL);
+	linear->zeros = malloc(groups * linear->out);
+	linear->w = malloc(linear->out * linear->in * sizeof(float));
+	if (linear->zeros == NULL || linear->w == NULL)
+		return sp_err_set(err, SP_E_NO_MEMORY, "%s in fp32", name.s);
+	unpack_zeros(qzeros, groups * linear->out, linear->zeros);
+	dequantize(get(w, name_of("%s.qweight", name.s)), qzeros, linear->scales, linear->in,
+	    linear->out, linear->group, linear->w);
+	return SP_OK;
 }
 
 static enum sp_code

@@ -262,6 +262,33 @@ write_awq(const char *dir, const struct file *awq, const struct file *plain)
 	ok(sp_file_write(path, 0644, config, strlen(config), &err));
 }
 
+/* The layer multiplies with 4-bit codes, and with what they stand for when its weights change; both
+ * give the same bits. */
+static void
+check_codes(struct sp_linear *linear)
+{
+	const size_t n = 20;
+	float *x = calloc(n * linear->in, sizeof(float)), last = linear->w[0];
+	float *y = calloc(n * linear->out, sizeof(float));
+	float *expected = calloc(n * linear->out, sizeof(float));
+
+	for (size_t i = 0; i < n * linear->in; i++)
+		x[i] = (float)(i * 31 % 101) - 50;
+	ok(sp_linear_pack(linear, pools[1], &err));
+	assert_int_equal(linear->kind, SP_PANEL_Q4);
+	sp_linear_apply(linear, pools[1], x, n, y);
+	linear->w[0] = 1.2345678f;
+	ok(sp_linear_pack(linear, pools[1], &err));
+	assert_int_equal(linear->kind, SP_PANEL_F32);
+	linear->w[0] = last;
+	sp_kernels_pack(pools[1], SP_PANEL_F32, linear->w, linear->out, linear->in, linear->packed);
+	sp_linear_apply(linear, pools[1], x, n, expected);
+	assert_memory_equal(y, expected, n * linear->out * sizeof(float));
+	free(x);
+	free(y);
+	free(expected);
+}
+
 /* AutoAWQ's packed words against the codes, zeros and scales that it packed. */
 static void
 test_awq(void **state)
@@ -295,6 +322,7 @@ test_awq(void **state)
 				    ((float)codes[i] - (float)zeros[group]) * scales[group]);
 		}
 		free(scales);
+		check_codes(sp_layer_linear(&layer, k));
 	}
 	sp_layer_free(&layer);
 	sp_weights_close(&weights);

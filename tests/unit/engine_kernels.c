@@ -233,14 +233,14 @@ test_matmul_chunks(void **state)
 static void
 check_q4(size_t n, size_t in, size_t out, size_t group)
 {
-	size_t columns = sp_kernels_panels(out) * SP_PANEL;
 	size_t size = sp_kernels_panels_size(SP_PANEL_Q4, out, in, group);
-	uint8_t *data = calloc(size, 1);
+	uint8_t *data = calloc(size, 1), *packed = calloc(size, 1), *all_zeros = calloc(in, out);
 	const struct sp_panels panels = {SP_PANEL_Q4, group, data};
-	float *x = numbers(n * in, 2), *w = numbers(columns * in, 0);
+	float *x = numbers(n * in, 2), *w = numbers(out * in, 0);
 	float *expected = numbers(n * out, 0), *y = numbers(n * out, 0);
+	float *all_scales = numbers(in * out, 0);
 
-	for (size_t c = 0; c < columns; c++) {
+	for (size_t c = 0; c < out; c++) {
 		uint8_t *panel = data + c / SP_PANEL * (size / sp_kernels_panels(out));
 		uint8_t *scales = panel + in * SP_PANEL / 2;
 		uint8_t *zeros = scales + in / group * SP_PANEL * 2;
@@ -251,6 +251,8 @@ check_q4(size_t n, size_t in, size_t out, size_t group)
 
 			memcpy(scales + (g * SP_PANEL + at) * 2, &scale, sizeof(scale));
 			zeros[g * SP_PANEL + at] = draw() % 16;
+			all_scales[g * out + c] = sp_dtype_f16_to_f32(scale);
+			all_zeros[g * out + c] = zeros[g * SP_PANEL + at];
 			for (size_t k = g * group; k < (g + 1) * group; k++) {
 				uint8_t code = draw() % 16;
 
@@ -259,6 +261,11 @@ check_q4(size_t n, size_t in, size_t out, size_t group)
 						sp_dtype_f16_to_f32(scale);
 			}
 		}
+	}
+	for (size_t i = 0; i < POOLS; i++) {
+		assert_true(
+		    sp_kernels_pack_q4(pools[i], w, all_scales, all_zeros, out, in, group, packed));
+		assert_memory_equal(packed, data, size);
 	}
 	plain_matmul(x, n, in, w, NULL, out, expected);
 	for (size_t i = 0; i < ISAS; i++) {
@@ -269,7 +276,21 @@ check_q4(size_t n, size_t in, size_t out, size_t group)
 			fail_msg("%s: %zu x %zu x %zu in groups of %zu differs", isas[i], n, in,
 			    out, group);
 	}
+	/* a weight between two codes, one beyond them, a scale that fp16 cannot hold */
+	w[in - 1] += all_scales[(in / group - 1) * out] / 2;
+	assert_false(
+	    sp_kernels_pack_q4(pools[1], w, all_scales, all_zeros, out, in, group, packed));
+	w[in - 1] = 100 * all_scales[(in / group - 1) * out];
+	assert_false(
+	    sp_kernels_pack_q4(pools[1], w, all_scales, all_zeros, out, in, group, packed));
+	w[in - 1] = 0;
+	all_scales[0] = 0x1.0001p-4f;
+	assert_false(
+	    sp_kernels_pack_q4(pools[1], w, all_scales, all_zeros, out, in, group, packed));
 	free(data);
+	free(packed);
+	free(all_zeros);
+	free(all_scales);
 	free(x);
 	free(w);
 	free(expected);
