@@ -6,17 +6,6 @@
 /* Rows of logits at once: about this many values, so that a large vocabulary needs no gigabytes. */
 #define LOGIT_VALUES ((size_t)1 << 22)
 
-/* Packs, and gives back the plain copy. */
-static enum sp_code
-pack(struct sp_linear *linear, struct sp_pool *pool, struct sp_err *err)
-{
-	enum sp_code code = sp_linear_pack(linear, pool, err);
-
-	free(linear->w);
-	linear->w = NULL;
-	return code;
-}
-
 static enum sp_code
 load_layer(struct sp_model *m, const struct sp_weights *weights, size_t i, struct sp_err *err)
 {
@@ -26,10 +15,11 @@ load_layer(struct sp_model *m, const struct sp_weights *weights, size_t i, struc
 	if ((code = sp_weights_layer(weights, i, layer, err)))
 		return code;
 	for (size_t k = 0; k < sp_layer_linears(&m->config, i); k++) {
-		if ((code = pack(sp_layer_linear(layer, k), m->env.pool, err)))
+		if ((code = sp_linear_pack_only(sp_layer_linear(layer, k), m->env.pool, err)))
 			return code;
 	}
-	return layer->n_experts == 0 ? SP_OK : pack(&layer->router, m->env.pool, err);
+	return layer->n_experts == 0 ? SP_OK
+				     : sp_linear_pack_only(&layer->router, m->env.pool, err);
 }
 
 static enum sp_code
@@ -43,7 +33,7 @@ load(struct sp_model *m, const struct sp_weights *weights, struct sp_err *err)
 			return code;
 	}
 	if ((code = sp_weights_head(weights, &m->head, err)) ||
-	    (code = pack(&m->head, m->env.pool, err)) ||
+	    (code = sp_linear_pack_only(&m->head, m->env.pool, err)) ||
 	    (code = sp_weights_embed(weights, &m->embed, err)))
 		return code;
 	return sp_weights_final_norm(weights, &m->final_norm, err);

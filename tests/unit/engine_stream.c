@@ -15,7 +15,7 @@
 #define MODEL "tests/fixtures/model"
 #define LAYERS 4
 #define HIDDEN 256
-#define VOCAB 2048
+#define VOCAB 264 /* of the smallest model */
 #define SEQS 3
 #define LEN 40
 
@@ -56,18 +56,18 @@ tear_down(void **state)
 }
 
 static float *
-expected_logits(void)
+expected_logits(const char *model_dir, size_t vocab)
 {
-	float *logits = malloc(SEQS * LEN * VOCAB * sizeof(float));
+	float *logits = malloc(SEQS * LEN * vocab * sizeof(float));
 	struct sp_feed feeds[SEQS];
 	struct sp_model *model;
 
-	ok(sp_model_open(MODEL, pool, &model, &err));
+	ok(sp_model_open(model_dir, pool, &model, &err));
 	for (size_t i = 0; i < SEQS; i++) {
 		feeds[i] = (struct sp_feed){.tokens = ids + i * LEN,
 		    .count = LEN,
 		    .n_logits = LEN,
-		    .logits = logits + i * LEN * VOCAB};
+		    .logits = logits + i * LEN * vocab};
 		ok(sp_context_new(model, NULL, LEN, &feeds[i].context, &err));
 	}
 	ok(sp_forward(model, feeds, SEQS, &err));
@@ -80,6 +80,7 @@ expected_logits(void)
 struct seen {
 	size_t layers, rows;
 	size_t stop; /* layer whose end is an error */
+	size_t vocab;
 	float *logits;
 };
 
@@ -99,42 +100,56 @@ see_logits(void *arg, size_t first, size_t rows, const float *logits, struct sp_
 
 	(void)e;
 	assert_int_equal(first, seen->rows);
-	memcpy(seen->logits + first * VOCAB, logits, rows * VOCAB * sizeof(float));
+	memcpy(seen->logits + first * seen->vocab, logits, rows * seen->vocab * sizeof(float));
 	seen->rows += rows;
 	return SP_OK;
 }
 
 static void
-check_run(size_t bound, const float *expected)
+check_run(const struct sp_weights *of, size_t bound, const float *expected)
 {
-	struct seen seen = {.stop = LAYERS, .logits = calloc(SEQS * LEN * VOCAB, sizeof(float))};
+	const struct sp_model_config *config = sp_weights_config(of);
+	size_t count = SEQS * LEN * config->vocab;
+	struct seen seen = {
+	    .stop = config->layers, .vocab = config->vocab, .logits = calloc(count, sizeof(float))};
 	struct sp_stream *stream;
 	struct sp_spill h;
 
-	ok(sp_stream_open(weights, LEN, pool, &stream, &err));
-	ok(sp_spill_open(&h, SEQS * LEN * HIDDEN, bound, dir, &err));
+	ok(sp_stream_open(of, LEN, pool, &stream, &err));
+	ok(sp_spill_open(&h, SEQS * LEN * config->hidden, bound, dir, &err));
 	assert_int_equal(h.mapped, bound == 0);
 	ok(sp_stream_embed(stream, ids, SEQS * LEN, h.values, &err));
 	ok(sp_stream_run(stream, &h, SEQS, LEN, see_layer, &seen, &err));
-	assert_int_equal(seen.layers, LAYERS);
+	assert_int_equal(seen.layers, config->layers);
 	ok(sp_stream_logits(stream, h.values, SEQS * LEN, see_logits, &seen, &err));
 	assert_int_equal(seen.rows, SEQS * LEN);
-	assert_memory_equal(seen.logits, expected, SEQS * LEN * VOCAB * sizeof(float));
+	assert_memory_equal(seen.logits, expected, count * sizeof(float));
 	sp_spill_close(&h);
 	sp_stream_close(&stream);
 	sp_stream_close(&stream);
 	free(seen.logits);
 }
 
+/* The fixture, and each architecture's tiny model: dense, windowed, with experts. */
 static void
 test_same_bits(void **state)
 {
-	float *expected = expected_logits();
+	static const char *const dirs[] = {MODEL, "tests/fixtures/arch/llama-llama3",
+	    "tests/fixtures/arch/mistral", "tests/fixtures/arch/qwen3",
+	    "tests/fixtures/arch/qwen3-moe", "tests/fixtures/arch/mixtral"};
 
 	(void)state;
-	check_run(SIZE_MAX, expected);
-	check_run(0, expected);
-	free(expected);
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		struct sp_weights *of;
+		float *expected;
+
+		ok(sp_weights_open(dirs[i], &of, &err));
+		expected = expected_logits(dirs[i], sp_weights_config(of)->vocab);
+		check_run(of, SIZE_MAX, expected);
+		check_run(of, 0, expected);
+		free(expected);
+		sp_weights_close(&of);
+	}
 }
 
 static void
@@ -178,7 +193,7 @@ test_plain(void **state)
 static void
 test_bad_token(void **state)
 {
-	const uint32_t bad[2] = {0, VOCAB};
+	const uint32_t bad[2] = {0, 2048};
 	struct sp_stream *stream;
 	float h[2 * HIDDEN];
 
