@@ -105,6 +105,9 @@ endef
 
 BASE := lib/base/err lib/base/hash lib/base/buf lib/base/file lib/base/path lib/base/time \
 	lib/base/log lib/base/json lib/base/notify lib/base/source
+# reading text as a model does; with jansson, libpcre2-8 and libutf8proc
+TOKENIZER := $(addprefix lib/model/,nfc pattern bpe tokenizer \
+	$(addprefix tokenizer_,field parts vocab parse normal added word decode))
 # what keeps a worker's child from all that it does not need; with libseccomp
 CONFINE := lib/bus/confine lib/bus/confine_filter lib/bus/confine_mounts lib/base/landlock
 

@@ -2,7 +2,7 @@ $(eval $(call program,quantd,daemons/quantd,main quantd_step quantd_machine quan
 $(eval $(call unit,quantd,tests/unit/step_rig $(addprefix daemons/quantd/,quantd_step quantd_machine quantd_io) \
 	$(addprefix lib/awq/,round pack search gram block factor plane plus calib plan partial inspect emit quantize settings card picture convert) \
 	$(addprefix lib/engine/,kernels pool linear layer rope moe attention weights) \
-	$(addprefix lib/model/,dtype safetensors index config nfc pattern bpe tokenizer_parse tokenizer strip) \
+	$(addprefix lib/model/,dtype safetensors index config strip) $(TOKENIZER) \
 	$(addprefix lib/bus/,outcome paths step) \
 	$(addprefix lib/release/,key dsse trust statement candidate chain) \
 	$(addprefix lib/store/,store tree tree_io) $(BASE) lib/base/program lib/base/conf lib/base/conf_keys proto/bus $(CONFINE), \

@@ -3,7 +3,7 @@ $(eval $(call unit,validatord,tests/unit/step_rig $(addprefix daemons/validatord
 	$(addprefix lib/eval/,csv gate mmlu humaneval answer policy report verdict sandbox sandbox_py \
 	sandbox_filter sandbox_enter sandbox_kind mmlu_run humaneval_run) $(CONFINE) tests/unit/sandbox_here \
 	$(addprefix lib/engine/,kernels pool linear layer rope moe attention weights model context forward greedy) \
-	$(addprefix lib/model/,dtype safetensors index config nfc pattern bpe tokenizer_parse tokenizer strip) \
+	$(addprefix lib/model/,dtype safetensors index config strip) $(TOKENIZER) \
 	$(addprefix lib/bus/,outcome paths step) \
 	$(addprefix lib/release/,key dsse trust statement candidate chain) \
 	$(addprefix lib/store/,store tree tree_io) $(BASE) lib/base/program lib/base/conf lib/base/conf_keys proto/bus, \

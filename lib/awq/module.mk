@@ -3,7 +3,7 @@ AWQ_LAYER := $(addprefix lib/awq/,round pack search gram block factor plane plus
 	$(addprefix lib/engine/,kernels pool linear layer rope moe attention) lib/model/dtype
 AWQ_CHECKPOINT := $(addprefix lib/awq/,calib plan partial inspect emit quantize) \
 	$(addprefix lib/engine/,weights model context forward) \
-	$(addprefix lib/model/,safetensors index config nfc pattern bpe tokenizer_parse tokenizer strip)
+	$(addprefix lib/model/,safetensors index config strip) $(TOKENIZER)
 $(eval $(call unit,awq,$(AWQ_LAYER) lib/model/safetensors lib/model/config $(BASE),gnutls jansson))
 $(eval $(call unit,awq_quantize,$(AWQ_LAYER) $(AWQ_CHECKPOINT) lib/eval/kld $(BASE),gnutls jansson libpcre2-8 libutf8proc))
 $(eval $(call unit,awq_plus,$(addprefix lib/awq/,round gram factor plane plan) \

@@ -38,11 +38,18 @@ nesting(const char *text, size_t len)
 enum sp_code
 sp_json_parse(const void *text, size_t len, const char *what, json_t **out, struct sp_err *err)
 {
+	return sp_json_parse_large(text, len, SP_JSON_MAX, what, out, err);
+}
+
+enum sp_code
+sp_json_parse_large(
+    const void *text, size_t len, size_t most, const char *what, json_t **out, struct sp_err *err)
+{
 	json_error_t fault;
 
-	if (len > SP_JSON_MAX)
-		return sp_err_set(err, SP_E_LIMIT, "%s: JSON of %zu bytes, at most %d are allowed",
-		    what, len, SP_JSON_MAX);
+	if (len > most)
+		return sp_err_set(err, SP_E_LIMIT, "%s: JSON of %zu bytes, at most %zu are allowed",
+		    what, len, most);
 	/* jansson takes one behind a number for the end of the text, whatever follows */
 	if (len > 0 && memchr(text, '\0', len) != NULL)
 		return sp_err_set(err, SP_E_INVALID, "%s: not valid JSON: it has NUL bytes", what);

@@ -12,6 +12,10 @@
 enum sp_code sp_json_parse(
     const void *text, size_t len, const char *what, json_t **out, struct sp_err *err) SP_MUST_USE;
 
+/* The same for a document that may be larger: up to most bytes. */
+enum sp_code sp_json_parse_large(const void *text, size_t len, size_t most, const char *what,
+    json_t **out, struct sp_err *err) SP_MUST_USE;
+
 /* Canonical text: sorted keys (by code point), no white space, UTF-8 unescaped, integers only
  * (reals are written with %.17g and refused by _parse_canonical). malloc'd, NUL-terminated. */
 char *sp_json_canonical(const json_t *value, size_t *len);

@@ -9,6 +9,7 @@
 #define SP_MESSAGE_MAX (16u << 20)     /* bytes of what ledgerd says, and of published content */
 #define SP_REQUEST_MAX (1u << 20)      /* bytes of one message to ledgerd: workers, operators */
 #define SP_JSON_MAX (16u << 20)	       /* bytes of a JSON document from outside */
+#define SP_TOKENIZER_MAX (32u << 20)   /* of a tokenizer.json: Llama 3.1's has 17 MB */
 #define SP_NAME_MAX 256		       /* bytes of a model, profile, key or host name */
 #define SP_SOURCE_MAX 1024	       /* bytes of a SOURCE as submitted */
 #define SP_DIGEST_LEN 32	       /* SHA-256 */

@@ -7,37 +7,30 @@
 #define BATCH 32  /* sequences that the model continues together */
 #define ROUND 128 /* tasks between two progress reports */
 
-/* A completion in the making: the bytes of its tokens so far. */
+/* A completion in the making: the text of its tokens so far. */
 struct draft {
 	const struct sp_tokenizer *tokenizer;
 	struct sp_buf text;
-	size_t decoded;	   /* tokens */
 	struct sp_err err; /* code is SP_OK as long as decoding went well */
 };
 
-/* sp_greedy.stop: decodes what is new and looks for a stop string. A vocabulary may be padded with
- * ids that no token has; they are no text, as for Hugging Face's decoder. */
+/* sp_greedy.stop: looks for a stop string. What a token adds to the text depends on those before
+ * it, so all are decoded again, which is nothing beside the pass that made one. */
 static int
 draft_stop(void *arg, const uint32_t *ids, size_t count)
 {
 	struct draft *draft = arg;
-	size_t before = draft->text.len, from, len;
+	enum sp_code code;
+	char *text;
+	size_t len;
 
-	for (; draft->decoded < count && draft->err.code == SP_OK; draft->decoded++) {
-		enum sp_code code;
-		char *bytes;
-
-		code = sp_tokenizer_decode(
-		    draft->tokenizer, ids + draft->decoded, 1, 1, &bytes, &len, &draft->err);
-		if (code == SP_OK) {
-			sp_buf_add(&draft->text, bytes, len);
-			free(bytes);
-		} else if (code == SP_E_INVALID)
-			draft->err.code = SP_OK;
-	}
-	from = before < SP_HUMANEVAL_STOP_MAX ? 0 : before - SP_HUMANEVAL_STOP_MAX;
-	return draft->err.code != SP_OK || sp_humaneval_stop((const char *)draft->text.data,
-					       draft->text.len, from) != draft->text.len;
+	code = sp_tokenizer_decode(draft->tokenizer, ids, count, 1, &text, &len, &draft->err);
+	if (code != SP_OK)
+		return 1;
+	draft->text.len = 0;
+	sp_buf_add(&draft->text, text, len);
+	free(text);
+	return sp_humaneval_stop((const char *)draft->text.data, len, 0) != len;
 }
 
 static enum sp_code

@@ -1,3 +1,5 @@
-$(eval $(call lib,model,dtype safetensors index config nfc pattern bpe tokenizer_parse tokenizer strip))
+$(eval $(call lib,model,dtype safetensors index config $(notdir $(TOKENIZER)) strip))
 $(eval $(call unit,model,$(BASE) lib/model/dtype lib/model/safetensors lib/model/config,gnutls jansson))
-$(eval $(call unit,tokenizer,$(BASE) $(addprefix lib/model/,nfc pattern bpe tokenizer_parse tokenizer),gnutls jansson libpcre2-8 libutf8proc))
+$(eval $(call unit,tokenizer,$(BASE) $(TOKENIZER),gnutls jansson libpcre2-8 libutf8proc))
+$(eval $(call unit,tokenizer_kinds,$(BASE) $(TOKENIZER),gnutls jansson libpcre2-8 libutf8proc zlib))
+$(eval $(call unit,tokenizer_parts,$(BASE) $(addprefix lib/model/,nfc pattern bpe),gnutls jansson libpcre2-8 libutf8proc))

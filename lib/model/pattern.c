@@ -2,6 +2,7 @@
 #include "model/pattern.h"
 
 #include "base/buf.h"
+#include "model/pattern_later.h"
 
 #include <ctype.h>
 #include <stdint.h>
@@ -21,6 +22,7 @@
 
 struct sp_pattern {
 	pcre2_code *code;
+	int is_jit;
 };
 
 struct sp_pattern_work {
@@ -43,18 +45,38 @@ unsupported(const struct reader *r, const char *what, struct sp_err *err)
 	    err, SP_E_UNSUPPORTED, "pattern: %s at byte %zu", what, (size_t)(r->at - r->text));
 }
 
-/* \p{Name}, \P{Name}: a name of letters, digits and '_'. */
+/* Adds a general category, or what is not in it; both Unicode versions agree on that alone. */
+static enum sp_code
+put_category(struct reader *r, const char *name, size_t len, int negated, struct sp_err *err)
+{
+	for (size_t i = 0; i < sizeof(categories) / sizeof(categories[0]); i++) {
+		if (strlen(categories[i].name) != len || memcmp(categories[i].name, name, len) != 0)
+			continue;
+		if (r->in_class && negated)
+			break;
+		sp_buf_printf(&r->out, "%s\\p{%s}%s%s",
+		    r->in_class ? ""
+		    : negated	? "[^"
+				: "[",
+		    categories[i].name, categories[i].later, r->in_class ? "" : "]");
+		return SP_OK;
+	}
+	return unsupported(
+	    r, "a property beside the categories L (Lu Ll Lt Lm Lo) M N (Nd Nl No) P S Z", err);
+}
+
+/* \p{Name}, \P{Name} */
 static enum sp_code
 read_property(struct reader *r, struct sp_err *err)
 {
-	size_t name = r->at[2] == '{' ? strspn(r->at + 3, "abcdefghijklmnopqrstuvwxyz"
-							  "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
-				      : 0;
+	size_t len = r->at[2] == '{' ? strcspn(r->at + 3, "}") : 0;
+	enum sp_code code;
 
-	if (name == 0 || r->at[3 + name] != '}')
+	if (len == 0 || r->at[3 + len] != '}')
 		return unsupported(r, "a property without a {Name}", err);
-	sp_buf_add(&r->out, r->at, name + 4);
-	r->at += name + 4;
+	if ((code = put_category(r, r->at + 3, len, r->at[1] == 'P', err)))
+		return code;
+	r->at += len + 4;
 	return SP_OK;
 }
 
@@ -62,20 +84,22 @@ static enum sp_code
 read_escape(struct reader *r, struct sp_err *err)
 {
 	char c = r->at[1];
+	enum sp_code code = SP_OK;
 
 	if (c == 'p' || c == 'P')
 		return read_property(r, err);
-	if (c == 's') {
+	if (c == 's')
 		sp_buf_puts(&r->out, r->in_class ? SPACES : "[" SPACES "]");
-	} else if (c == 'S' && !r->in_class) {
+	else if (c == 'S' && !r->in_class)
 		sp_buf_puts(&r->out, "[^" SPACES "]");
-	} else if (c == 'r' || c == 'n' || c == 't' || c == 'd' || ispunct((unsigned char)c)) {
+	else if (c == 'd')
+		code = put_category(r, "Nd", 2, 0, err);
+	else if (c == 'r' || c == 'n' || c == 't' || ispunct((unsigned char)c))
 		sp_buf_add(&r->out, r->at, 2);
-	} else {
+	else
 		return unsupported(r, "an escape beside \\s \\S \\d \\p \\P \\r \\n \\t", err);
-	}
 	r->at += 2;
-	return SP_OK;
+	return code;
 }
 
 static enum sp_code
@@ -163,33 +187,71 @@ translate(struct reader *r, struct sp_err *err)
 	return code;
 }
 
-enum sp_code
-sp_pattern_compile(const char *text, struct sp_pattern **out, struct sp_err *err)
+/* Whole characters, in PCRE2's own syntax. */
+static enum sp_code
+compile(const struct sp_buf *text, uint32_t options, struct sp_pattern **out, struct sp_err *err)
 {
-	struct reader r = {.text = text, .at = text};
 	PCRE2_UCHAR message[128];
 	PCRE2_SIZE at;
 	pcre2_code *compiled;
 	int fault;
+
+	compiled = pcre2_compile(text->len == 0 ? (PCRE2_SPTR) "" : text->data, text->len,
+	    PCRE2_UTF | options, &fault, &at, NULL);
+	if (compiled == NULL) {
+		pcre2_get_error_message(fault, message, sizeof(message));
+		return sp_err_set(err, SP_E_UNSUPPORTED, "pattern: %s at byte %zu of %.200s",
+		    (const char *)message, (size_t)at, (const char *)text->data);
+	}
+	*out = sp_xcalloc(1, sizeof(**out));
+	(*out)->code = compiled;
+	/* where executable memory is forbidden, pcre2_match interprets instead */
+	(*out)->is_jit = pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE) == 0;
+	return SP_OK;
+}
+
+enum sp_code
+sp_pattern_compile(const char *text, struct sp_pattern **out, struct sp_err *err)
+{
+	struct reader r = {.text = text, .at = text};
 	enum sp_code code;
 
 	*out = NULL;
-	if ((code = translate(&r, err)))
-		goto out;
-	compiled = pcre2_compile(r.out.len == 0 ? (PCRE2_SPTR) "" : r.out.data, r.out.len,
-	    PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &fault, &at, NULL);
-	if (compiled == NULL) {
-		pcre2_get_error_message(fault, message, sizeof(message));
-		code = sp_err_set(err, SP_E_UNSUPPORTED, "pattern: %s at byte %zu of %.200s",
-		    (const char *)message, (size_t)at, (const char *)r.out.data);
-		goto out;
-	}
-	/* where executable memory is forbidden, pcre2_match interprets instead */
-	(void)pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE);
-	*out = sp_xcalloc(1, sizeof(**out));
-	(*out)->code = compiled;
-out:
+	if ((code = translate(&r, err)) == SP_OK)
+		code = compile(&r.out, PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, out, err);
 	sp_buf_free(&r.out);
+	return code;
+}
+
+enum sp_code
+sp_pattern_compile_text(const char *text, struct sp_pattern **out, struct sp_err *err)
+{
+	struct sp_buf literal = {0};
+	enum sp_code code;
+
+	*out = NULL;
+	sp_buf_puts(&literal, text);
+	code = compile(&literal, PCRE2_LITERAL, out, err);
+	sp_buf_free(&literal);
+	return code;
+}
+
+enum sp_code
+sp_pattern_compile_word(struct sp_pattern **out, struct sp_err *err)
+{
+	struct reader r = {.in_class = 1};
+	struct sp_buf *text = &r.out;
+	enum sp_code code = SP_OK;
+
+	*out = NULL;
+	sp_buf_puts(text, "[\\p{Alphabetic}\\p{Pc}\\p{Join_Control}");
+	for (const char *name = "L\0M\0Nd\0Nl\0"; code == SP_OK && *name != '\0';
+	     name += strlen(name) + 1)
+		code = put_category(&r, name, strlen(name), 0, err);
+	sp_buf_puts(text, "]");
+	if (code == SP_OK)
+		code = compile(text, PCRE2_UCP, out, err);
+	sp_buf_free(text);
 	return code;
 }
 
@@ -245,8 +307,10 @@ sp_pattern_find(const struct sp_pattern *pattern, struct sp_pattern_work *work, 
 
 	pcre2_set_match_limit(
 	    work->context, STEPS_LEAST + STEPS_PER_BYTE * (uint32_t)(left < most ? left : most));
-	rc = pcre2_match(pattern->code, (PCRE2_SPTR)text, len, from, PCRE2_NO_UTF_CHECK,
-	    work->match, work->context);
+	rc = pattern->is_jit ? pcre2_jit_match(pattern->code, (PCRE2_SPTR)text, len, from, 0,
+				   work->match, work->context)
+			     : pcre2_match(pattern->code, (PCRE2_SPTR)text, len, from,
+				   PCRE2_NO_UTF_CHECK, work->match, work->context);
 	*start = *end = len + 1;
 	if (rc == PCRE2_ERROR_NOMATCH)
 		return SP_OK;

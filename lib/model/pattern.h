@@ -14,6 +14,11 @@ struct sp_pattern_work;
  */
 enum sp_code
 sp_pattern_compile(const char *text, struct sp_pattern **out, struct sp_err *err) SP_MUST_USE;
+/* As above, for a text that stands for itself. */
+enum sp_code
+sp_pattern_compile_text(const char *text, struct sp_pattern **out, struct sp_err *err) SP_MUST_USE;
+/* A character that Rust's regex crate takes for part of a word (its \w; Unicode TR 18, annex C). */
+enum sp_code sp_pattern_compile_word(struct sp_pattern **out, struct sp_err *err) SP_MUST_USE;
 void sp_pattern_free(struct sp_pattern **pattern);
 
 enum sp_code sp_pattern_work_new(struct sp_pattern_work **out, struct sp_err *err) SP_MUST_USE;

@@ -1,4 +1,5 @@
-/* tokenizer.h -- byte-level BPE from a tokenizer.json of huggingface/tokenizers. */
+/* tokenizer.h -- BPE from a tokenizer.json of huggingface/tokenizers: byte-level as GPT-2, Llama 3
+ * and Qwen have it, or of characters as Llama 2 and Mistral do (Metaspace, byte_fallback). */
 #ifndef SP_TOKENIZER_H
 #define SP_TOKENIZER_H
 
@@ -20,9 +21,13 @@ void sp_tokenizer_free(struct sp_tokenizer **tokenizer);
 enum sp_code sp_tokenizer_encode(const struct sp_tokenizer *tokenizer, const char *text, size_t len,
     int add_special, uint32_t **ids, size_t *count, struct sp_err *err) SP_MUST_USE;
 
-/* ids to bytes (malloc'd, NUL after the last). A single id may hold part of a character, so the
- * bytes of some ids need not be UTF-8. skip_special leaves out special tokens. SP_E_INVALID names
- * an id that the vocabulary lacks. */
+/*
+ * ids to UTF-8 text (malloc'd, NUL after the last), as `decode(ids)` does in Python: bytes that
+ * form no character are U+FFFD, and an id that no token has is no text. What an id stands for
+ * depends on those beside it, so the texts of parts need not add up to the text of the whole.
+ * skip_special leaves out special tokens. SP_E_LIMIT when decoders make far more text than the
+ * tokens hold.
+ */
 enum sp_code sp_tokenizer_decode(const struct sp_tokenizer *tokenizer, const uint32_t *ids,
     size_t count, int skip_special, char **text, size_t *len, struct sp_err *err) SP_MUST_USE;
 

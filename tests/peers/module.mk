@@ -1,0 +1,1 @@
+$(eval $(call program,sp-tokenize,tests/peers,tokenize,model base,gnutls jansson libpcre2-8 libutf8proc))
