@@ -227,8 +227,9 @@ reserve(struct work *work, size_t characters)
 {
 	size_t count = characters * DECOMPOSED_MAX;
 
+	SP_ASSERT(characters > 0);
 	if (characters <= work->cap)
-		return 1;
+		return work->points != NULL;
 	free(work->points);
 	free(work->run);
 	free(work->keys);

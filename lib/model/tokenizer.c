@@ -331,7 +331,7 @@ sp_tokenizer_encode(const struct sp_tokenizer *t, const char *text, size_t len, 
 	e->begin = text;
 	cut.arg = e;
 	cut.work = e->pattern;
-	if ((code = reserve(e, len / 3 + 2 * SP_TOKENIZER_EXTRA_MAX)) ||
+	if ((code = reserve(e, len / 3 + (size_t)2 * SP_TOKENIZER_EXTRA_MAX)) ||
 	    (code = put(e, t->before, add_special ? t->n_before : 0)) ||
 	    (code = sp__tokenizer_cut(&t->raw, text, len, &cut)) ||
 	    (code = put(e, t->after, add_special ? t->n_after : 0)))

@@ -95,24 +95,24 @@ sp__tokenizer_parse_normalizer(struct sp_tokenizer *t, const json_t *value, stru
 
 /* --- pre-tokenizer ---------------------------------------------------------------------------- */
 
-static enum sp_code
-add_step(
-    struct sp_tokenizer *t, const struct sp__field *f, struct sp__step **out, struct sp_err *err)
+/* NULL, with SP_E_UNSUPPORTED in err, when there is no room for it. */
+static struct sp__step *
+add_step(struct sp_tokenizer *t, const struct sp__field *f, struct sp_err *err)
 {
-	if (t->n_steps == SP_TOKENIZER_PARTS_MAX)
-		return sp__field_unsupported(f, "", "is one step too many", err);
-	*out = &t->steps[t->n_steps++];
-	return SP_OK;
+	if (t->n_steps < SP_TOKENIZER_PARTS_MAX)
+		return &t->steps[t->n_steps++];
+	(void)sp__field_unsupported(f, "", "is one step too many", err);
+	return NULL;
 }
 
 static enum sp_code
 add_pattern(struct sp_tokenizer *t, const struct sp__field *f, const char *text, struct sp_err *err)
 {
-	struct sp__step *step = NULL;
+	struct sp__step *step;
 	enum sp_code code;
 
-	if ((code = add_step(t, f, &step, err)))
-		return code;
+	if ((step = add_step(t, f, err)) == NULL)
+		return SP_E_UNSUPPORTED;
 	step->kind = SP__SPLIT;
 	if ((code = sp_pattern_compile(text, &step->pattern, err)))
 		return sp_err_prefix(err, "%s", f->at);
@@ -126,7 +126,7 @@ parse_split(struct sp_tokenizer *t, const struct sp__field *f, struct sp_err *er
 	    sp__field(json_object_get(f->value, "pattern"), "%s.pattern", f->at);
 	const char *regex, *text, *behavior;
 	int invert, removed;
-	struct sp__step *step = NULL;
+	struct sp__step *step;
 	enum sp_code code;
 
 	if ((code = sp__field_keys(f, "type pattern behavior invert", err)) ||
@@ -144,8 +144,8 @@ parse_split(struct sp_tokenizer *t, const struct sp__field *f, struct sp_err *er
 		return sp__field_unsupported(&pattern, "", "is neither a Regex nor a String", err);
 	if (text != NULL && text[0] == '\0')
 		return sp__field_unsupported(&pattern, "String", "is empty", err);
-	if ((code = add_step(t, f, &step, err)))
-		return code;
+	if ((step = add_step(t, f, err)) == NULL)
+		return SP_E_UNSUPPORTED;
 	step->kind = SP__SPLIT;
 	step->drop_matches = removed && !invert;
 	step->drop_between = removed && invert;
@@ -208,16 +208,17 @@ get_scheme(const struct sp__field *f, int *scheme, struct sp_err *err)
 static enum sp_code
 parse_metaspace(struct sp_tokenizer *t, const struct sp__field *f, struct sp_err *err)
 {
-	struct sp__step *step = NULL;
+	struct sp__step *step;
 	const char *mark;
 	int scheme, split;
 	enum sp_code code;
 
 	if ((code = sp__field_keys(f, METASPACE_KEYS, err)) || (code = get_mark(f, &mark, err)) ||
 	    (code = get_scheme(f, &scheme, err)) ||
-	    (code = sp__field_flag(f, "split", 1, &split, err)) ||
-	    (code = add_step(t, f, &step, err)))
+	    (code = sp__field_flag(f, "split", 1, &split, err)))
 		return code;
+	if ((step = add_step(t, f, err)) == NULL)
+		return SP_E_UNSUPPORTED;
 	/* the first piece is the one where the text began, which normalizers may move */
 	if (scheme == SP__FIRST && t->n_normals > 0)
 		return sp__field_unsupported(
@@ -234,7 +235,7 @@ static enum sp_code
 parse_byte_level(struct sp_tokenizer *t, const struct sp__field *f, struct sp_err *err)
 {
 	int use_regex, prefix;
-	struct sp__step *step = NULL;
+	struct sp__step *step;
 	enum sp_code code;
 
 	if ((code = sp__field_keys(f, BYTE_LEVEL_KEYS, err)) ||
@@ -242,8 +243,8 @@ parse_byte_level(struct sp_tokenizer *t, const struct sp__field *f, struct sp_er
 	    (code = sp__field_flag(f, "use_regex", 1, &use_regex, err)))
 		return code;
 	if (prefix) {
-		if ((code = add_step(t, f, &step, err)))
-			return code;
+		if ((step = add_step(t, f, err)) == NULL)
+			return SP_E_UNSUPPORTED;
 		step->kind = SP__PREFIX;
 	}
 	t->byte_level = 1;
