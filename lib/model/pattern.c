@@ -20,6 +20,14 @@
 #define STEPS_LEAST 10000
 #define STEPS_PER_BYTE 16
 
+static const struct {
+	const char *name, *later;
+} categories[] = {
+#define X(name, later) {name, later},
+    SP_PATTERN_LATER(X)
+#undef X
+};
+
 struct sp_pattern {
 	pcre2_code *code;
 	int is_jit;

@@ -32,10 +32,9 @@ with open(f"{HERE}/../../lib/model/pattern_later.h", "w") as f:
 #define SP_PATTERN_LATER_H
 
 /* clang-format off */
-static const struct {
-	const char *name, *later;
-} categories[] = {
+#define SP_PATTERN_LATER(X) \\
 """)
+    rows = []
     for name in NAMES:
         now, then = members(name), {c for c in points if unicodedata.category(chr(c)).startswith(name)}
         assert not then - now, name
@@ -44,5 +43,5 @@ static const struct {
             cut = len(text) if len(text) <= 84 else text.rindex("\\\\", 0, 85)
             if text[cut - 1] == "-": cut = text.rindex("\\\\", 0, cut - 1)
             lines.append(f'"{text[:cut]}"'); text = text[cut:]
-        f.write(f'\t{{"{name}",\n\t    ' + "\n\t    ".join(lines or ['""']) + "},\n")
-    f.write("};\n/* clang-format on */\n\n#endif\n")
+        rows.append(f'\tX("{name}", \\\n\t    ' + " \\\n\t    ".join(lines or ['""']) + ")")
+    f.write(" \\\n".join(rows) + "\n/* clang-format on */\n\n#endif\n")
