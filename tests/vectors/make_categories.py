@@ -40,7 +40,7 @@ with open(f"{HERE}/../../lib/model/pattern_later.h", "w") as f:
         assert not then - now, name
         text, lines = ranges(now - then), []
         while text:
-            cut = len(text) if len(text) <= 84 else text.rindex("\\\\", 0, 85)
+            cut = len(text) if len(text) <= 80 else text.rindex("\\\\", 0, 81)
             if text[cut - 1] == "-": cut = text.rindex("\\\\", 0, cut - 1)
             lines.append(f'"{text[:cut]}"'); text = text[cut:]
         rows.append(f'\tX("{name}", \\\n\t    ' + " \\\n\t    ".join(lines or ['""']) + ")")
