@@ -7,8 +7,7 @@ EVAL_SANDBOX := lib/eval/sandbox lib/eval/sandbox_py lib/eval/sandbox_filter lib
 EVAL_ENGINE := lib/engine/pool lib/engine/kernels lib/engine/attention lib/engine/linear lib/engine/layer lib/engine/rope lib/engine/moe \
 	lib/engine/weights lib/engine/model lib/engine/context lib/engine/forward \
 	lib/engine/greedy lib/model/dtype lib/model/safetensors lib/model/index \
-	lib/model/config lib/model/nfc lib/model/pattern lib/model/bpe lib/model/tokenizer_parse \
-	lib/model/tokenizer
+	lib/model/config $(TOKENIZER)
 $(eval $(call unit,eval,$(BASE) lib/store/tree $(addprefix lib/eval/,csv gate mmlu humaneval verdict) lib/model/strip,gnutls jansson zlib))
 $(eval $(call unit,eval_gate,$(BASE) lib/store/tree $(EVAL_PURE),gnutls jansson zlib))
 $(eval $(call unit,eval_sandbox,$(BASE) lib/eval/verdict lib/eval/sandbox_kind $(EVAL_SANDBOX) tests/unit/sandbox_here,gnutls jansson libseccomp))
