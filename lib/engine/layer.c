@@ -166,6 +166,18 @@ sp_layer_pack(struct sp_layer *layer, struct sp_pool *pool, struct sp_err *err)
 	return layer->n_experts == 0 ? SP_OK : sp_linear_pack(&layer->router, pool, err);
 }
 
+enum sp_code
+sp_layer_pack_only(struct sp_layer *layer, struct sp_pool *pool, struct sp_err *err)
+{
+	enum sp_code code;
+
+	for (size_t i = 0; i < linears_of(layer); i++) {
+		if ((code = sp_linear_pack_only(sp_layer_linear(layer, i), pool, err)))
+			return code;
+	}
+	return layer->n_experts == 0 ? SP_OK : sp_linear_pack_only(&layer->router, pool, err);
+}
+
 void
 sp_layer_free(struct sp_layer *layer)
 {

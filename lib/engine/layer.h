@@ -73,6 +73,9 @@ float **sp_layer_norm(struct sp_layer *layer, enum sp_layer_norm which);
 
 enum sp_code
 sp_layer_pack(struct sp_layer *layer, struct sp_pool *pool, struct sp_err *err) SP_MUST_USE;
+/* The same, and gives each plain weight back as soon as it is packed. */
+enum sp_code
+sp_layer_pack_only(struct sp_layer *layer, struct sp_pool *pool, struct sp_err *err) SP_MUST_USE;
 void sp_layer_free(struct sp_layer *layer);
 
 /* What all layers of a model share. */

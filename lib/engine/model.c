@@ -9,17 +9,9 @@
 static enum sp_code
 load_layer(struct sp_model *m, const struct sp_weights *weights, size_t i, struct sp_err *err)
 {
-	struct sp_layer *layer = &m->layers[i];
-	enum sp_code code;
+	enum sp_code code = sp_weights_layer(weights, i, &m->layers[i], err);
 
-	if ((code = sp_weights_layer(weights, i, layer, err)))
-		return code;
-	for (size_t k = 0; k < sp_layer_linears(&m->config, i); k++) {
-		if ((code = sp_linear_pack_only(sp_layer_linear(layer, k), m->env.pool, err)))
-			return code;
-	}
-	return layer->n_experts == 0 ? SP_OK
-				     : sp_linear_pack_only(&layer->router, m->env.pool, err);
+	return code ? code : sp_layer_pack_only(&m->layers[i], m->env.pool, err);
 }
 
 static enum sp_code

@@ -220,10 +220,7 @@ sp_stream_packed(struct sp_stream *s, size_t i, struct sp_layer *layer, struct s
 
 	if (code)
 		return code;
-	for (size_t k = 0; code == SP_OK && k < sp_layer_linears(&s->env.config, i); k++)
-		code = sp_linear_pack_only(sp_layer_linear(layer, k), s->env.pool, err);
-	if (code == SP_OK && layer->n_experts > 0)
-		code = sp_linear_pack_only(&layer->router, s->env.pool, err);
+	code = sp_layer_pack_only(layer, s->env.pool, err);
 	if (code)
 		sp_layer_free(layer);
 	return code;

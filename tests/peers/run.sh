@@ -93,9 +93,13 @@ hub_client() { # PEER: all that a client of the hub does, on both sides
 run_hf03x() { hub_client hf03x; }
 
 run_hf() {
-	local python=${env_of[hf]}/bin/python
+	local python=${env_of[hf]}/bin/python pairs=() model
+	for model in "$TREE"/tests/fixtures/arch/*/; do
+		pairs+=("${model%/}" "$TREE/tests/vectors/arch/$(basename "$model").safetensors")
+	done
 	hub_client hf
-	clean hf HF_HUB_OFFLINE=1 "$python" "$here/logits.py" fixture/qwen2-tiny "$TREE/tests/vectors/logits.safetensors"
+	clean hf HF_HUB_OFFLINE=1 "$python" "$here/logits.py" fixture/qwen2-tiny \
+		"$TREE/tests/vectors/logits.safetensors" "${pairs[@]}"
 	clean hf "HF_ENDPOINT=http://127.0.0.1:$P_HUB" "$python" "$here/dataset.py" fixture/mmlu \
 		"$TREE/tests/fixtures/mmlu"
 }
