@@ -35,11 +35,14 @@ static const struct sp_conf_key keys[] = {
     {"fetch.licences", L, NULL, 0, 0, "those that may come in; none: any, stated or not"},
     {"fetch.max_files", I, "100000", 1, 100000, "that a repository may have"},
     {"fetch.max_gib", I, "8192", 1, 8192, "that they may have together"},
-    {"quantize.method", S, "awq", 0, 0, "awq"},
+    {"quantize.method", S, "awq+", 0, 0, "awq+ or awq"},
     {"quantize.group_size", I, "128", 32, 128, "32, 64 or 128"},
     {"quantize.calibration", S, NULL, 0, 0, "path: JSON lines with a field text"},
     {"quantize.samples", I, "128", 1, 65536, "of the calibration set"},
     {"quantize.sequence", I, "512", 1, 65536, "tokens of each sample"},
+    {"quantize.symmetric", B, "false", 0, 0, "all zero points are 8"},
+    {"quantize.fallback", S, "refuse", 0, 0, "refuse, smaller or leave"},
+    {"quantize.modules_to_not_convert", L, NULL, 0, 0, "parts of names of what stays fp16"},
     {"quantize.seed", I, "0", 0, INT64_C(1) << 53, "of the texts' order; 0: the file's"},
     {"mmlu.dataset", S, NULL, 0, 0, "path: directory with dev/ and test/"},
     {"mmlu.sha256", S, NULL, 0, 0, "digest that the data set must have"},
@@ -223,6 +226,8 @@ check_group(const struct sp_conf *conf, const char *group, struct sp_err *err)
 			continue;
 		if (strcmp(key->key + len + 1, "sha256") == 0)
 			code = check_digest(conf, key->key, err);
+		else if (key->type == SP_CONF_STRINGS)
+			code = check_list_length(conf, key->key, err);
 		else /* no default: the margin is the operator's own decision */
 			code = sp_conf_require(conf, key->key, err);
 		if (code != SP_OK)
@@ -235,6 +240,7 @@ static enum sp_code
 check(const struct sp_conf *conf, struct sp_err *err)
 {
 	const char *method = sp_conf_string(conf, "quantize.method");
+	const char *fallback = sp_conf_string(conf, "quantize.fallback");
 	int64_t group_size = sp_conf_int(conf, "quantize.group_size");
 	const char *destination = sp_conf_string(conf, "destination");
 	const char *suffix = sp_conf_string(conf, "name_suffix");
@@ -252,6 +258,11 @@ check(const struct sp_conf *conf, struct sp_err *err)
 	if (code == SP_OK && strcmp(method, "awq") != 0 && strcmp(method, "awq+") != 0)
 		code = sp_err_set(err, SP_E_CONFIG,
 		    "quantize.method is \"%.32s\": choose \"awq\" or \"awq+\"", method);
+	if (code == SP_OK && strcmp(fallback, "refuse") != 0 && strcmp(fallback, "smaller") != 0 &&
+	    strcmp(fallback, "leave") != 0)
+		code = sp_err_set(err, SP_E_CONFIG,
+		    "quantize.fallback is \"%.32s\": choose \"refuse\", \"smaller\" or \"leave\"",
+		    fallback);
 	if (code == SP_OK && group_size != 32 && group_size != 64 && group_size != 128)
 		code = sp_err_set(err, SP_E_CONFIG, "quantize.group_size must be 32, 64 or 128");
 	if (code == SP_OK)

@@ -19,6 +19,7 @@ static const struct {
     {"DIR", "dir"},
     {"OUT", "dir"},
     {"METHOD", "method"},
+    {"WORD", "fallback"},
     {"FILE", "file"},
     {"PUBFILE", "file"},
     {"ENVELOPE", "file"},
@@ -156,7 +157,8 @@ static const char body[] =
     "		cut -d '\"' -f 4) ;;\n"
     "	role) list=$_sallyctl_roles ;;\n"
     "	threshold) list=${_sallyctl_roles// /= }= ;;\n"
-    "	method) list=awq ;;\n"
+    "	method) list='awq awq+' ;;\n"
+    "	fallback) list='leave refuse smaller' ;;\n"
     "	state) list=$_sallyctl_states ;;\n"
     "	layout) list='plain hf' ;;\n"
     "	shell) list=bash ;;\n"

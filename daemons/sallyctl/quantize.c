@@ -70,6 +70,7 @@ read_settings(struct ctl *ctl, struct sp_settings *out, unsigned *threads, struc
 {
 	const char *method = ctl_args_get(ctl->args, "--method");
 	const char *calibration = ctl_args_get(ctl->args, "--calibration");
+	const char *fallback = ctl_args_get(ctl->args, "--fallback"), *skip;
 	uint64_t group = 128, samples = 256, sequence = 512, seed = 0;
 	enum sp_code code;
 
@@ -81,7 +82,7 @@ read_settings(struct ctl *ctl, struct sp_settings *out, unsigned *threads, struc
 	    (code = ctl_quantize_threads(ctl, threads, err)))
 		return code;
 	*out = (struct sp_settings){
-	    .method = sp_xstrdup(method != NULL ? method : SP_QUANTIZE_METHOD),
+	    .method = sp_xstrdup(method != NULL ? method : SP_QUANTIZE_PLUS),
 	    .calibration =
 		calibration != NULL ? realpath(calibration, NULL) : default_calibration(),
 	    .group_size = group,
@@ -91,7 +92,15 @@ read_settings(struct ctl *ctl, struct sp_settings *out, unsigned *threads, struc
 	};
 	if (out->calibration == NULL)
 		return sp_err_errno(err, "--calibration %s", calibration);
-	code = sp_settings_check(out, err);
+	out->symmetric = ctl_args_get(ctl->args, "--symmetric") != NULL;
+	if (fallback != NULL && !sp_plan_fallback_parse(fallback, &out->fallback))
+		return ctl_usage(
+		    ctl, err, "--fallback is refuse, smaller or leave, not \"%.40s\"", fallback);
+	for (unsigned i = 0; (skip = ctl_args_nth(ctl->args, "--skip", i)) != NULL && code == SP_OK;
+	     i++)
+		code = sp_settings_skip(out, skip, err);
+	if (code == SP_OK)
+		code = sp_settings_check(out, err);
 	if (code != SP_OK)
 		ctl->usage = 1;
 	return code;

@@ -139,16 +139,27 @@ add_facts(const json_t *report, const char *base, struct sp_buf *out)
 {
 	const json_t *settings = json_object_get(report, "settings");
 	const json_t *calibration = json_object_get(report, "calibration");
+	const json_t *plan = json_object_get(report, "plan");
+	const json_t *left = json_object_get(plan, "modules_to_not_convert"), *name;
+	size_t i;
 
 	sp_buf_printf(out,
 	    "\n## Quantization\n\n"
 	    "Made from %s%s%s by Sallyport %s: the linear layers hold 4 bits a weight (AWQ, GEMM "
 	    "layout); embeddings, norms and the output head are fp16.\n\n"
 	    "| | |\n|---|---|\n"
-	    "| method | `%s` |\n| group size | %lld |\n",
+	    "| method | `%s` |\n| group size | %lld |\n| zero points | %s |\n",
 	    base != NULL ? "`" : "", base != NULL ? base : "the model below",
 	    base != NULL ? "`" : "", text_of(report, "version"), text_of(settings, "method"),
-	    count_of(settings, "group_size"));
+	    count_of(plan, "group_size"),
+	    json_is_true(json_object_get(plan, "symmetric")) ? "all 8 (symmetric)"
+							     : "of each group");
+	if (json_array_size(left) > 0) {
+		sp_buf_puts(out, "| left in fp16 |");
+		json_array_foreach(left, i, name)
+		    sp_buf_printf(out, " `%s`", json_string_value(name));
+		sp_buf_puts(out, " |\n");
+	}
 	sp_buf_printf(out,
 	    "| calibration | %lld texts, %lld blocks of %lld tokens (%lld tokens), SHA-256 `%s` "
 	    "|\n",

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MODULE_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 #define SEED_MAX (INT64_C(1) << 53) /* what every reader of JSON holds exactly */
 
 /* --- values ------------------------------------------------------------------------------------
@@ -14,8 +15,8 @@
 static enum sp_code
 check_keys(const json_t *group, struct sp_err *err)
 {
-	static const char *const known[] = {
-	    "calibration", "group_size", "method", "samples", "seed", "sequence"};
+	static const char *const known[] = {"calibration", "fallback", "group_size", "method",
+	    "modules_to_not_convert", "samples", "seed", "sequence", "symmetric"};
 	const char *key;
 	json_t *value;
 
@@ -27,8 +28,9 @@ check_keys(const json_t *group, struct sp_err *err)
 			i++;
 		if (i == sizeof(known) / sizeof(*known))
 			return sp_err_set(err, SP_E_CONFIG,
-			    "quantize.%.64s is not a setting: there are calibration, group_size, "
-			    "method, samples, seed, sequence",
+			    "quantize.%.64s is not a setting: there are calibration, fallback, "
+			    "group_size, method, modules_to_not_convert, samples, seed, sequence, "
+			    "symmetric",
 			    key);
 	}
 	return SP_OK;
@@ -77,10 +79,67 @@ sp_settings_check(const struct sp_settings *s, struct sp_err *err)
 }
 
 enum sp_code
+sp_settings_skip(struct sp_settings *settings, const char *name, struct sp_err *err)
+{
+	size_t len = strlen(name);
+
+	if (len == 0 || len >= sizeof(((struct sp_plan *)0)->skip[0]) ||
+	    strspn(name, MODULE_CHARS) != len)
+		return sp_err_set(err, SP_E_INVALID,
+		    "quantize.modules_to_not_convert: \"%.80s\" is no module's name, or part of "
+		    "one",
+		    name);
+	if (settings->skip_count == SP_CONFIG_SKIP_MAX)
+		return sp_err_set(err, SP_E_INVALID,
+		    "quantize.modules_to_not_convert has more than %d names", SP_CONFIG_SKIP_MAX);
+	settings->skip =
+	    sp_xrealloc(settings->skip, settings->skip_count + 1, sizeof(*settings->skip));
+	settings->skip[settings->skip_count++] = sp_xstrdup(name);
+	return SP_OK;
+}
+
+/* What may be missing. */
+static enum sp_code
+parse_options(const json_t *group, struct sp_settings *out, struct sp_err *err)
+{
+	const json_t *skip = json_object_get(group, "modules_to_not_convert");
+	const json_t *symmetric = json_object_get(group, "symmetric");
+	enum sp_code code = SP_OK;
+	const char *fallback;
+	int64_t seed = 0;
+
+	if (json_object_get(group, "seed") != NULL &&
+	    (code = sp_json_integer(group, "seed", 0, SEED_MAX, &seed, err)))
+		return code;
+	out->seed = (uint64_t)seed;
+	if (symmetric != NULL && !json_is_boolean(symmetric))
+		return sp_err_set(
+		    err, SP_E_INVALID, "quantize.symmetric is neither true nor false");
+	out->symmetric = json_is_true(symmetric);
+	if (json_object_get(group, "fallback") != NULL) {
+		if ((code = sp_json_string(group, "fallback", &fallback, err)))
+			return code;
+		if (!sp_plan_fallback_parse(fallback, &out->fallback))
+			return sp_err_set(err, SP_E_INVALID,
+			    "quantize.fallback is \"%.64s\": choose refuse, smaller or leave",
+			    fallback);
+	}
+	if (skip != NULL && !json_is_array(skip))
+		return sp_err_set(
+		    err, SP_E_INVALID, "quantize.modules_to_not_convert is no list of names");
+	for (size_t i = 0; code == SP_OK && i < json_array_size(skip); i++) {
+		const char *name = json_string_value(json_array_get(skip, i));
+
+		code = sp_settings_skip(out, name != NULL ? name : "", err);
+	}
+	return code;
+}
+
+enum sp_code
 sp_settings_parse(const json_t *group, struct sp_settings *out, struct sp_err *err)
 {
 	const char *method, *calibration;
-	int64_t group_size, samples, sequence, seed = 0;
+	int64_t group_size, samples, sequence;
 	enum sp_code code;
 
 	memset(out, 0, sizeof(*out));
@@ -89,9 +148,7 @@ sp_settings_parse(const json_t *group, struct sp_settings *out, struct sp_err *e
 	    (code = sp_json_string(group, "calibration", &calibration, err)) ||
 	    (code = sp_json_integer(group, "group_size", 0, 65536, &group_size, err)) ||
 	    (code = sp_json_integer(group, "samples", 1, SP_SETTINGS_COUNT_MAX, &samples, err)) ||
-	    (code = sp_json_integer(group, "sequence", 1, SP_SETTINGS_COUNT_MAX, &sequence, err)) ||
-	    (json_object_get(group, "seed") != NULL &&
-		(code = sp_json_integer(group, "seed", 0, SEED_MAX, &seed, err))))
+	    (code = sp_json_integer(group, "sequence", 1, SP_SETTINGS_COUNT_MAX, &sequence, err)))
 		return code;
 	*out = (struct sp_settings){
 	    .method = sp_xstrdup(method),
@@ -99,9 +156,10 @@ sp_settings_parse(const json_t *group, struct sp_settings *out, struct sp_err *e
 	    .group_size = (size_t)group_size,
 	    .samples = (size_t)samples,
 	    .sequence = (size_t)sequence,
-	    .seed = (uint64_t)seed,
 	};
-	code = sp_settings_check(out, err);
+	code = parse_options(group, out, err);
+	if (code == SP_OK)
+		code = sp_settings_check(out, err);
 	if (code != SP_OK)
 		sp_settings_clear(out);
 	return code;
@@ -110,18 +168,33 @@ sp_settings_parse(const json_t *group, struct sp_settings *out, struct sp_err *e
 json_t *
 sp_settings_json(const struct sp_settings *s)
 {
+	static const char *const fallbacks[] = {
+	    [SP_PLAN_REFUSE] = "refuse", [SP_PLAN_SMALLER] = "smaller", [SP_PLAN_LEAVE] = "leave"};
 	json_t *object = json_pack("{s:s, s:I, s:s, s:I, s:I}", "calibration", s->calibration,
 	    "group_size", (json_int_t)s->group_size, "method", s->method, "samples",
 	    (json_int_t)s->samples, "sequence", (json_int_t)s->sequence);
+	json_t *skip = json_array();
 
+	for (size_t i = 0; i < s->skip_count; i++)
+		json_array_append_new(skip, json_string(s->skip[i]));
+	if (s->skip_count > 0)
+		json_object_set(object, "modules_to_not_convert", skip);
+	json_decref(skip);
 	if (s->seed != 0)
 		json_object_set_new(object, "seed", json_integer((json_int_t)s->seed));
+	if (s->symmetric)
+		json_object_set_new(object, "symmetric", json_true());
+	if (s->fallback != SP_PLAN_REFUSE)
+		json_object_set_new(object, "fallback", json_string(fallbacks[s->fallback]));
 	return object;
 }
 
 void
 sp_settings_clear(struct sp_settings *settings)
 {
+	for (size_t i = 0; i < settings->skip_count; i++)
+		free(settings->skip[i]);
+	free(settings->skip);
 	free(settings->method);
 	free(settings->calibration);
 	memset(settings, 0, sizeof(*settings));

@@ -13,19 +13,29 @@ struct sp_settings {
 	char *calibration; /* as it was named */
 	size_t group_size, samples, sequence;
 	uint64_t seed; /* 0: the calibration texts in their own order */
+	int symmetric;
+	enum sp_plan_fallback fallback;
+	char **skip; /* modules_to_not_convert */
+	size_t skip_count;
 };
 
 /*
  * A profile's group "quantize":
- *	{"calibration": "/absolute/path.jsonl" | "tree:HEX/PATH", "group_size": 32|64|128,
- *	 "method": "awq"|"awq+", "samples": 1..65536, "seed": 0..2^53, "sequence": 1..65536}
- * seed may be missing (0); all others are required and nothing else is allowed: a setting that is
- * not understood is not ignored. Names the setting as quantize.NAME.
+ *	{"calibration": "/absolute/path.jsonl" | "tree:HEX/PATH",
+ *	 "fallback": "refuse"|"smaller"|"leave", "group_size": 32|64|128, "method": "awq"|"awq+",
+ *	 "modules_to_not_convert": ["name", …], "samples": 1..65536, "seed": 0..2^53,
+ *	 "sequence": 1..65536, "symmetric": bool}
+ * fallback ("refuse"), modules_to_not_convert (none), seed (0) and symmetric (false) may be
+ * missing; all others are required and nothing else is allowed: a setting that is not understood is
+ * not ignored. Names the setting as quantize.NAME.
  */
 enum sp_code
 sp_settings_parse(const json_t *group, struct sp_settings *out, struct sp_err *err) SP_MUST_USE;
 /* The same object again, as attestations hold it; what has its default may be missing. */
 json_t *sp_settings_json(const struct sp_settings *settings);
+/* Adds a name to skip. SP_E_INVALID: no name, or one too many (awq/plan.h). */
+enum sp_code
+sp_settings_skip(struct sp_settings *settings, const char *name, struct sp_err *err) SP_MUST_USE;
 /* That each value is one of those above. */
 enum sp_code sp_settings_check(const struct sp_settings *settings, struct sp_err *err) SP_MUST_USE;
 void sp_settings_clear(struct sp_settings *settings);

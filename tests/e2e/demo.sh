@@ -44,7 +44,7 @@ artifact() { jq -er --arg r "$1" --arg f "$2" '[.artifacts[] | select(.role == $
 source_bytes=$(artifact source bytes)
 candidate_bytes=$(artifact candidate bytes)
 tree=$(artifact candidate digest)
-say "size: $(mib "$source_bytes") bf16 -> $(mib "$candidate_bytes") AWQ 4 bit"
+say "size: $(mib "$source_bytes") bf16 -> $(mib "$candidate_bytes") AWQ 4 bit (method awq+)"
 [ "$candidate_bytes" -lt "$source_bytes" ] || die "the quantized model is not smaller"
 B job "$job" | sed 's/^/   /'
 
@@ -77,6 +77,16 @@ expect_review unknown "someone/else-7B" false | sed 's/^/   /'
 step "4. the files, from the registry's store, verified once more"
 E pull "$name" "$RUN/pulled" | sed 's/^/   /'
 E verify "$RUN/pulled" | sed 's/^/   /'
+say "mean squared error of each layer's output, rounded to nearest -> as quantized:"
+jq -er '.layers | to_entries[] | .value as $v | [.key, $v.attn_before, $v.attn_error, $v.mlp_before, $v.mlp_error] | @tsv' \
+	"$RUN/pulled/quantization-report.json" |
+	awk '{ printf "     layer %d  attention %.2g -> %.2g  MLP %.2g -> %.2g\n", $1, $2, $3, $4, $5 }'
+jq -e '.settings.method == "awq+" and ([.layers[] | .attn_error < .attn_before and .mlp_error < .mlp_before] | all)' \
+	"$RUN/pulled/quantization-report.json" >/dev/null || die "a layer is worse than plain rounding would make it"
+kld=$(sp-bench-kld "$TREE/tests/fixtures/model" "$RUN/pulled" "$TREE/tests/fixtures/heldout.jsonl")
+say "KL divergence from bf16 on held-out text: $(jq -r '.kld * 100000 | round / 100000' <<<"$kld") nat a token; \
+the same first choice at $(jq -r '10000 * .same_top / .tokens | round / 100' <<<"$kld") % of $(json .tokens <<<"$kld") tokens"
+jq -e '.kld < 0.004' <<<"$kld" >/dev/null || die "the quantized model is too far from its source: $kld"
 
 step "5. chain of custody"
 E chain "$name@1" | sed 's/^/   /'

@@ -73,6 +73,19 @@ spoil large value model.norm.weight 0 8047
 refused large "model.safetensors: tensor model.norm.weight: value 0 is 65536: fp16"
 spoil odd resize 160
 refused odd $'mlp.down_proj takes 160 values\ngroup size 128'
+# … or quantized in smaller groups, or without those layers, as was asked for; and it says so
+plan() { # plan NAME WANT OPTIONS…
+	local name=$1 want=$2
+	shift 2
+	sallyctl quantize "$name" planned --calibration "$texts" --samples 16 "$@" --json >said || die "$name $*: $(cat said)"
+	jq -e ".report.plan | $want" said >/dev/null || die "$name $*: $(jq -c .report.plan said)"
+	rm -rf planned
+}
+spoil odd resize 160
+plan odd '.group_size == 32 and (.modules_to_not_convert | length == 0)' --fallback smaller
+plan odd '.group_size == 128 and (.modules_to_not_convert | any(contains("down_proj")))' --fallback leave
+plan "$model" '.symmetric and (.modules_to_not_convert == ["layers.1.mlp"])' --symmetric --skip layers.1.mlp
+rm -rf odd
 spoil arch config '{"architectures": ["BertForMaskedLM"], "model_type": "bert"}'
 refused arch "Bert"
 spoil twice config '{"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}'

@@ -26,10 +26,12 @@ report_new(const char *name)
 	json_array_append_new(layers, layer_new(0.004, 0.1));
 	if (name != NULL)
 		json_object_set_new(source, "name", json_string(name));
-	return json_pack("{s:{s:i, s:i, s:i, s:i, s:s}, s:o, s:{s:s, s:i}, s:o, s:s}",
+	return json_pack(
+	    "{s:{s:i, s:i, s:i, s:i, s:s}, s:o, s:{s:i, s:b, s:[s]}, s:{s:s, s:i}, s:o, s:s}",
 	    "calibration", "texts", 128, "blocks", 27, "sequence", 512, "tokens", 13824, "sha256",
-	    "beef", "layers", layers, "settings", "method", "awq", "group_size", 64, "source",
-	    source, "version", "9.9.9");
+	    "beef", "layers", layers, "plan", "group_size", 64, "symmetric", 1,
+	    "modules_to_not_convert", "q_proj", "settings", "method", "awq", "group_size", 128,
+	    "source", source, "version", "9.9.9");
 }
 
 /* The card of a README; freed by the next call. */
@@ -73,7 +75,8 @@ test_without_readme(void **state)
 	    "---\nbase_model: org/name\nbase_model_relation: quantized\n---\n\n## Quantization");
 	says(text, "Made from `org/name` by Sallyport 9.9.9");
 	says(text, "| method | `awq` |");
-	says(text, "| group size | 64 |");
+	says(text, "| group size | 64 |\n| zero points | all 8 (symmetric) |\n| left in fp16 | "
+		   "`q_proj` |");
 	says(text,
 	    "| calibration | 128 texts, 27 blocks of 512 tokens (13824 tokens), SHA-256 `beef` |");
 	says(text, "| source tree | `0123abcd` |");

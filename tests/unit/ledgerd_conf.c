@@ -56,8 +56,10 @@ test_profile_policy(void **state)
 	    "\"mmlu\":{\"dataset\":\"/mmlu\",\"max_drop_pp\":3.0,\"sha256\":\"" DIGEST
 	    "\",\"shots\":5},"
 	    "\"name_suffix\":\"-AWQ\","
-	    "\"quantize\":{\"calibration\":\"/c.jsonl\",\"group_size\":128,\"method\":\"awq\","
-	    "\"samples\":128,\"seed\":0,\"sequence\":512},\"submitter_may_approve\":false}";
+	    "\"quantize\":{\"calibration\":\"/c.jsonl\",\"fallback\":\"refuse\",\"group_size\":128,"
+	    "\"method\":\"awq+\",\"modules_to_not_convert\":[],"
+	    "\"samples\":128,\"seed\":0,\"sequence\":512,\"symmetric\":false},\"submitter_may_"
+	    "approve\":false}";
 	struct ledgerd_profile p;
 
 	(void)state;
@@ -111,6 +113,7 @@ test_profile_refuses(void **state)
 	    {"name_suffix = \"/x\";\n", "name_suffix"},
 	    {"quantize: { method = \"gptq\"; calibration = \"/c\"; };\n", "quantize.method"},
 	    {"quantize: { group_size = 100; calibration = \"/c\"; };\n", "group_size"},
+	    {"quantize: { fallback = \"hope\"; calibration = \"/c\"; };\n", "quantize.fallback"},
 	    {"quantize: { samples = 5; };\n", "quantize.calibration"},
 	    {"mmlu: { dataset = \"/m\"; };\n", "mmlu.max_drop_pp"},
 	    {"mmlu: { max_drop_pp = 3.0; };\n", "mmlu.dataset"},
