@@ -175,7 +175,7 @@ bench: all ## speeds and sizes, as ratios; `make bench-NAME` runs one (tests/ben
 bench-%: all
 	$(Q)$(RUN_ENV) tests/bench/run.py $*
 
-peers: all ## against the real peers (PEERS="hf tlog": only those); says which could not be had
+peers: all $(B)/unit/awq_f32 ## against the real peers (PEERS="hf tlog": only those); says which could not be had
 	$(Q)sh tests/check/deps.sh install $(PEERS_PACKAGES) >&2 || true
 	$(Q)$(RUN_ENV) tests/peers/run.sh $(PEERS)
 

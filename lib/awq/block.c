@@ -210,11 +210,11 @@ trial_loss(void *arg, const float *scales, double *loss, struct sp_err *err)
 
 static enum sp_code
 search_group(const struct sp_layer_env *env, const struct sp_layer *layer,
-    const struct sp_block_inputs *inputs, struct sp_grid grid, const float *x,
+    const struct sp_block_inputs *inputs, const struct sp_block_plan *plan, const float *x,
     struct sp_block_group *which, struct sp_err *err)
 {
 	struct trial trial = {
-	    .env = env, .layer = layer, .inputs = inputs, .which = which, .grid = grid};
+	    .env = env, .layer = layer, .inputs = inputs, .which = which, .grid = plan->grid};
 	const struct sp_linear *linears[SP_LAYER_LINEARS];
 	float *x_mean = NULL, *w_mean = NULL;
 	enum sp_code rc;
@@ -226,13 +226,13 @@ search_group(const struct sp_layer_env *env, const struct sp_layer *layer,
 	    (rc = floats(&w_mean, 1, which->in, err)) ||
 	    (rc = floats(&which->scales, 1, which->in, err)))
 		goto out;
-	sp_search_x_mean(env->pool, x, inputs->n_seq * inputs->len, which->in, x_mean);
-	sp_search_w_mean(env->pool, linears, which->count, grid.group, w_mean);
+	sp_search_x_mean(env->pool, x, inputs->n_seq * inputs->len, which->in, plan->half, x_mean);
+	sp_search_w_mean(env->pool, linears, which->count, plan->grid.group, plan->half, w_mean);
 	rc = trial_open(&trial, x, err);
 	if (rc == SP_OK)
 		rc = sp_search_ratio(x_mean, w_mean, which->in, trial_loss, &trial, which->scales,
 		    &which->result, err);
-	if (rc == SP_OK)
+	if (rc == SP_OK && plan->half)
 		rc = sp_round_half(which->scales, which->in, err);
 	trial_close(&trial);
 	if (rc != SP_OK)
@@ -285,7 +285,7 @@ sp_block_search(const struct sp_layer_env *env, const struct sp_layer *layer,
 			continue;
 		*which = groups[i];
 		block->group_count++;
-		rc = search_group(env, layer, inputs, plan->grid, x[takes[i]], which, err);
+		rc = search_group(env, layer, inputs, plan, x[takes[i]], which, err);
 		if (rc != SP_OK)
 			return rc;
 	}
@@ -293,17 +293,19 @@ sp_block_search(const struct sp_layer_env *env, const struct sp_layer *layer,
 }
 
 static enum sp_code
-scale_columns(struct sp_linear *linear, const float *scales, struct sp_err *err)
+scale_columns(struct sp_linear *linear, const float *scales, int half, struct sp_err *err)
 {
 	for (size_t r = 0; r < linear->out; r++) {
 		for (size_t c = 0; c < linear->in; c++)
 			linear->w[r * linear->in + c] *= scales[c];
 	}
+	if (!half)
+		return SP_OK;
 	return sp_round_half(linear->w, linear->out * linear->in, err);
 }
 
 static enum sp_code
-unscale_rows(struct sp_linear *linear, const float *scales, struct sp_err *err)
+unscale_rows(struct sp_linear *linear, const float *scales, int half, struct sp_err *err)
 {
 	for (size_t r = 0; r < linear->out; r++) {
 		for (size_t c = 0; c < linear->in; c++)
@@ -317,6 +319,8 @@ unscale_rows(struct sp_linear *linear, const float *scales, struct sp_err *err)
 		if (rc != SP_OK)
 			return rc;
 	}
+	if (!half)
+		return SP_OK;
 	return sp_round_half(linear->w, linear->out * linear->in, err);
 }
 
@@ -329,7 +333,8 @@ unscale_norm(float *norm, const float *scales, size_t count, struct sp_err *err)
 }
 
 enum sp_code
-sp_block_scale(struct sp_layer *layer, const struct sp_block *block, struct sp_err *err)
+sp_block_scale(struct sp_layer *layer, const struct sp_block_plan *plan,
+    const struct sp_block *block, struct sp_err *err)
 {
 	enum sp_code rc = SP_OK;
 
@@ -342,10 +347,10 @@ sp_block_scale(struct sp_layer *layer, const struct sp_block *block, struct sp_e
 			rc = unscale_norm(layer->post_norm, which->scales, which->in, err);
 		else
 			rc = unscale_rows(which->first == SP_LAYER_O ? &layer->v : &layer->up,
-			    which->scales, err);
+			    which->scales, plan->half, err);
 		for (size_t i = 0; i < which->count && rc == SP_OK; i++)
-			rc = scale_columns(
-			    sp_layer_linear(layer, which->first + (unsigned)i), which->scales, err);
+			rc = scale_columns(sp_layer_linear(layer, which->first + (unsigned)i),
+			    which->scales, plan->half, err);
 		if (rc != SP_OK)
 			rc = sp_err_prefix(err, "scaling after %s", which->prev);
 	}
@@ -404,7 +409,8 @@ sp_block_clip(const struct sp_layer_env *env, struct sp_layer *layer,
 		if (rc == SP_OK) {
 			sp_search_clamp(
 			    linear->w, linear->out, linear->in, plan->grid.group, block->limits[i]);
-			rc = sp_round_half(linear->w, linear->out * linear->in, err);
+			rc = plan->half ? sp_round_half(linear->w, linear->out * linear->in, err)
+					: SP_OK;
 		}
 		if (rc != SP_OK)
 			return sp_err_prefix(err, "clipping %s", sp_layer_linear_name(i));
@@ -418,11 +424,12 @@ sp_block_round(struct sp_layer *layer, const struct sp_block_plan *plan, struct 
 {
 	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
 		const struct sp_linear *linear = sp_layer_linear(layer, i);
+		enum sp_code rc = sp_round_half(linear->w, linear->out * linear->in, err);
 
-		if (plan->skip[i])
-			continue;
-		if (sp_round_codes(linear->w, linear->out, linear->in, plan->grid, &block->codes[i],
-			err) != SP_OK)
+		if (rc == SP_OK && !plan->skip[i])
+			rc = sp_round_codes(
+			    linear->w, linear->out, linear->in, plan->grid, &block->codes[i], err);
+		if (rc != SP_OK)
 			return sp_err_prefix(err, "%s", sp_layer_linear_name(i));
 	}
 	return SP_OK;
@@ -527,7 +534,7 @@ sp_block_quantize(const struct sp_layer_env *env, struct sp_layer *layer,
 	*block = (struct sp_block){0};
 	if ((rc = sp_block_search(env, layer, inputs, plan, block, err)) ||
 	    (rc = sp_block_before(env, layer, inputs, plan, block, err)) ||
-	    (rc = sp_block_scale(layer, block, err)) ||
+	    (rc = sp_block_scale(layer, plan, block, err)) ||
 	    (rc = sp_block_clip(env, layer, inputs, plan, block, err)) ||
 	    (rc = sp_block_round(layer, plan, block, err)) ||
 	    (rc = sp_block_measure(env, layer, inputs, block, err)))

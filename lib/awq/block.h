@@ -6,8 +6,8 @@
  *	input_layernorm -> q, k, v | attention        v -> o | o, unless v and o differ in shape
  *	post_attention_layernorm -> gate, up | MLP     up -> down | down
  * All are searched on the layer as it was; then scales are applied in this order: prev /= s,
- columns of the linear layers *= s. q and k are not clipped. Weights are fp16 values before and
- * after each step, since that is what a checkpoint holds.
+ columns of the linear layers *= s. q and k are not clipped. Weights are fp16 values before
+ * them, since that is what a checkpoint holds, and codes are found with fp16 arithmetic.
  */
 #ifndef SP_BLOCK_H
 #define SP_BLOCK_H
@@ -33,6 +33,9 @@ void sp_block_inputs_free(struct sp_block_inputs *inputs);
 struct sp_block_plan {
 	struct sp_grid grid;
 	uint8_t skip[SP_LAYER_LINEARS]; /* 1: stays fp16 */
+	/* 1: statistics, scales and the weights of each step are fp16, as when AutoAWQ runs a model
+	 * in fp16; 0: fp32 up to the codes, as when it runs one in fp32 */
+	int half;
 };
 
 #define SP_BLOCK_GROUPS_MAX 4
@@ -64,8 +67,8 @@ struct sp_block {
 enum sp_code sp_block_search(const struct sp_layer_env *env, const struct sp_layer *layer,
     const struct sp_block_inputs *inputs, const struct sp_block_plan *plan, struct sp_block *block,
     struct sp_err *err) SP_MUST_USE;
-enum sp_code sp_block_scale(
-    struct sp_layer *layer, const struct sp_block *block, struct sp_err *err) SP_MUST_USE;
+enum sp_code sp_block_scale(struct sp_layer *layer, const struct sp_block_plan *plan,
+    const struct sp_block *block, struct sp_err *err) SP_MUST_USE;
 enum sp_code sp_block_clip(const struct sp_layer_env *env, struct sp_layer *layer,
     const struct sp_block_inputs *inputs, const struct sp_block_plan *plan, struct sp_block *block,
     struct sp_err *err) SP_MUST_USE;

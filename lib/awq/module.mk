@@ -5,6 +5,7 @@ AWQ_CHECKPOINT := $(addprefix lib/awq/,calib plan partial inspect emit quantize)
 	$(addprefix lib/engine/,weights model context forward) \
 	$(addprefix lib/model/,safetensors index config strip) $(TOKENIZER)
 $(eval $(call unit,awq,$(AWQ_LAYER) lib/model/safetensors lib/model/config $(BASE),gnutls jansson))
+$(eval $(call unit,awq_f32,$(AWQ_LAYER) lib/engine/weights $(addprefix lib/model/,safetensors index config) $(BASE),gnutls jansson))
 $(eval $(call unit,awq_quantize,$(AWQ_LAYER) $(AWQ_CHECKPOINT) lib/eval/kld $(BASE),gnutls jansson libpcre2-8 libutf8proc))
 $(eval $(call unit,awq_plus,$(addprefix lib/awq/,round gram factor plane plan) \
 	$(addprefix lib/engine/,kernels pool linear layer rope moe attention) \

@@ -158,7 +158,7 @@ search(const struct plus *p, size_t g, struct sp_err *err)
 		 pool, exact_input(p, g), exact_input(p, g), p->n, in, factor, err)))
 		goto out;
 	input_sizes(factor, in, p->n, x);
-	sp_search_w_mean(pool, linears, which->count, p->plan->grid.group, w_mean);
+	sp_search_w_mean(pool, linears, which->count, p->plan->grid.group, 0, w_mean);
 	if (which->first == SP_LAYER_O) {
 		share(p, x);
 		share(p, w_mean);

@@ -20,9 +20,9 @@ smaller(size_t a, size_t b)
 }
 
 static float
-half(double x)
+narrow(double x, int half)
 {
-	return sp_dtype_f16_to_f32(sp_dtype_f32_to_f16((float)x));
+	return half ? sp_dtype_f16_to_f32(sp_dtype_f32_to_f16((float)x)) : (float)x;
 }
 
 /* --- statistics --------------------------------------------------------------------------------
@@ -32,6 +32,7 @@ struct x_mean {
 	const float *x;
 	float *mean;
 	size_t n, in;
+	int half;
 };
 
 static void
@@ -48,13 +49,13 @@ x_mean_columns(void *arg, size_t unit)
 			sum[c] += fabsf(row[c]);
 	}
 	for (size_t c = 0; c < count; c++)
-		job->mean[first + c] = half(sum[c] / (double)job->n);
+		job->mean[first + c] = narrow(sum[c] / (double)job->n, job->half);
 }
 
 void
-sp_search_x_mean(struct sp_pool *pool, const float *x, size_t n, size_t in, float *mean)
+sp_search_x_mean(struct sp_pool *pool, const float *x, size_t n, size_t in, int half, float *mean)
 {
-	struct x_mean job = {.x = x, .mean = mean, .n = n, .in = in};
+	struct x_mean job = {.x = x, .mean = mean, .n = n, .in = in, .half = half};
 
 	sp_pool_run(pool, (in + COLUMNS - 1) / COLUMNS, x_mean_columns, &job);
 }
@@ -63,6 +64,7 @@ struct w_mean {
 	const struct sp_linear *const *linears;
 	float *mean;
 	size_t count, group;
+	int half;
 };
 
 /* One group of columns, over all rows of all linears. */
@@ -82,21 +84,22 @@ w_mean_group(void *arg, size_t unit)
 
 			for (size_t c = 0; c < job->group; c++)
 				max = fabsf(w[c]) > max ? fabsf(w[c]) : max;
-			max = half(max + 1e-6f); /* of 0 still 17 fp16 steps above 0 */
+			max = narrow(max + 1e-6f, job->half); /* of 0 still 17 fp16 steps above 0 */
 			for (size_t c = 0; c < job->group; c++)
-				sum[c] += half(fabsf(w[c]) / max);
+				sum[c] += narrow(fabsf(w[c]) / max, job->half);
 		}
 		rows += linear->out;
 	}
 	for (size_t c = 0; c < job->group; c++)
-		job->mean[unit * job->group + c] = half(sum[c] / (double)rows);
+		job->mean[unit * job->group + c] = narrow(sum[c] / (double)rows, job->half);
 }
 
 void
 sp_search_w_mean(struct sp_pool *pool, const struct sp_linear *const *linears, size_t count,
-    size_t group, float *mean)
+    size_t group, int half, float *mean)
 {
-	struct w_mean job = {.linears = linears, .mean = mean, .count = count, .group = group};
+	struct w_mean job = {
+	    .linears = linears, .mean = mean, .count = count, .group = group, .half = half};
 
 	SP_ASSERT(group <= SP_SEARCH_GROUP_MAX && linears[0]->in % group == 0);
 	sp_pool_run(pool, linears[0]->in / group, w_mean_group, &job);

@@ -3,8 +3,8 @@
  *
  * Matrices are row-major: w[out][in], x[n][in] with a token per row. All arithmetic is fp32 (sums
  * of many terms fp64) in a fixed order, so results do not depend on the number of threads. Where
- * AutoAWQ hands a statistic on in fp16 it is rounded to fp16 here too, because ratios differ by
- * less than that rounding moves them.
+ * AutoAWQ, running a model in fp16, hands a statistic on in fp16, it is rounded to fp16 here too
+ * when half is 1, because ratios differ by less than that rounding moves them.
  */
 #ifndef SP_SEARCH_H
 #define SP_SEARCH_H
@@ -17,13 +17,14 @@
 #define SP_SEARCH_CLIP_STEPS 10 /* limit = max|w| * (1 - k / 20) for k = 0..9 */
 #define SP_SEARCH_GROUP_MAX 128 /* weights of a quantization group */
 
-/* mean[in] = mean over tokens of |x|, fp16 values. */
-void sp_search_x_mean(struct sp_pool *pool, const float *x, size_t n, size_t in, float *mean);
+/* mean[in] = mean over tokens of |x|. */
+void
+sp_search_x_mean(struct sp_pool *pool, const float *x, size_t n, size_t in, int half, float *mean);
 
 /* mean[in] = mean over the rows of all linears (which share `in`) of |w| / (max|w| of the row's
- * group + 1e-6), fp16 values. */
+ * group + 1e-6). */
 void sp_search_w_mean(struct sp_pool *pool, const struct sp_linear *const *linears, size_t count,
-    size_t group, float *mean);
+    size_t group, int half, float *mean);
 
 /*
  * "Duo" scales of ratio r = k / 20: s = max(x_mean^r / (w_mean^(1-r) + 1e-4), 1e-4), then divided

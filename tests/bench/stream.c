@@ -312,7 +312,7 @@ run_layer(struct sp_stream *stream, size_t i, float *h, size_t tokens)
 	check(sp_layer_pack(&layer, env->pool, &err));
 	loaded = now_s();
 	check(sp_block_collect(env, &layer, h, 1, tokens, &inputs, &err));
-	sp_search_x_mean(env->pool, inputs.attn, tokens, HIDDEN, mean);
+	sp_search_x_mean(env->pool, inputs.attn, tokens, HIDDEN, 0, mean);
 	sp_search_x_mean(env->pool, inputs.mlp, tokens, HIDDEN, mean);
 	sp_search_x_mean(env->pool, inputs.act, tokens, INNER, mean);
 	fprintf(stderr,

@@ -5,6 +5,8 @@
 #           unmodified, with only HF_ENDPOINT set; transformers loads the fixture offline from their
 #           cache and gives the logits that lib/engine is tested against; datasets reads the data set
 #   hf03x   the same downloads by huggingface_hub 0.36, and the tokenizer by the transformers of then
+#   autoawq AutoAWQ 0.2.9 quantizes the fixture in fp32; from the inputs that its layers had, lib/awq
+#           must choose its ratios and, where it does, its codes
 #   tlog    Go's sumdb/tlog and tessera's fsck verify an exported audit log
 #   vllm    vLLM (CPU build) downloads the quantized model, loads it offline, and answers a prompt
 #
@@ -17,8 +19,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../e2e/site.sh"
 cache=${SALLYPORT_CACHE:-$HOME/.cache/sallyport}/peers
 build_until=$((SECONDS + ${PEERS_BUILD_S:-1500}))
-all=(hf03x hf tlog vllm) # those that are built soonest first
-declare -A room_mib=([hf03x]=600 [hf]=8000 [tlog]=2500 [vllm]=9000)
+all=(hf03x autoawq hf tlog vllm) # those that are built soonest first
+declare -A room_mib=([hf03x]=600 [autoawq]=7000 [hf]=8000 [tlog]=2500 [vllm]=9000)
 declare -A env_of=() why_not=()
 held=() failed=()
 
@@ -112,6 +114,13 @@ run_vllm() {
 		VLLM_NO_USAGE_STATS=1 VLLM_LOGGING_LEVEL=ERROR "$python" "$here/vllm_answer.py" fixture/qwen2-tiny-AWQ
 }
 
+run_autoawq() {
+	mkdir -p "$RUN/autoawq"
+	clean autoawq HF_HUB_OFFLINE=1 "${env_of[autoawq]}/bin/python" "$TREE/tests/vectors/make_autoawq_f32.py" \
+		6 0 1 2 3 "$RUN/autoawq"
+	(cd "$TREE" && "$B/unit/awq_f32" "$RUN"/autoawq/layer-*.safetensors)
+}
+
 run_tlog() { "$here/tlog.sh"; }
 
 # --- the sides that they meet --------------------------------------------------------------------
@@ -150,7 +159,7 @@ export RUN
 for peer in "${peers[@]}"; do prepare "$peer"; done
 for peer in "${peers[@]}"; do
 	[ -n "${env_of[$peer]:-}" ] || continue
-	[ "$peer" = tlog ] || [ -n "${P_HUB:-}" ] || meet
+	[ "$peer" = tlog ] || [ "$peer" = autoawq ] || [ -n "${P_HUB:-}" ] || meet
 	echo "== $peer"
 	# its first failure ends it, and it alone: a condition around it would switch that off
 	set +e

@@ -38,7 +38,7 @@ static struct {
 } t;
 
 static struct sp_err err;
-static const struct sp_block_plan whole = {.grid = {.group = GROUP}};
+static const struct sp_block_plan whole = {.grid = {.group = GROUP}, .half = 1};
 
 static void
 ok(enum sp_code rc)
@@ -296,9 +296,9 @@ test_means(void **state)
 
 		for (size_t i = 0; i < group->count; i++)
 			linears[i] = sp_layer_linear(&t.plain, group->first + (unsigned)i);
-		sp_search_w_mean(t.pool, linears, group->count, GROUP, ours);
+		sp_search_w_mean(t.pool, linears, group->count, GROUP, 1, ours);
 		near(ours, w_mean, group->in, 0x1p-10f); /* one step of fp16 */
-		sp_search_x_mean(t.pool, x[g], BLOCKS * SEQUENCE, group->in, ours);
+		sp_search_x_mean(t.pool, x[g], BLOCKS * SEQUENCE, group->in, 1, ours);
 		near(ours, x_mean, group->in, 0.002f);
 		/* theirs took five fp16 operations */
 		sp_search_scales(x_mean, w_mean, group->in, best, ours);
@@ -346,7 +346,7 @@ follow(struct sp_layer *layer, struct sp_block *block, int clip)
 		block->groups[g].scales = floats(name_of("group.%zu", g).s, "scales");
 		block->group_count++;
 	}
-	ok(sp_block_scale(layer, block, &err));
+	ok(sp_block_scale(layer, &whole, block, &err));
 	for (enum sp_layer_linear i = SP_LAYER_V; i < SP_LAYER_LINEARS && clip; i++) {
 		struct sp_linear *linear = sp_layer_linear(layer, i);
 
@@ -518,7 +518,7 @@ round_only(int with_scales, double *attn_error, double *mlp_error)
 			    with_scales ? t.searched.groups[g].scales[i] : 1.0f;
 		block.group_count++;
 	}
-	ok(sp_block_scale(&layer, &block, &err));
+	ok(sp_block_scale(&layer, &whole, &block, &err));
 	ok(sp_block_round(&layer, &whole, &block, &err));
 	share = agreement(&block);
 	ok(sp_block_measure(&t.env, &layer, &t.inputs, &block, &err));
