@@ -313,7 +313,7 @@ run_layer(struct sp_stream *stream, size_t i, float *h, size_t tokens)
 	loaded = now_s();
 	check(sp_block_collect(env, &layer, h, 1, tokens, &inputs, &err));
 	sp_search_x_mean(env->pool, inputs.attn, tokens, HIDDEN, 0, mean);
-	sp_search_x_mean(env->pool, inputs.mlp, tokens, HIDDEN, mean);
+	sp_search_x_mean(env->pool, inputs.mlp, tokens, HIDDEN, 0, mean);
 	sp_search_x_mean(env->pool, inputs.act, tokens, INNER, 0, mean);
 	fprintf(stderr,
 	    "layer %zu: loaded in %.1f s, run in %.1f s; %.2f GiB own, %.2f GiB mapped, peak "
