@@ -31,7 +31,7 @@ static const char *const foreign[] = {"attention_chunk_size", "attention_multipl
     "attn_logit_softcapping", "clip_qkv", "embedding_multiplier", "final_logit_softcapping",
     "logit_scale", "logits_scaling", "no_rope_layers", "qk_layernorm", "query_pre_attn_scalar",
     "n_shared_experts", "residual_multiplier", "shared_expert_intermediate_size",
-    "sliding_window_pattern", "use_qk_norm"};
+    "sliding_window_pattern", "use_mrope", "use_qk_norm"};
 
 static enum sp_code
 get_size(const json_t *root, const char *key, int64_t max, uint32_t *out, struct sp_err *err)

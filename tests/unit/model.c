@@ -576,6 +576,7 @@ test_config_classes(void **state)
 	assert_true(c.qkv_bias && c.o_bias && c.mlp_bias);
 	assert_int_equal(parse_class(QWEN2, KV, &c, &err), SP_OK);
 	assert_true(c.qkv_bias && !c.o_bias && !c.mlp_bias && !c.qk_norm);
+	assert_int_equal(parse_class(QWEN2, KV ",\"use_mrope\":false", &c, &err), SP_OK);
 	assert_int_equal(parse_class(QWEN2, "", &c, &err), SP_E_INVALID);
 	assert_int_equal(parse_class(QWEN2, "\"num_key_value_heads\":null", &c, &err), SP_OK);
 	assert_int_equal(parse_class(QWEN3, KV, &c, &err), SP_OK);
@@ -715,6 +716,7 @@ test_config_classes_refused(void **state)
 	    {LLAMA, "\"attention_bias\":1", SP_E_INVALID, "attention_bias"},
 	    {LLAMA, "\"sliding_window\":64", SP_E_UNSUPPORTED, "sliding_window"},
 	    {LLAMA, "\"attn_logit_softcapping\":50.0", SP_E_UNSUPPORTED, "attn_logit_softcapping"},
+	    {QWEN2, KV ",\"use_mrope\":true", SP_E_UNSUPPORTED, "use_mrope"},
 	    {LLAMA, "\"partial_rotary_factor\":0.5", SP_E_UNSUPPORTED, "partial_rotary_factor"},
 	    {LLAMA, "\"layer_types\":[\"full_attention\"]", SP_E_INVALID, "layer_types"},
 	    {LLAMA, "\"layer_types\":[\"full_attention\",\"sliding_attention\"]", SP_E_UNSUPPORTED,
