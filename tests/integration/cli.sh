@@ -107,7 +107,7 @@ expect() { # expect WANT WORD…
 	[ "$got" = "$want" ] || die "«$*» is completed by «$got», not «$want»"
 }
 sallyctl completion bash >completion.bash
-expect "reject retry " re
+expect "reject reproduce retry " re
 expect "log " lo
 expect "checkpoint export prove show verify " log ""
 expect "init new show sign update " trust ""

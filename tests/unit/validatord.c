@@ -104,11 +104,20 @@ shuffle(const struct sp_tensor *tensor, uint8_t *data)
 	}
 }
 
+/* Weights that are numbers, and answers that are none. */
+static void
+overflow(const struct sp_tensor *tensor, uint8_t *data)
+{
+	if (strstr(tensor->name, "_proj.weight"))
+		for (uint64_t i = 0; i < tensor->size; i += 2)
+			memcpy(data + i, "\x00\x7f", 2); /* 1.7e38 */
+}
+
 static void
 put_nan(const struct sp_tensor *tensor, uint8_t *data)
 {
 	if (strcmp(tensor->name, "model.norm.weight") == 0)
-		memcpy(data, "\xc0\x7f", 2);
+		memcpy(data, "\xff\x7f", 2);
 }
 
 static struct sp_hex source, good;
@@ -446,7 +455,21 @@ sabotage_is_blocked(void **state)
 {
 	(void)state;
 	expect_blocked(shuffle, "humaneval: drop 100.00 pp (100.00 to 0.00)");
-	expect_blocked(put_nan, "NaN or infinite logits for 60 of 60");
+	expect_blocked(overflow, "NaN or infinite logits for 60 of 60");
+}
+
+/* What holds no weights is no candidate. */
+static void
+nan_is_refused(void **state)
+{
+	struct sp_hex bad = import("quantd", "nan", put_nan);
+	struct rig_task t;
+
+	(void)state;
+	task_new(&t, source, bad);
+	assert_int_equal(work(&t), SP_E_INVALID);
+	assert_non_null(strstr(rig_err.msg, "model.norm.weight"));
+	rig_task_free(&t);
 }
 
 #define POLICY_TIGHT "{\"mmlu\": {\"dataset\": \"/share/mmlu\", \"max_drop_pp\": 4}}"
@@ -644,6 +667,7 @@ main(void)
 	    cmocka_unit_test(chain_must_lead_here),
 	    cmocka_unit_test(as_good_passes),
 	    cmocka_unit_test(sabotage_is_blocked),
+	    cmocka_unit_test(nan_is_refused),
 	    cmocka_unit_test(doubt_is_blocked),
 	    cmocka_unit_test(restarts_go_on),
 	    cmocka_unit_test(seal_refuses),
