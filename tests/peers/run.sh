@@ -3,7 +3,8 @@
 #
 #   hf      huggingface_hub and hf of today download the fixture, a data set and the quantized model,
 #           unmodified, with only HF_ENDPOINT set; transformers loads the fixture offline from their
-#           cache and gives the logits that lib/engine is tested against; datasets reads the data set
+#           cache and gives the logits that lib/engine is tested against; datasets reads the data set;
+#           tokenizers gives 275,000 texts the ids that lib/model gives them, 11 kinds of tokenizer.json
 #   hf03x   the same downloads by huggingface_hub 0.36, and the tokenizer by the transformers of then
 #   autoawq AutoAWQ 0.2.9 quantizes the fixture in fp32; from the inputs that its layers had, lib/awq
 #           must choose its ratios and, where it does, its codes
@@ -100,6 +101,7 @@ run_hf() {
 		pairs+=("${model%/}" "$TREE/tests/vectors/arch/$(basename "$model").safetensors")
 	done
 	hub_client hf
+	clean hf TOKENIZERS_PARALLELISM=false "$python" "$here/tokenizer_ids.py" "$BIN/sp-tokenize" "$TREE"
 	clean hf HF_HUB_OFFLINE=1 "$python" "$here/logits.py" fixture/qwen2-tiny \
 		"$TREE/tests/vectors/logits.safetensors" "${pairs[@]}"
 	clean hf "HF_ENDPOINT=http://127.0.0.1:$P_HUB" "$python" "$here/dataset.py" fixture/mmlu \

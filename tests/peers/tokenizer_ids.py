@@ -1,5 +1,5 @@
-"""tokenizer_ids.py SP_TOKENIZE TREE [COUNT [SIZE [FILE…]]]: COUNT texts (100,000) have the ids, and the decoded texts, that the
-`tokenizers` package gives them, for each kind of tokenizer and for each tokenizer.json FILE.
+"""tokenizer_ids.py SP_TOKENIZE TREE [COUNT [SIZE [FILE…]]]: COUNT texts (25,000) have the ids, and the decoded texts, that the
+`tokenizers` package gives them, for each of 11 kinds of tokenizer, 6 of bytes and 5 of characters, and for each tokenizer.json FILE.
 """
 import json, os, struct, subprocess, sys, tempfile
 import tokenizers
@@ -35,7 +35,7 @@ def compare(program, name, path, lines):
     return wrong
 
 program, tree = sys.argv[1:3]
-count, size = int(sys.argv[3]) if len(sys.argv) > 3 else 100000, int(sys.argv[4]) if len(sys.argv) > 4 else 4000
+count, size = int(sys.argv[3]) if len(sys.argv) > 3 else 25000, int(sys.argv[4]) if len(sys.argv) > 4 else 4000
 source = corpus(tree)
 lines = texts(source, count)
 wrong = 0

@@ -1,7 +1,7 @@
 """Tokenizers of every kind that lib/model reads, trained by the `tokenizers` package on this repository's own text, and texts to
 try them on. Both come out the same in every run on the same tree. Used by tokenizer_ids.py and tests/vectors/make_tokenizer_kinds.py.
 """
-import json, random, subprocess, unicodedata
+import json, os, random, unicodedata
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 GPT2 = None  # ByteLevel brings it
@@ -22,13 +22,15 @@ PHRASES = [
 ]
 
 def corpus(tree):
-    """Lines of the repository's text files, in the order git lists them, and the phrases above."""
-    names = subprocess.run(["git", "-C", tree, "ls-files", "-z"], check=True, capture_output=True).stdout.decode().split("\0")
+    """Lines of the repository's text files, in the order of their names, and the phrases above."""
     lines = []
-    for name in names:
-        if name.endswith((".c", ".h", ".py", ".md", ".sh", ".proto", ".8", ".conf")) or name == "tests/fixtures/heldout.jsonl":
-            with open(f"{tree}/{name}", encoding="utf-8", newline="") as f:
-                lines += [json.loads(line)["text"] if name.endswith("jsonl") else line for line in f]
+    for folder in ("daemons", "docs", "lib", "proto", "tests"):
+        for path, folders, names in os.walk(f"{tree}/{folder}"):
+            folders.sort()
+            for name in sorted(names):
+                if name.endswith((".c", ".h", ".py", ".md", ".sh", ".proto", ".8", ".conf")) or name == "heldout.jsonl":
+                    with open(f"{path}/{name}", encoding="utf-8", newline="") as f:
+                        lines += [json.loads(line)["text"] if name.endswith("jsonl") else line for line in f]
     return lines + [p + "\n" for p in PHRASES] * 20
 
 def added(content, **flags):
