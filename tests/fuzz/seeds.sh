@@ -35,6 +35,13 @@ jq -c '.model.merges |= .[:24] | (.model.merges | map(join(""))) as $merged
 	| (.model.vocab | length) as $n
 	| .added_tokens |= (to_entries | map(.value + {id: (.key + $n)}))' \
 	$model/tokenizer.json | put tokenizer short
+for file in tests/vectors/tokenizer/*.json; do
+	put tokenizer "$(basename "$file" .json)" <"$file"
+done
+for kind in {0..11}; do # the first byte of encode's input
+	jq -j --argjson kind "$kind" 'select(input_line_number % 12 == $kind) |
+		([$kind] | implode), .' tests/vectors/tokenizer/texts.jsonl | put encode "kind-$kind"
+done
 split -l 1 -a 3 <(shuf -n 60 --random-source=$model/tokenizer.json tests/vectors/tokenizer.jsonl |
 	jq -j '.text, "\u001e"' | tr '\n\036' ' \n') "$corpus/encode.seeds/text-"
 for file in $fixtures/mmlu/dev/*.csv; do

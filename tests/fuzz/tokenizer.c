@@ -5,7 +5,9 @@
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	static const char text[] = "What's  the capital of Caf\xc3\xa9?\n\t42 <|im_end|>";
+	static const char text[] = "What's  the capital of Caf\xc3\xa9?\n\t42 <|im_end|>"
+				   "\xe2\x96\x81"
+				   "e\xcc\x81 \xf0\x9f\x98\x80  <s>word </s>";
 	struct sp_tokenizer *tokenizer = NULL;
 	struct sp_err err;
 	uint32_t *ids;
@@ -20,9 +22,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	    SP_OK) {
 		for (size_t i = 0; i < count; i++)
 			SP_ASSERT(ids[i] < sp_tokenizer_size(tokenizer));
-		SP_ASSERT(sp_tokenizer_decode(tokenizer, ids, count, 0, &again, &again_len, &err) ==
-			  SP_OK);
-		free(again);
+		if (sp_tokenizer_decode(tokenizer, ids, count, 0, &again, &again_len, &err) ==
+		    SP_OK)
+			free(again);
+		else /* a chain of Replace */
+			SP_ASSERT(err.code == SP_E_LIMIT);
 		free(ids);
 	}
 	sp_tokenizer_free(&tokenizer);
