@@ -1,6 +1,7 @@
 /* quantd_step.c -- what a task asks for and what is attested; no clock, file or socket. */
 #include "quantd.h"
 
+#include "awq/card.h"
 #include "base/version.h"
 #include "bus/step.h"
 
@@ -37,7 +38,7 @@ quantd_settings_parse(
 struct quantd_phase
 quantd_phase(const json_t *layer, int64_t left_ms)
 {
-	struct sp_convert_line errors = sp_convert_errors(layer);
+	struct sp_card_line errors = sp_card_errors(layer);
 	struct quantd_phase phase;
 	int64_t s = left_ms / 1000;
 	char left[24] = "";

@@ -6,6 +6,7 @@
  * OUT appears by rename, whole.
  */
 #include "quantize.h"
+#include "awq/card.h"
 #include "base/file.h"
 #include "base/program.h"
 #include "place.h"
@@ -169,7 +170,7 @@ static void
 on_layer(void *ctx, size_t done, size_t total, const json_t *layer)
 {
 	struct ctl_quantize *q = ctx;
-	struct sp_convert_line errors = sp_convert_errors(layer);
+	struct sp_card_line errors = sp_card_errors(layer);
 	int64_t now = sp_time_monotonic_ms(), left_ms = -1;
 	char *phase;
 

@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -239,4 +240,27 @@ sp_card_write(const uint8_t *readme, size_t size, const json_t *report, size_t *
 	add_errors(report, &out);
 	add_use(&out);
 	return sp_buf_take(&out, len);
+}
+
+/* --- progress -----------------------------------------------------------------------------------
+ */
+
+struct sp_card_line
+sp_card_errors(const json_t *layer)
+{
+	struct sp_card_line line = {""};
+	const json_t *attn = json_object_get(layer, "attn_error");
+	const json_t *mlp = json_object_get(layer, "mlp_error");
+	double before = json_number_value(json_object_get(layer, "attn_before")) +
+			json_number_value(json_object_get(layer, "mlp_before"));
+
+	if (!json_is_number(attn) || !json_is_number(mlp))
+		return line;
+	if (before > 0)
+		snprintf(line.s, sizeof(line.s), "error %.3g -> %.3g", before,
+		    json_number_value(attn) + json_number_value(mlp));
+	else
+		snprintf(line.s, sizeof(line.s), "error %.3g",
+		    json_number_value(attn) + json_number_value(mlp));
+	return line;
 }

@@ -15,4 +15,11 @@
  */
 char *sp_card_write(const uint8_t *readme, size_t size, const json_t *report, size_t *len);
 
+/* "error 0.00123 -> 0.00045" of a layer's numbers, both parts together: before, where it is known,
+ * and after; "" for NULL. For progress. */
+struct sp_card_line {
+	char s[48];
+};
+struct sp_card_line sp_card_errors(const json_t *layer);
+
 #endif

@@ -6,34 +6,14 @@
 #include "base/file.h"
 #include "base/version.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define README_MAX ((size_t)16 << 20)
 
-/* --- numbers -----------------------------------------------------------------------------------
+/* --- the report
+ * -----------------------------------------------------------------------------------
  */
-
-struct sp_convert_line
-sp_convert_errors(const json_t *layer)
-{
-	struct sp_convert_line line = {""};
-	const json_t *attn = json_object_get(layer, "attn_error");
-	const json_t *mlp = json_object_get(layer, "mlp_error");
-	double before = json_number_value(json_object_get(layer, "attn_before")) +
-			json_number_value(json_object_get(layer, "mlp_before"));
-
-	if (!json_is_number(attn) || !json_is_number(mlp))
-		return line;
-	if (before > 0)
-		snprintf(line.s, sizeof(line.s), "error %.3g -> %.3g", before,
-		    json_number_value(attn) + json_number_value(mlp));
-	else
-		snprintf(line.s, sizeof(line.s), "error %.3g",
-		    json_number_value(attn) + json_number_value(mlp));
-	return line;
-}
 
 static json_t *
 report_of(const struct sp_convert *convert, const json_t *run)

@@ -47,11 +47,4 @@ struct sp_convert {
 enum sp_code
 sp_convert_run(const struct sp_convert *convert, json_t **report, struct sp_err *err) SP_MUST_USE;
 
-/* "error 0.00123 -> 0.00045" of a layer's numbers, both parts together: before, where it is known,
- * and after; "" for NULL. For progress. */
-struct sp_convert_line {
-	char s[48];
-};
-struct sp_convert_line sp_convert_errors(const json_t *layer);
-
 #endif

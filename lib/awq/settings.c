@@ -98,6 +98,22 @@ sp_settings_skip(struct sp_settings *settings, const char *name, struct sp_err *
 	return SP_OK;
 }
 
+/* Its words, here too, so that profiles are read without the engine behind awq/plan.h. */
+static const char *const fallbacks[] = {
+    [SP_PLAN_REFUSE] = "refuse", [SP_PLAN_SMALLER] = "smaller", [SP_PLAN_LEAVE] = "leave"};
+
+static int
+find_fallback(const char *word, enum sp_plan_fallback *out)
+{
+	for (size_t i = 0; i < sizeof(fallbacks) / sizeof(*fallbacks); i++) {
+		if (strcmp(fallbacks[i], word) != 0)
+			continue;
+		*out = (enum sp_plan_fallback)i;
+		return 1;
+	}
+	return 0;
+}
+
 /* What may be missing. */
 static enum sp_code
 parse_options(const json_t *group, struct sp_settings *out, struct sp_err *err)
@@ -119,7 +135,7 @@ parse_options(const json_t *group, struct sp_settings *out, struct sp_err *err)
 	if (json_object_get(group, "fallback") != NULL) {
 		if ((code = sp_json_string(group, "fallback", &fallback, err)))
 			return code;
-		if (!sp_plan_fallback_parse(fallback, &out->fallback))
+		if (!find_fallback(fallback, &out->fallback))
 			return sp_err_set(err, SP_E_INVALID,
 			    "quantize.fallback is \"%.64s\": choose refuse, smaller or leave",
 			    fallback);
@@ -168,8 +184,6 @@ sp_settings_parse(const json_t *group, struct sp_settings *out, struct sp_err *e
 json_t *
 sp_settings_json(const struct sp_settings *s)
 {
-	static const char *const fallbacks[] = {
-	    [SP_PLAN_REFUSE] = "refuse", [SP_PLAN_SMALLER] = "smaller", [SP_PLAN_LEAVE] = "leave"};
 	json_t *object = json_pack("{s:s, s:I, s:s, s:I, s:I}", "calibration", s->calibration,
 	    "group_size", (json_int_t)s->group_size, "method", s->method, "samples",
 	    (json_int_t)s->samples, "sequence", (json_int_t)s->sequence);

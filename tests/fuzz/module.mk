@@ -46,8 +46,9 @@ $(eval $(call fuzz,plan,hub http store base,gnutls jansson))
 $(eval $(call fuzz,url,http base,gnutls))
 $(eval $(call fuzz,conf,base,gnutls libconfig))
 $(eval $(call fuzz,json,base,gnutls jansson))
+$(eval $(call fuzz,card,base,gnutls jansson,lib/awq/card))
 $(eval $(call fuzz,profile,hub eval model ledger release bus store base proto,$(FUZZ_RELEASE) libconfig zlib,\
-	$(addprefix daemons/,ledgerd/profile quantd/quantd_step)))
+	lib/awq/settings lib/awq/card $(addprefix daemons/,ledgerd/profile quantd/quantd_step)))
 $(eval $(call fuzz,state,eval model hub release store bus base proto,$(FUZZ_RELEASE) zlib,daemons/registryd/registryd_step))
 
 # not fuzzed: writes seeds

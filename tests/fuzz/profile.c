@@ -8,6 +8,7 @@
 #include "fuzz.h"
 #include "quantd/quantd.h"
 
+#include <string.h>
 #include <unistd.h>
 
 static char dir[] = "/tmp/sallyport-fuzz-XXXXXX";
@@ -34,14 +35,23 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 static void
 check_policy(const uint8_t *data, size_t len)
 {
-	struct quantd_recipe recipe = {0};
+	struct sp_settings settings, again;
 	struct sp_policy policy;
 	struct sp_err err;
 
 	if (sp_policy_parse(data, len, &policy, &err) == SP_OK)
 		SP_ASSERT(policy.mmlu.asked || policy.humaneval.asked);
-	if (quantd_recipe_parse(data, len, &recipe, &err) == SP_OK)
-		quantd_recipe_clear(&recipe);
+	if (quantd_settings_parse(data, len, &settings, &err) == SP_OK) {
+		json_t *group = sp_settings_json(&settings);
+
+		/* an attestation's form of it is the same again */
+		SP_ASSERT(sp_settings_parse(group, &again, &err) == SP_OK);
+		SP_ASSERT(strcmp(sp_settings_key(&settings, "", NULL, "", "").s,
+			      sp_settings_key(&again, "", NULL, "", "").s) == 0);
+		json_decref(group);
+		sp_settings_clear(&settings);
+		sp_settings_clear(&again);
+	}
 	ledgerd_profile_submitter_may_approve(data, len);
 }
 

@@ -49,8 +49,10 @@ for file in $fixtures/mmlu/dev/*.csv; do
 done
 zcat $fixtures/humaneval.jsonl.gz | sed -n 1,2p | put humaneval two
 jq -r .prompt < <(zcat $fixtures/humaneval.jsonl.gz | sed -n 3p) | put humaneval prompt
+put card front <<<$'---\nlicense: mit\nbase_model:\n- org/name\ntags: [a]\n---\n# Name\n'
+put card plain <README.md
 put profile fixture <tests/e2e/fixture.conf
-put profile policy <<<'{"confidence":0.95,"mmlu":{"dataset":"/d","max_drop_pp":3.0,"shots":5},"quantize":{"calibration":"/c.jsonl","group_size":128,"method":"awq","samples":128,"sequence":512}}'
+put profile policy <<<'{"confidence":0.95,"mmlu":{"dataset":"/d","max_drop_pp":3.0,"shots":5},"quantize":{"calibration":"/c.jsonl","group_size":128,"method":"awq+","modules_to_not_convert":["mlp"],"fallback":"leave","symmetric":true,"seed":7,"samples":128,"sequence":512}}'
 put policy group <<<'{"fetch":{"allow":["*.json","onnx/"],"ignore":["[a-c]?*"],"licences":["mit","other (x)"],"max_files":9,"max_gib":1,"pickle":true,"remote_code":false}}'
 put policy config <<<'{"a":[{"\u0061uto_map":{"AutoModel":"m.M"}}],"custom_pipelines":null,"x":"\"auto_map\":"}'
 cut -f 1,2 tests/vectors/glob.tsv | sed -n '700p;1400p;2100p' | while IFS=$'\t' read -r pattern path; do

@@ -605,6 +605,43 @@ work_verifies_the_source(void **state)
 	free(blob);
 }
 
+/* The profile names a file of a data set that was fetched: the same text, so the same tree. */
+static void
+work_reads_a_data_set(void **state)
+{
+	struct sp_outcome by_path = {0}, by_tree = {0};
+	struct rig_task t;
+	struct sp_hex data;
+	char *dir, *policy;
+
+	(void)state;
+	task_new(&t);
+	rig_ok(quantd_work(rig_worker.conf, &t.task, &rig_lease, &by_path, &rig_err));
+	dir = rig_at("data");
+	rig_ok(sp_file_mkdirs(dir, 0755, &rig_err));
+	copy_in("tests/fixtures/calibration.jsonl", "data/texts.jsonl");
+	data = rig_import("fetcherd", dir);
+	policy = sp_xasprintf("{\"quantize\": {\"method\": \"awq\", \"group_size\": 128, "
+			      "\"calibration\": \"tree:%s/texts.jsonl\", \"samples\": 6, "
+			      "\"sequence\": 256}}",
+	    data.s);
+	rig_task_policy(&t, policy);
+	rig_ok(quantd_work(rig_worker.conf, &t.task, &rig_lease, &by_tree, &rig_err));
+	assert_string_equal(sp_outcome_find(&by_path, "candidate")->digest.s,
+	    sp_outcome_find(&by_tree, "candidate")->digest.s);
+	sp_outcome_clear(&by_tree);
+	memcpy(strstr(policy, "texts"), "other", 5);
+	rig_task_policy(&t, policy);
+	assert_int_equal(
+	    quantd_work(rig_worker.conf, &t.task, &rig_lease, &by_tree, &rig_err), SP_E_CONFIG);
+	assert_non_null(strstr(rig_err.msg, "has no file other.jsonl"));
+	sp_outcome_clear(&by_path);
+	sp_outcome_clear(&by_tree);
+	rig_task_free(&t);
+	free(policy);
+	free(dir);
+}
+
 int
 main(void)
 {
@@ -618,6 +655,7 @@ main(void)
 	    cmocka_unit_test(seal_believes_nothing),
 	    cmocka_unit_test(seal_checks_details),
 	    cmocka_unit_test(work_verifies_the_source),
+	    cmocka_unit_test(work_reads_a_data_set),
 	};
 
 	return cmocka_run_group_tests_name("quantd", tests, setup, teardown);
