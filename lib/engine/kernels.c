@@ -431,15 +431,16 @@ sp_kernels_panel(const float *x, size_t ldx, size_t n, size_t depth, const float
 /*
  * A block of x (ROW_BLOCK x DEPTH_BLOCK floats, 384 KiB) and one of a panel (64 KiB) fit a second
  * level cache. Panels are taken GROUP at a time while a block of x is there, and a depth after the
- * other, y keeping the sums between: a chain goes on where it was. x is packed tile by tile first,
- * since rows some KiB apart fall into few sets of a cache; a chunk of it at a time, to bound the
- * memory. Few rows are not worth that.
+ * other, y keeping the sums between: a chain goes on where it was. Where rows of x lie a multiple
+ * of 2 KiB apart, and so fall into one or two sets of the first level cache, x is packed tile by
+ * tile first; a chunk of it at a time, to bound the memory. Few rows are not worth that.
  */
 #define ROW_BLOCK ((size_t)192)
 #define DEPTH_BLOCK ((size_t)512)
 #define GROUP ((size_t)4)
 #define CHUNK ((size_t)32 << 20) /* bytes */
 #define FEW ((size_t)4)
+#define APART ((size_t)2048)
 
 struct matmul {
 	const float *x;
@@ -570,8 +571,9 @@ sp_kernels_matmul(struct sp_pool *pool, const float *x, size_t n, size_t in,
 	size_t row_blocks = (n + ROW_BLOCK - 1) / ROW_BLOCK, columns = sp_kernels_panels(out);
 	size_t enough = (size_t)sp_pool_threads(pool) * 8; /* tasks that keep all threads busy */
 	struct matmul job = {.in = in, .w = panels, .bias = bias, .out = out};
+	int pack = n > FEW && in * sizeof(float) % APART == 0;
 
-	step = n <= FEW ? n : step < full ? full : step;
+	step = !pack ? n : step < full ? full : step;
 	job.group = row_blocks * columns / GROUP >= enough ? GROUP : 1;
 	for (size_t r = 0; r < n; r += step) {
 		size_t rows = n - r < step ? n - r : step;
@@ -579,7 +581,7 @@ sp_kernels_matmul(struct sp_pool *pool, const float *x, size_t n, size_t in,
 		job.x = x + r * in;
 		job.y = y + r * out;
 		job.n = rows;
-		if (n > FEW)
+		if (pack)
 			job.packed = sp_pool_scratch(
 			    pool, (rows + full - 1) / full * full * in * sizeof(float));
 		if (job.packed != NULL)

@@ -203,6 +203,10 @@ test_matmul(void **state)
 		check_matmul(13, 1100, 64, 0);
 	}
 	check_matmul(3, 1025, 31, 1);
+	for (size_t i = 0; i < 6; i++) { /* x is packed */
+		check_matmul(1 + 5 * i, 512, 33, i % 2);
+		check_matmul(193 + i, 1024, 40 + i, i % 2);
+	}
 }
 
 /* More rows than are packed at a time (32 MiB). */
