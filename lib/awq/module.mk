@@ -2,7 +2,7 @@ $(eval $(call lib,awq,round pack calib search gram block factor plane plus plan 
 AWQ_LAYER := $(addprefix lib/awq/,round pack search gram block factor plane plus) \
 	$(addprefix lib/engine/,kernels pool linear layer rope moe attention) lib/model/dtype
 AWQ_CHECKPOINT := $(addprefix lib/awq/,calib plan partial inspect emit quantize) \
-	$(addprefix lib/engine/,weights model context forward) \
+	$(addprefix lib/engine/,weights model context forward spill stream) \
 	$(addprefix lib/model/,safetensors index config strip) $(TOKENIZER)
 $(eval $(call unit,awq,$(AWQ_LAYER) lib/model/safetensors lib/model/config $(BASE),gnutls jansson))
 $(eval $(call unit,awq_f32,$(AWQ_LAYER) lib/engine/weights $(addprefix lib/model/,safetensors index config) $(BASE),gnutls jansson))

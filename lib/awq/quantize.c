@@ -6,24 +6,28 @@
 #include "awq/inspect.h"
 #include "awq/partial.h"
 #include "awq/plus.h"
+#include "engine/stream.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define TOKENIZER_MAX ((size_t)64 << 20)
+#define ROWS_MAX ((size_t)1 << 30) /* bytes of h, and of runs, in memory; more lie in work */
 
 struct run {
 	const struct sp_quantize *spec;
 	struct sp_weights *weights;
 	const struct sp_model_config *config;
 	struct sp_calib calib;
-	struct sp_layer_env env;
+	struct sp_stream *stream;
+	struct sp_layer_env env; /* the stream's */
 	struct sp_plan plan;
 	int plus; /* the method is awq+ */
 	/* [blocks * sequence][hidden]: what the next layer takes in the exact model and, for awq+,
 	 * in the quantized one */
 	float *h, *runs;
-	char *done; /* per layer: its result is there */
+	struct sp_spill h_rows, runs_rows; /* what they are of */
+	char *done;			   /* per layer: its result is there */
 	size_t done_count, layer;
 };
 
@@ -107,25 +111,24 @@ static enum sp_code
 embed(struct run *run, struct sp_err *err)
 {
 	size_t n = run->calib.blocks * run->calib.len, hidden = run->config->hidden;
-	float *table = NULL;
 	enum sp_code rc;
 
-	run->h = malloc(n * hidden * sizeof(*run->h));
-	if (run->h == NULL)
-		return sp_err_set(err, SP_E_NO_MEMORY, "no memory for %zu tokens", n);
-	rc = sp_weights_embed(run->weights, &table, err);
+	rc = sp_spill_open(&run->h_rows, n * hidden, ROWS_MAX, run->spec->work, err);
 	if (rc != SP_OK)
 		return rc;
-	sp_weights_lookup(table, hidden, run->calib.ids, n, run->h);
-	free(table);
+	run->h = run->h_rows.values;
+	rc = sp_stream_embed(run->stream, run->calib.ids, n, run->h, err);
+	if (rc != SP_OK)
+		return rc;
 	rc = sp_round_half(run->h, n * hidden, err);
 	if (rc != SP_OK)
 		return sp_err_prefix(err, "model.embed_tokens.weight");
 	if (!run->plus)
 		return SP_OK;
-	run->runs = malloc(n * hidden * sizeof(*run->runs));
-	if (run->runs == NULL)
-		return sp_err_set(err, SP_E_NO_MEMORY, "no memory for %zu tokens", n);
+	rc = sp_spill_open(&run->runs_rows, n * hidden, ROWS_MAX, run->spec->work, err);
+	if (rc != SP_OK)
+		return rc;
+	run->runs = run->runs_rows.values;
 	memcpy(run->runs, run->h, n * hidden * sizeof(*run->runs));
 	return SP_OK;
 }
@@ -153,7 +156,7 @@ load_layer(const struct run *run, size_t i, struct sp_layer *layer, struct sp_er
 {
 	enum sp_code rc;
 
-	rc = sp_weights_layer(run->weights, i, layer, err);
+	rc = sp_stream_layer(run->stream, i, layer, err);
 	if (rc != SP_OK)
 		return rc;
 	for (enum sp_layer_norm k = 0; k < SP_LAYER_NORMS && rc == SP_OK; k++) {
@@ -272,7 +275,9 @@ all_layers(struct run *run, struct sp_err *err)
 	progress(run, run->config->layers);
 	if (run->done_count == run->config->layers)
 		return SP_OK;
-	rc = sp_layer_env_open(&run->env, run->config, run->spec->sequence, run->spec->pool, err);
+	rc = sp_stream_open(run->weights, run->spec->sequence, run->spec->pool, &run->stream, err);
+	if (rc == SP_OK)
+		run->env = *sp_stream_env(run->stream);
 	if (rc == SP_OK)
 		rc = embed(run, err);
 	for (size_t i = 0; rc == SP_OK && run->done_count < run->config->layers; i++) {
@@ -326,10 +331,10 @@ sp_quantize_run(const struct sp_quantize *quantize, json_t **report, struct sp_e
 		goto out;
 	rc = emit(&run, report, err);
 out:
-	sp_layer_env_close(&run.env);
+	sp_stream_close(&run.stream);
 	sp_calib_free(&run.calib);
-	free(run.h);
-	free(run.runs);
+	sp_spill_close(&run.h_rows);
+	sp_spill_close(&run.runs_rows);
 	free(run.done);
 	sp_weights_close(&run.weights);
 	return rc;
