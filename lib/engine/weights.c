@@ -119,7 +119,6 @@ find_shard(const struct sp_weights *w, const char *name)
 static enum sp_code
 open_index(struct sp_weights *w, const char *dir, const struct sp_index *index, struct sp_err *err)
 {
-	uint64_t bytes = 0;
 	size_t total = 0;
 	enum sp_code code;
 
@@ -135,7 +134,6 @@ open_index(struct sp_weights *w, const char *dir, const struct sp_index *index, 
 			return sp_err_set(err, SP_E_INVALID,
 			    "%s/%s: tensor %.128s is not in %.128s", dir, INDEX_NAME, entry->tensor,
 			    entry->file);
-		bytes += tensor->size;
 	}
 	for (size_t i = 0; i < w->n_shards; i++)
 		total += sp_safetensors_count(w->shards[i].file);
@@ -143,10 +141,6 @@ open_index(struct sp_weights *w, const char *dir, const struct sp_index *index, 
 		return sp_err_set(err, SP_E_INVALID,
 		    "%s/%s: names %zu tensors, the shards hold %zu", dir, INDEX_NAME, index->count,
 		    total);
-	if (index->has_total && index->total_size != bytes)
-		return sp_err_set(err, SP_E_INVALID,
-		    "%s/%s: metadata.total_size is %llu, the tensors have %llu bytes", dir,
-		    INDEX_NAME, (unsigned long long)index->total_size, (unsigned long long)bytes);
 	return SP_OK;
 }
 

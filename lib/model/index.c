@@ -3,7 +3,6 @@
 
 #include "base/json.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,8 +11,8 @@
  *
  *	{"metadata": {"total_size": BYTES, …}, "weight_map": {TENSOR: FILE, …}}
  *
- * FILE lies beside the index, so it has no path; BYTES counts the tensors alone, not the headers of
- * their files. Some tools write no metadata, some write BYTES as a real number.
+ * FILE lies beside the index, so it has no path. The metadata is not read: tools disagree on what
+ * BYTES counts (tied tensors once or twice), and the files' own headers say what is there.
  */
 
 /* A plain file name. */
@@ -24,25 +23,6 @@ is_shard_name(const char *name)
 
 	return len > suffix && strcmp(name + len - suffix, ".safetensors") == 0 &&
 	       strchr(name, '/') == NULL && name[0] != '.';
-}
-
-static enum sp_code
-parse_total(const json_t *root, struct sp_index *index, struct sp_err *err)
-{
-	const json_t *metadata = json_object_get(root, "metadata");
-	const json_t *total = json_object_get(metadata, "total_size");
-	double value = json_number_value(total);
-
-	if (metadata != NULL && !json_is_object(metadata))
-		return sp_err_set(err, SP_E_INVALID, "metadata is not an object");
-	if (total == NULL)
-		return SP_OK;
-	if (!json_is_number(total) || value < 0 || value >= 0x1p53 || value != floor(value))
-		return sp_err_set(
-		    err, SP_E_INVALID, "metadata.total_size is not a number of bytes");
-	index->has_total = 1;
-	index->total_size = (uint64_t)value;
-	return SP_OK;
 }
 
 static enum sp_code
@@ -81,7 +61,7 @@ sp_index_parse(
 	if ((code = sp_json_parse(data, len, what, &root, err)))
 		goto out;
 	index->root = root;
-	if ((code = parse_map(root, index, err)) || (code = parse_total(root, index, err))) {
+	if ((code = parse_map(root, index, err))) {
 		sp_err_prefix(err, "%s", what);
 		goto out;
 	}

@@ -15,8 +15,6 @@ struct sp_index_entry {
 struct sp_index {
 	struct sp_index_entry *entries; /* in the order of the file */
 	size_t count;
-	int has_total;
-	uint64_t total_size; /* bytes of all tensors, when has_total */
 	void *root;
 };
 
