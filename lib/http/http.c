@@ -40,7 +40,7 @@
 #define FILES_BESIDE 128 /* what a daemon opens besides connections and what they are sent */
 #define DRAIN_MS 5000
 #define ACCEPT_SERIES 16    /* connections taken before others are served */
-#define ACCEPT_PAUSE_MS 100 /* where neither a descriptor nor memory is left for one */
+#define ACCEPT_PAUSE_MS 100 /* where there is no room, no descriptor or no memory for one */
 /* What is read of a body that is too large, to no end but that its sender comes to read the answer:
  * closing while it still writes would reset the connection, and the answer be lost with it. */
 #define DISCARD_MAX ((unsigned long long)16 << 20)
@@ -442,18 +442,18 @@ work(void *ctx)
 {
 	struct worker *worker = ctx;
 	struct sp_http *http = worker->http;
-	int is_paused = 0, listens;
+	int is_paused = 0, is_full, listens;
 	struct pollfd fds[3] = {{.fd = worker->epoll_fd, .events = POLLIN},
 	    {.fd = worker->wake_fd, .events = POLLIN}, {.fd = http->listen_fd, .events = POLLIN}};
 	eventfd_t count;
 
 	while (!atomic_load(&http->stopping)) {
 		/* the thread that ends a connection where there were as many as may be comes by
-		 * here, and listens again */
-		listens =
-		    !is_paused && !atomic_load(&http->draining) && !sp_conns_full(http->conns);
+		 * here, and listens again; others, which may have none, look now and then */
+		is_full = sp_conns_full(http->conns);
+		listens = !is_paused && !is_full && !atomic_load(&http->draining);
 		fds[2].revents = 0;
-		(void)poll(fds, listens ? 3 : 2, wait_ms(worker, is_paused));
+		(void)poll(fds, listens ? 3 : 2, wait_ms(worker, is_paused || is_full));
 		if (fds[1].revents != 0)
 			(void)eventfd_read(worker->wake_fd, &count);
 		is_paused = fds[2].revents != 0 && !accept_some(worker);

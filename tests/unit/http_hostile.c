@@ -566,6 +566,72 @@ ask_all(const int *fds, unsigned count)
 			fail_msg("connection %u was closed: \"%s\"", i, text);
 }
 
+/* One request, answered. */
+static void
+ask_one(int fd)
+{
+	ask_all(&fd, 1);
+}
+
+/* While a thread is busy with /wait on fd. */
+static void
+keep_busy(int fd)
+{
+	static const char wait[] = "GET /wait" HEAD "\r\n";
+	unsigned before = requests();
+
+	pthread_mutex_lock(&gate);
+	say(fd, wait, sizeof(wait) - 1);
+	while (requests() == before)
+		sched_yield();
+}
+
+static void
+let_be(int fd)
+{
+	char text[1024];
+
+	pthread_mutex_unlock(&gate);
+	assert_int_equal(hear(fd, text, sizeof(text), "GET /wait 0\n"), 0);
+}
+
+/* A thread that has seen the server full accepts again, though it was another whose connections
+ * ended, and that one is busy now. */
+static void
+test_room_again(void **state)
+{
+	struct sp_http *http = start(4, 600, 600);
+	int theirs[2], ours[2], fd;
+
+	(void)state;
+	/* two connections each: what comes while one thread is busy is the other's */
+	theirs[0] = dial(http);
+	keep_busy(theirs[0]);
+	ours[0] = dial(http);
+	ours[1] = dial(http);
+	ask_all(ours, 2);
+	let_be(theirs[0]);
+	keep_busy(ours[0]);
+	theirs[1] = dial(http);
+	ask_one(theirs[1]);
+	let_be(ours[0]);
+	close(theirs[0]);
+	close(theirs[1]);
+	theirs[0] = dial(http);
+	/* what had ended before is let go of by now */
+	ask_one(theirs[0]);
+	ask_one(theirs[0]);
+	keep_busy(theirs[0]);
+	fd = dial(http);
+	ask_one(fd);
+	let_be(theirs[0]);
+	close(fd);
+	close(theirs[0]);
+	close(ours[0]);
+	close(ours[1]);
+	sp_http_stop(&http);
+}
+
 #define SLOW 20
 #define LOADS 4
 
@@ -702,6 +768,7 @@ main(void)
 	    cmocka_unit_test(test_idle),
 	    cmocka_unit_test(test_conns),
 	    cmocka_unit_test(test_addresses),
+	    cmocka_unit_test(test_room_again),
 	    cmocka_unit_test(test_batches),
 	    cmocka_unit_test(test_crowd),
 	    cmocka_unit_test(test_few_files),
