@@ -114,7 +114,7 @@ test_moments(void **state)
 
 				sum += a * x[t * IN + j];
 				ahead += a * (d - x[t * IN + j]);
-				size += fabs(a) * (fabs(d) + fabs(x[t * IN + j]));
+				size += fabs(a) * (fabs(d) + fabs((double)x[t * IN + j]));
 			}
 			assert_true(fabs(g[i * IN + j] - sum) <= 1e-5 * (size + 1));
 			assert_true(fabs(drift[i * IN + j] - ahead) <= 1e-5 * (size + 1));

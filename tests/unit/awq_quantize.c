@@ -462,9 +462,9 @@ test_plus_killed(void **state)
 	(void)state;
 	quiet.method = broken.method = SP_QUANTIZE_PLUS;
 	run(&quiet);
-	srand((unsigned)getpid());
+	srandom((unsigned)getpid());
 	for (size_t k = 0; k < 5; k++) {
-		int fds[2], wanted = rand() % 2;
+		int fds[2], wanted = (int)(random() % 2);
 		pid_t pid;
 		char byte;
 
