@@ -7,9 +7,11 @@
 #           tokenizers gives 275,000 texts the ids that lib/model gives them, 11 kinds of tokenizer.json
 #   hf03x   the same downloads by huggingface_hub 0.36, and the tokenizer by the transformers of then
 #   autoawq AutoAWQ 0.2.9 quantizes the fixture in fp32; from the inputs that its layers had, lib/awq
-#           must choose its ratios and, where it does, its codes
+#           must choose its ratios and, where it does, its codes. It reads what our quantizer writes: with
+#           the weights that it makes of the codes, transformers gives our engine's logits
 #   tlog    Go's sumdb/tlog and tessera's fsck verify an exported audit log
-#   vllm    vLLM (CPU build) downloads the quantized model, loads it offline, and answers a prompt
+#   vllm    vLLM (CPU build) downloads the quantized model, loads it offline, and answers a prompt;
+#           with what our quantizer writes, it continues prompts with the tokens that our engine chooses
 #
 # Each has an environment, made once and kept in a cache (venv.sh, tlog/build.sh; SALLYPORT_CACHE).
 # One that is not there yet is built when its tools are, there is room for it, and PEERS_BUILD_S
@@ -108,19 +110,56 @@ run_hf() {
 		"$TREE/tests/fixtures/mmlu"
 }
 
+# answered FIXTURE METHOD: quantizes it into $quantized/FIXTURE-METHOD; beside it, what our engine makes
+# of the prompts with that, and with the fixture
+fixtures=(model llama)
+prompts=24
+steps=32
+answered() {
+	local dir=$quantized/$1-$2
+	[ ! -f "$dir.answers" ] || return 0
+	mkdir -p "$quantized"
+	head -n $prompts "$TREE/tests/fixtures/heldout.jsonl" | jq -c '{text: .text[:160]}' >"$quantized/prompts"
+	nice sallyctl quantize "$TREE/tests/fixtures/$1" "$dir" --method "$2" --samples 32 --threads 1 \
+		--calibration "$TREE/tests/fixtures/calibration.jsonl" >"$dir.log" 2>&1 || { cat "$dir.log" >&2; return 1; }
+	sp-greedy "$TREE/tests/fixtures/$1" "$quantized/prompts" $steps "$quantized/$1.answers"
+	sp-greedy "$dir" "$quantized/prompts" $steps "$dir.answers"
+}
+compared() { # PEER FIXTURE METHOD VARIABLE=… PROGRAM…: what PEER makes of it beside that
+	local peer=$1 fixture=$2 method=$3
+	shift 3
+	answered "$fixture" "$method"
+	echo "$fixture, $method:"
+	clean "$peer" "$@" "$quantized/$fixture-$method" "$quantized/prompts" "$quantized/$fixture-$method.answers" \
+		"$quantized/$fixture.answers"
+}
+
+# two programs whose threads spin starve each other
+quiet=(nice env OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE)
+
 run_vllm() {
-	local python=${env_of[vllm]}/bin/python
+	local python=${env_of[vllm]}/bin/python fixture
+	local offline=("${quiet[@]}" HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=1
+		VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1 VLLM_LOGGING_LEVEL=ERROR "$python")
 	clean vllm "HF_ENDPOINT=http://127.0.0.1:$P_REGISTRY" "$python" -c \
 		'from huggingface_hub import snapshot_download; snapshot_download("fixture/qwen2-tiny-AWQ")'
-	clean vllm HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind \
-		VLLM_NO_USAGE_STATS=1 VLLM_LOGGING_LEVEL=ERROR "$python" "$here/vllm_answer.py" fixture/qwen2-tiny-AWQ
+	clean vllm "${offline[@]}" "$here/vllm_answer.py" fixture/qwen2-tiny-AWQ
+	for fixture in "${fixtures[@]}"; do
+		compared vllm "$fixture" awq+ "${offline[@]}" "$here/vllm_greedy.py"
+	done
 }
 
 run_autoawq() {
+	local fixture method
 	mkdir -p "$RUN/autoawq"
 	clean autoawq HF_HUB_OFFLINE=1 "${env_of[autoawq]}/bin/python" "$TREE/tests/vectors/make_autoawq_f32.py" \
 		6 0 1 2 3 "$RUN/autoawq"
 	(cd "$TREE" && "$B/unit/awq_f32" "$RUN"/autoawq/layer-*.safetensors)
+	for fixture in "${fixtures[@]}"; do
+		for method in awq awq+; do
+			compared autoawq "$fixture" $method "${quiet[@]}" "${env_of[autoawq]}/bin/python" "$here/awq_logits.py"
+		done
+	done
 }
 
 run_tlog() { "$here/tlog.sh"; }
@@ -153,8 +192,9 @@ for peer in "${peers[@]}"; do
 	[ -n "${room_mib[$peer]:-}" ] || { echo "peers: no peer is called $peer: ${all[*]}" >&2; exit 2; }
 done
 RUN=$(mktemp -d /tmp/sp-peers.XXXXXX)
+quantized=$RUN.quantized # meet empties RUN
 keep=1
-trap 'rc=$?; site_stop; [ $keep = 1 ] || rm -rf "$RUN"; exit $rc' EXIT
+trap 'rc=$?; site_stop; [ $keep = 1 ] || rm -rf "$RUN" "$quantized"; exit $rc' EXIT
 trap 'exit 1' INT TERM
 export RUN
 
