@@ -188,8 +188,10 @@ write_answers(const struct answers *a, const char *path)
 	};
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
-	if (fd < 0)
+	if (fd < 0) {
 		check(sp_err_errno(&err, "%s", path));
+		return;
+	}
 	check(sp_safetensors_write(fd, tensors, sizeof(tensors) / sizeof(tensors[0]), &err));
 	close(fd);
 }
