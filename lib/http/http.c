@@ -22,6 +22,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -446,7 +447,11 @@ work(void *ctx)
 	struct pollfd fds[3] = {{.fd = worker->epoll_fd, .events = POLLIN},
 	    {.fd = worker->wake_fd, .events = POLLIN}, {.fd = http->listen_fd, .events = POLLIN}};
 	eventfd_t count;
+	sigset_t pipe_signal;
 
+	sigemptyset(&pipe_signal);
+	sigaddset(&pipe_signal, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &pipe_signal, NULL);
 	while (!atomic_load(&http->stopping)) {
 		/* the thread that ends a connection where there were as many as may be comes by
 		 * here, and listens again; others, which may have none, look now and then */
@@ -459,6 +464,9 @@ work(void *ctx)
 		is_paused = fds[2].revents != 0 && !accept_some(worker);
 		MHD_run(worker->daemon);
 	}
+	/* here, where SIGPIPE is blocked: it may still say goodbye to somebody */
+	MHD_stop_daemon(worker->daemon);
+	worker->daemon = NULL;
 	return NULL;
 }
 
@@ -553,6 +561,8 @@ start_daemon(struct worker *worker, const struct sp_http_options *o, unsigned co
 	ITEM(MHD_OPTION_CONNECTION_LIMIT, (intptr_t)connections * 2, NULL);
 	ITEM(MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)idle_s, NULL);
 	ITEM(MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEAD_MAX, NULL);
+	/* as it is by work(): without it files are not sent by sendfile(2) */
+	ITEM(MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, NULL);
 	/* what a proxy in front might read in another way is refused */
 	ITEM(MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL);
 	if (cert != NULL) {
