@@ -13,10 +13,10 @@ linear_of(const struct sp_layer *layer, enum sp_layer_linear which)
 	return sp_layer_linear((struct sp_layer *)(uintptr_t)layer, which);
 }
 
-static enum sp_code
-floats(float **out, size_t rows, size_t columns, struct sp_err *err)
+enum sp_code
+sp_block_floats(float **out, size_t rows, size_t columns, struct sp_err *err)
 {
-	*out = malloc(rows * columns * sizeof(**out));
+	*out = calloc(rows * columns, sizeof(**out));
 	if (*out == NULL)
 		return sp_err_set(
 		    err, SP_E_NO_MEMORY, "no memory for %zu x %zu values", rows, columns);
@@ -35,12 +35,12 @@ sp_block_collect(const struct sp_layer_env *env, const struct sp_layer *layer, f
 	enum sp_code rc;
 
 	*out = (struct sp_block_inputs){.n_seq = n_seq, .len = len};
-	if ((rc = floats(&out->attn, n, hidden, err)) ||
-	    (rc = floats(&out->heads, n, layer->o.in, err)) ||
-	    (rc = floats(&out->attn_out, n, hidden, err)) ||
-	    (rc = floats(&out->mlp, n, hidden, err)) ||
-	    (rc = floats(&out->act, n, layer->down.in, err)) ||
-	    (rc = floats(&out->mlp_out, n, hidden, err)))
+	if ((rc = sp_block_floats(&out->attn, n, hidden, err)) ||
+	    (rc = sp_block_floats(&out->heads, n, layer->o.in, err)) ||
+	    (rc = sp_block_floats(&out->attn_out, n, hidden, err)) ||
+	    (rc = sp_block_floats(&out->mlp, n, hidden, err)) ||
+	    (rc = sp_block_floats(&out->act, n, layer->down.in, err)) ||
+	    (rc = sp_block_floats(&out->mlp_out, n, hidden, err)))
 		goto out;
 	sp_kernels_rmsnorm(env->pool, h, layer->input_norm, eps, n, hidden, out->attn);
 	rc = sp_layer_attention(env, layer, out->attn, n_seq, len, out->heads, out->attn_out, err);
@@ -144,12 +144,12 @@ trial_open(struct trial *trial, const float *x, struct sp_err *err)
 		struct sp_linear *own =
 		    sp_layer_linear(&trial->with, trial->which->first + (unsigned)i);
 
-		rc = floats(&own->w, own->out, own->in, err);
+		rc = sp_block_floats(&own->w, own->out, own->in, err);
 	}
 	if (rc == SP_OK && trial->which->count == 1)
 		rc = sp_gram_open(trial->env->pool, x, n, trial->which->in, &trial->gram, err);
 	else if (rc == SP_OK)
-		rc = floats(&trial->y, n, trial->env->config.hidden, err);
+		rc = sp_block_floats(&trial->y, n, trial->env->config.hidden, err);
 	return rc;
 }
 
@@ -222,9 +222,9 @@ search_group(const struct sp_layer_env *env, const struct sp_layer *layer,
 	for (size_t i = 0; i < which->count; i++)
 		linears[i] = linear_of(layer, which->first + (unsigned)i);
 	which->in = linear_of(layer, which->first)->in;
-	if ((rc = floats(&x_mean, 1, which->in, err)) ||
-	    (rc = floats(&w_mean, 1, which->in, err)) ||
-	    (rc = floats(&which->scales, 1, which->in, err)))
+	if ((rc = sp_block_floats(&x_mean, 1, which->in, err)) ||
+	    (rc = sp_block_floats(&w_mean, 1, which->in, err)) ||
+	    (rc = sp_block_floats(&which->scales, 1, which->in, err)))
 		goto out;
 	sp_search_x_mean(env->pool, x, inputs->n_seq * inputs->len, which->in, plan->half, x_mean);
 	sp_search_w_mean(env->pool, linears, which->count, plan->grid.group, plan->half, w_mean);
@@ -400,7 +400,8 @@ sp_block_clip(const struct sp_layer_env *env, struct sp_layer *layer,
 
 		if (plan->skip[i])
 			continue;
-		rc = floats(&block->limits[i], linear->out, linear->in / plan->grid.group, err);
+		rc = sp_block_floats(
+		    &block->limits[i], linear->out, linear->in / plan->grid.group, err);
 		if (rc != SP_OK)
 			return rc;
 		rc = sp_search_clip(env->pool, linear->w, linear->out, linear->in, plan->grid,
@@ -455,7 +456,8 @@ measure(const struct sp_layer_env *env, const struct sp_layer *layer,
 	float *x = NULL, *y = NULL;
 	enum sp_code rc;
 
-	if ((rc = floats(&x, n, hidden, err)) || (rc = floats(&y, n, hidden, err)))
+	if ((rc = sp_block_floats(&x, n, hidden, err)) ||
+	    (rc = sp_block_floats(&y, n, hidden, err)))
 		goto out;
 	divide(inputs->attn, attn_scales, n, hidden, x);
 	if ((rc = sp_layer_attention(env, layer, x, inputs->n_seq, inputs->len, NULL, y, err)) ||
@@ -491,7 +493,7 @@ sp_block_before(const struct sp_layer_env *env, const struct sp_layer *layer,
 
 		if (plan->skip[i])
 			continue;
-		if ((rc = floats(&linear->w, linear->out, linear->in, err)))
+		if ((rc = sp_block_floats(&linear->w, linear->out, linear->in, err)))
 			break;
 		sp_round_fake(plain->w, linear->out * linear->in, plan->grid, linear->w);
 		rc = sp_linear_pack(linear, env->pool, err);

@@ -92,6 +92,9 @@ void sp_block_free(struct sp_block *block);
  * index in sp_block_inputs order (attn, heads, mlp, act) of what each takes. */
 size_t sp_block_groups(const struct sp_layer *layer, const struct sp_block_plan *plan,
     struct sp_block_group *groups, size_t *takes);
+/* rows x columns zeros, malloc'd. */
+enum sp_code
+sp_block_floats(float **out, size_t rows, size_t columns, struct sp_err *err) SP_MUST_USE;
 /* Mean squared difference of a[count] and b[count]. */
 enum sp_code sp_block_difference(struct sp_pool *pool, const float *a, const float *b, size_t count,
     double *out, struct sp_err *err) SP_MUST_USE;

@@ -25,16 +25,6 @@ struct plus {
 	size_t n; /* tokens */
 };
 
-static enum sp_code
-floats(float **out, size_t rows, size_t columns, struct sp_err *err)
-{
-	*out = calloc(rows * columns, sizeof(**out));
-	if (*out == NULL)
-		return sp_err_set(
-		    err, SP_E_NO_MEMORY, "no memory for %zu x %zu values", rows, columns);
-	return SP_OK;
-}
-
 static const float *
 exact_input(const struct plus *p, size_t g)
 {
@@ -151,9 +141,11 @@ search(const struct plus *p, size_t g, struct sp_err *err)
 
 	for (size_t k = 0; k < which->count; k++)
 		linears[k] = sp_layer_linear(p->layer, which->first + (unsigned)k);
-	if ((rc = floats(&which->scales, 1, in, err)) || (rc = floats(&x, 1, in, err)) ||
-	    (rc = floats(&w_mean, 1, in, err)) || (rc = floats(&factor, in, in, err)) ||
-	    (rc = floats(&scaled, in, in, err)) || (rc = floats(&w, largest(p, which), in, err)) ||
+	if ((rc = sp_block_floats(&which->scales, 1, in, err)) ||
+	    (rc = sp_block_floats(&x, 1, in, err)) || (rc = sp_block_floats(&w_mean, 1, in, err)) ||
+	    (rc = sp_block_floats(&factor, in, in, err)) ||
+	    (rc = sp_block_floats(&scaled, in, in, err)) ||
+	    (rc = sp_block_floats(&w, largest(p, which), in, err)) ||
 	    (rc = sp_gram_moments(
 		 pool, exact_input(p, g), exact_input(p, g), p->n, in, factor, err)))
 		goto out;
@@ -230,7 +222,7 @@ fold_values(const struct plus *p, const float *scales, struct sp_err *err)
 	float *rows;
 	enum sp_code rc;
 
-	if ((rc = floats(&rows, kv, dim, err)))
+	if ((rc = sp_block_floats(&rows, kv, dim, err)))
 		return rc;
 	for (size_t h = 0; h < kv; h++)
 		memcpy(rows + h * dim, scales + h * rep * dim, dim * sizeof(*rows));
@@ -294,7 +286,8 @@ round_group(const struct plus *p, size_t g, const float *x, struct sp_err *err)
 	    .in = in, .grid = p->plan->grid, .shrink = SHRINK, .refine = REFINE};
 	enum sp_code rc;
 
-	if ((rc = floats(&factor, in, in, err)) || (rc = floats(&drift, in, in, err)) ||
+	if ((rc = sp_block_floats(&factor, in, in, err)) ||
+	    (rc = sp_block_floats(&drift, in, in, err)) ||
 	    (rc = sp_gram_moments(pool, x, x, p->n, in, factor, err)) ||
 	    (rc = sp_factor_cholesky(pool, factor, in, p->n, DAMP, err)) ||
 	    (rc = sp_gram_drift(pool, x, exact_input(p, g), which->scales, p->n, in, drift, err)))
@@ -347,7 +340,7 @@ round_attention(const struct plus *p, float *runs, float *x, struct sp_err *err)
 	sp_kernels_rmsnorm(
 	    env->pool, runs, layer->input_norm, env->config.rms_norm_eps, p->n, hidden, x);
 	if ((rc = round_at(p, SP_LAYER_Q, x, err)) ||
-	    (rc = floats(&heads, p->n, layer->o.in, err)) ||
+	    (rc = sp_block_floats(&heads, p->n, layer->o.in, err)) ||
 	    (rc = sp_layer_attention(env, layer, x, n_seq, len, heads, NULL, err)) ||
 	    (rc = round_at(p, SP_LAYER_O, heads, err)))
 		goto out;
@@ -370,7 +363,7 @@ round_mlp(const struct plus *p, float *runs, float *x, struct sp_err *err)
 	sp_kernels_rmsnorm(
 	    env->pool, runs, layer->post_norm, env->config.rms_norm_eps, p->n, hidden, x);
 	if ((rc = round_at(p, SP_LAYER_GATE, x, err)) ||
-	    (rc = floats(&act, p->n, layer->down.in, err)) ||
+	    (rc = sp_block_floats(&act, p->n, layer->down.in, err)) ||
 	    (rc = sp_layer_mlp(env, layer, x, p->n, act, NULL, err)) ||
 	    (rc = round_at(p, SP_LAYER_DOWN, act, err)))
 		goto out;
@@ -407,7 +400,7 @@ sp_plus_quantize(const struct sp_layer_env *env, struct sp_layer *layer, float *
 
 	*block = (struct sp_block){.plus = 1};
 	if ((rc = sp_block_collect(env, layer, exact, n_seq, len, &p.inputs, err)) ||
-	    (rc = floats(&x, p.n, env->config.hidden, err)))
+	    (rc = sp_block_floats(&x, p.n, env->config.hidden, err)))
 		goto out;
 	block->group_count = sp_block_groups(layer, plan, block->groups, p.takes);
 	for (size_t g = 0; g < block->group_count; g++) {

@@ -12,29 +12,6 @@
 				 */
 
 static void
-deadline(struct timespec *at, int timeout_ms)
-{
-	SP_ASSERT(clock_gettime(CLOCK_MONOTONIC, at) == 0);
-	at->tv_sec += timeout_ms / 1000;
-	at->tv_nsec += timeout_ms % 1000 * 1000000L;
-	if (at->tv_nsec >= 1000000000L) {
-		at->tv_sec++;
-		at->tv_nsec -= 1000000000L;
-	}
-}
-
-static void
-init_cond(pthread_cond_t *cond)
-{
-	pthread_condattr_t attr;
-
-	SP_ASSERT(pthread_condattr_init(&attr) == 0);
-	SP_ASSERT(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
-	SP_ASSERT(pthread_cond_init(cond, &attr) == 0);
-	pthread_condattr_destroy(&attr);
-}
-
-static void
 remove_ask(struct sp_worker *worker, struct sp_ask *ask)
 {
 	struct sp_ask **at = &worker->asks;
@@ -57,8 +34,8 @@ wait_answer(struct sp_worker *worker, struct sp_ask *ask, const char *what, int 
 	if (worker->standalone)
 		return sp_err_set(
 		    err, SP_E_STATE, "%s: this daemon runs without a ledgerd (standalone)", what);
-	deadline(&until, timeout_ms);
-	init_cond(&ask->cond);
+	until = sp_time_cond_until(timeout_ms);
+	sp_time_cond_init(&ask->cond);
 	pthread_mutex_lock(&worker->lock);
 	ask->id = ++worker->ask_id;
 	ask->next = worker->asks;

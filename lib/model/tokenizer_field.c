@@ -77,18 +77,6 @@ sp__field_flag(
 }
 
 enum sp_code
-sp__field_want(
-    const struct sp__field *f, const char *key, int fallback, int only, struct sp_err *err)
-{
-	int value;
-	enum sp_code code = sp__field_flag(f, key, fallback, &value, err);
-
-	if (code == SP_OK && value != only)
-		return sp__field_unsupported(f, key, value ? "is true" : "is not true", err);
-	return code;
-}
-
-enum sp_code
 sp__field_empty(const struct sp__field *f, const char *key, struct sp_err *err)
 {
 	const json_t *value = json_object_get(f->value, key);

@@ -25,9 +25,6 @@ sp__field_keys(const struct sp__field *f, const char *known, struct sp_err *err)
 /* A boolean, fallback when it is missing or null. */
 enum sp_code sp__field_flag(const struct sp__field *f, const char *key, int fallback, int *out,
     struct sp_err *err) SP_MUST_USE;
-/* The same, and it must be only. */
-enum sp_code sp__field_want(const struct sp__field *f, const char *key, int fallback, int only,
-    struct sp_err *err) SP_MUST_USE;
 /* null, missing, or an empty string. */
 enum sp_code
 sp__field_empty(const struct sp__field *f, const char *key, struct sp_err *err) SP_MUST_USE;

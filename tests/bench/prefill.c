@@ -9,6 +9,7 @@
  * second that this is, counting the seven products for both, and a second of processor time, which
  * tells more where the machine is busy.
  */
+#include "../draw.h"
 #include "engine/layer.h"
 
 #include <dlfcn.h>
@@ -79,13 +80,8 @@ numbers(size_t count, float scale)
 	static uint64_t seed = 1;
 	float *values = sp_xcalloc(count, sizeof(*values));
 
-	for (size_t i = 0; i < count; i++) {
-		uint64_t z = (seed += 0x9e3779b97f4a7c15);
-
-		z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-		z = (z ^ z >> 27) * 0x94d049bb133111eb;
-		values[i] = ((float)((z ^ z >> 31) >> 40) / (float)(1 << 23) - 1.0f) * scale;
-	}
+	for (size_t i = 0; i < count; i++)
+		values[i] = ((float)(draw_next(&seed) >> 40) / (float)(1 << 23) - 1.0f) * scale;
 	return values;
 }
 

@@ -14,6 +14,7 @@
  * that are mapped, the weights' among them).
  */
 #include "engine/stream.h"
+#include "../draw.h"
 #include "awq/block.h"
 #include "base/file.h"
 
@@ -64,16 +65,12 @@ now_s(void)
 	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* splitmix64 (Steele, Lea, Flood 2014) */
 static uint64_t
 draw(void)
 {
 	static uint64_t seed = 1;
-	uint64_t z = (seed += 0x9e3779b97f4a7c15);
 
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
+	return draw_next(&seed);
 }
 
 /* --- the checkpoint --------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
  *a transfer whose first is the release, with the bit 1 of the release's byte OFFSET flipped (OFFSET
  *-1: nothing)
  */
+#include "../draw.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "diode/send.h"
@@ -86,15 +87,11 @@ parse_addr(const char *text, struct sockaddr_in *addr)
 	return 1;
 }
 
-/* splitmix64 (Steele, Lea, Flood 2014): the same seed drops the same datagrams. */
+/* The same seed drops the same datagrams. */
 static double
 uniform(uint64_t *state)
 {
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
+	return (double)(draw_next(state) >> 11) * 0x1p-53;
 }
 
 static volatile sig_atomic_t must_stop;

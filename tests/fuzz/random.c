@@ -1,4 +1,5 @@
 /* random.c -- randomness that is none, for keys that are the same in every run. */
+#include "../draw.h"
 #include "fuzz.h"
 
 #include <sodium.h>
@@ -11,15 +12,10 @@ name(void)
 	return "fixed";
 }
 
-/* splitmix64 */
 static uint32_t
 next(void)
 {
-	uint64_t z = (state += 0x9e3779b97f4a7c15);
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-	return (uint32_t)((z ^ (z >> 31)) >> 32);
+	return (uint32_t)(draw_next(&state) >> 32);
 }
 
 static void

@@ -1,4 +1,5 @@
 /* diode_fec.c -- layout, erasure code, pacing. */
+#include "../draw.h"
 #include "base/pace.h"
 #include "diode/fec.h"
 #include "diode/layout.h"
@@ -14,15 +15,10 @@
 
 static uint64_t seed = 1;
 
-/* splitmix64 (Steele, Lea, Flood 2014) */
 static uint64_t
 draw(void)
 {
-	uint64_t z = (seed += 0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
+	return draw_next(&seed);
 }
 
 struct codeword {

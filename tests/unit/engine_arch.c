@@ -1,6 +1,7 @@
 /* engine_arch.c -- each architecture: tiny random models and their logits as transformers computes
  * them (tests/vectors/make_arch.py); the same bits whatever the threads, parts and prefixes, layer
  * by layer from the files, and from 4-bit codes as from what they stand for. */
+#include "../draw.h"
 #include "base/file.h"
 #include "engine/forward.h"
 #include "engine/moe.h"
@@ -289,15 +290,10 @@ copy_free(struct copy *c)
 
 static uint64_t seed;
 
-/* splitmix64 (Steele, Lea, Flood 2014) */
 static uint64_t
 draw(void)
 {
-	uint64_t z = (seed += 0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
+	return draw_next(&seed);
 }
 
 static void

@@ -1,5 +1,6 @@
 /* engine_kernels.c -- the kernels of every instruction set against their definition, to the bit
  * where the order of operations is promised; the thread pool. */
+#include "../draw.h"
 #include "engine/kernels.h"
 #include "model/dtype.h"
 
@@ -22,15 +23,10 @@ static struct sp_pool *pools[3]; /* of 1, 2 and 5 threads */
 
 static uint64_t seed = 1;
 
-/* splitmix64 (Steele, Lea, Flood 2014) */
 static uint64_t
 draw(void)
 {
-	uint64_t z = (seed += 0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
+	return draw_next(&seed);
 }
 
 /* count values from -scale to scale. */

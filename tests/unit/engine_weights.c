@@ -1,5 +1,6 @@
 /* engine_weights.c -- checkpoint directories: the exact tensor set, shards, AWQ int4; a small odd
  * model through the whole engine against a plain forward pass in double. */
+#include "../draw.h"
 #include "base/buf.h"
 #include "base/file.h"
 #include "engine/forward.h"
@@ -32,15 +33,10 @@ static struct sp_pool *pool;
 static char root[64];
 static uint64_t seed;
 
-/* splitmix64 (Steele, Lea, Flood 2014) */
 static uint64_t
 draw(void)
 {
-	uint64_t z = (seed += 0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
+	return draw_next(&seed);
 }
 
 static void

@@ -1,4 +1,5 @@
 /* model.c -- element types, safetensors files (hostile ones too), config.json. */
+#include "../draw.h"
 #include "base/buf.h"
 #include "base/file.h"
 #include "model/config.h"
@@ -17,15 +18,10 @@
 
 static uint64_t seed = 1;
 
-/* splitmix64 (Steele, Lea, Flood 2014) */
 static uint64_t
 draw(void)
 {
-	uint64_t z = (seed += 0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
+	return draw_next(&seed);
 }
 
 static float

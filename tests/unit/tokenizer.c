@@ -1,6 +1,7 @@
 /* tokenizer.c -- against the `tokenizers` package's ids and texts (tests/vectors/README.md); what
  * of a tokenizer.json is refused. */
 #include "model/tokenizer.h"
+#include "../draw.h"
 #include "base/buf.h"
 
 #include <jansson.h>
@@ -14,15 +15,10 @@
 
 static uint64_t seed = 1;
 
-/* splitmix64 (Steele, Lea, Flood 2014) */
 static uint64_t
 draw(void)
 {
-	uint64_t z = (seed += 0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
+	return draw_next(&seed);
 }
 
 static struct sp_err err;
