@@ -17,6 +17,9 @@ alive() {
 	done
 }
 
+# before the receiver listens, a datagram is lost, and nobody sends it again
+await 20 "diode-rxd to hear the heartbeats" grep -q "the link is up" "$RUN/log/enclave-diode-rxd.log"
+
 # datagrams: noise, and a well-formed transfer under another link key
 for i in 1 2 3 4 5 6 7 8; do
 	head -c $((i * 180)) /dev/urandom >"/dev/udp/127.0.0.1/$P_DIODE"
