@@ -1,5 +1,5 @@
-$(eval $(call lib,awq,round pack calib search gram block factor plane plus plan partial inspect emit quantize settings card picture convert))
-AWQ_LAYER := $(addprefix lib/awq/,round pack search gram block factor plane plus) \
+$(eval $(call lib,awq,round pack calib search gram trial block factor plane plus plan partial inspect emit quantize settings card picture convert))
+AWQ_LAYER := $(addprefix lib/awq/,round pack search gram trial block factor plane plus) \
 	$(addprefix lib/engine/,kernels pool linear layer rope moe attention) lib/model/dtype
 AWQ_CHECKPOINT := $(addprefix lib/awq/,calib plan partial inspect emit quantize) \
 	$(addprefix lib/engine/,weights model context forward spill stream) \
