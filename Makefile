@@ -135,7 +135,7 @@ test: deps-present ## unit tests, then integration tests with the real daemons
 
 test-unit: deps-present ## unit tests alone
 	+$(Q)$(SUBMAKE) units
-	$(Q)$(RUN_ENV) UNIT_LIMIT_S=$(if $(filter 1,$(SAN)),1200,300) tests/run.sh $(UNIT)
+	$(Q)$(RUN_ENV) TEST_SLOWER=$(if $(filter 1,$(SAN)),4,1) tests/run.sh $(UNIT)
 
 san: deps-present ## unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	+$(Q)$(SUBMAKE) SAN=1 B=$(SAN_B) test-unit
@@ -151,7 +151,7 @@ coverage: deps-present ## lines of lib/ that unit and integration tests run; fai
 # counts add up over runs: they begin with none
 coverage-run: programs units
 	$(Q)find $(B) -name '*.gcda' -delete
-	$(Q)$(RUN_ENV) UNIT_LIMIT_S=1200 tests/run.sh $(UNIT) $(wildcard tests/integration/*.sh)
+	$(Q)$(RUN_ENV) TEST_SLOWER=4 tests/run.sh $(UNIT) $(wildcard tests/integration/*.sh)
 	$(Q)python3 tests/check/coverage.py $(B) $(COVERAGE_PERCENT)
 
 check: deps-present ## format, static analysis, headers that compile alone, size budgets, units

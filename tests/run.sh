@@ -3,12 +3,13 @@
 #
 # Programs (unit tests) run in parallel, one a processor; scripts (*.sh) one after the other behind
 # them, where they are executable (the others are parts that scripts read). A script may ask for
-# another time limit than the usual by a line "# limit: SECONDS". Each runs in the repository's root
-# with B, the build directory; its output is kept in $B/test/NAME.log.
+# another time limit than the usual by a line "# limit: SECONDS"; all limits are TEST_SLOWER (1) times
+# that. Each runs in the repository's root with B, the build directory; its output is kept in
+# $B/test/NAME.log.
 set -euo pipefail
 
-unit_limit_s=${UNIT_LIMIT_S:-300}
-script_limit_s=300
+limit_s=300
+slower=${TEST_SLOWER:-1}
 
 cd "$(dirname "$0")/.."
 : "${B:?the build directory}"
@@ -21,7 +22,7 @@ skips() { sed -n 's/^\[  SKIPPED \] \([0-9]\+\) test(s), listed below:$/\1/p' "$
 
 # run_one TEST NAME LIMIT_S: a line when it is over, the status in NAME.status
 run_one() {
-	local test=$1 name=$2 limit_s=$3 status=0 start=$EPOCHREALTIME took
+	local test=$1 name=$2 limit_s=$(($3 * slower)) status=0 start=$EPOCHREALTIME took
 	mkdir -p "$logs/$(dirname "$name")"
 	timeout --kill-after=10 "$limit_s" "$test" >"$logs/$name.log" 2>&1 </dev/null || status=$?
 	took=$(((${EPOCHREALTIME/[.,]/} - ${start/[.,]/}) / 1000))
@@ -50,7 +51,7 @@ for test in "$@"; do
 	name=unit/$(basename "$test")
 	names+=("$name")
 	rm -f "$logs/$name.status"
-	run_one "$test" "$name" "$unit_limit_s" &
+	run_one "$test" "$name" "$limit_s" &
 	running=$((running + 1))
 	if [ "$running" -ge "$(nproc)" ]; then
 		wait -n || true
@@ -65,8 +66,8 @@ for test in "$@"; do
 	name=${name%.sh}
 	names+=("$name")
 	rm -f "$logs/$name.status"
-	limit_s=$(sed -n 's/^# limit: \([0-9]\+\)$/\1/p' "$test" | head -n 1)
-	run_one "$test" "$name" "${limit_s:-$script_limit_s}"
+	own_s=$(sed -n 's/^# limit: \([0-9]\+\)$/\1/p' "$test" | head -n 1)
+	run_one "$test" "$name" "${own_s:-$limit_s}"
 done
 
 passed=0
