@@ -1,6 +1,7 @@
 /* block.c -- one decoder layer through AutoAWQ's steps. */
 #include "awq/block.h"
 
+#include "awq/mix.h"
 #include "awq/trial.h"
 
 #include <math.h>
@@ -35,11 +36,14 @@ sp_block_collect(const struct sp_layer_env *env, const struct sp_layer *layer, f
 	enum sp_code rc;
 
 	*out = (struct sp_block_inputs){.n_seq = n_seq, .len = len};
-	if ((rc = sp_block_floats(&out->attn, n, hidden, err)) ||
+	if (layer->n_experts > 0)
+		rc = sp_moe_route_open(&out->route, &env->config, n, err);
+	else
+		rc = sp_block_floats(&out->act, n, layer->down.in, err);
+	if (rc != SP_OK || (rc = sp_block_floats(&out->attn, n, hidden, err)) ||
 	    (rc = sp_block_floats(&out->heads, n, layer->o.in, err)) ||
 	    (rc = sp_block_floats(&out->attn_out, n, hidden, err)) ||
 	    (rc = sp_block_floats(&out->mlp, n, hidden, err)) ||
-	    (rc = sp_block_floats(&out->act, n, layer->down.in, err)) ||
 	    (rc = sp_block_floats(&out->mlp_out, n, hidden, err)))
 		goto out;
 	sp_kernels_rmsnorm(env->pool, h, layer->input_norm, eps, n, hidden, out->attn);
@@ -48,6 +52,8 @@ sp_block_collect(const struct sp_layer_env *env, const struct sp_layer *layer, f
 		goto out;
 	sp_kernels_add(env->pool, h, out->attn_out, n * hidden);
 	sp_kernels_rmsnorm(env->pool, h, layer->post_norm, eps, n, hidden, out->mlp);
+	if (layer->n_experts > 0)
+		sp_moe_route(env, layer, out->mlp, n, &out->route);
 	rc = sp_layer_mlp(env, layer, out->mlp, n, out->act, out->mlp_out, err);
 	if (rc != SP_OK)
 		goto out;
@@ -67,6 +73,7 @@ sp_block_inputs_free(struct sp_block_inputs *inputs)
 	free(inputs->mlp);
 	free(inputs->act);
 	free(inputs->mlp_out);
+	sp_moe_route_close(&inputs->route);
 	memset(inputs, 0, sizeof(*inputs));
 }
 
@@ -131,7 +138,7 @@ sp_block_groups(const struct sp_layer *layer, const struct sp_block_plan *plan,
 	size_t count = 0;
 
 	for (size_t i = 0; i < SP_BLOCK_GROUPS_MAX; i++) {
-		if (plan->skip[all[i].first])
+		if (plan->skip[all[i].first] || all[i].first >= sp_block_plain(layer))
 			continue;
 		groups[count] = all[i];
 		groups[count].in = linear_of(layer, all[i].first)->in;
@@ -164,7 +171,7 @@ sp_block_search(const struct sp_layer_env *env, const struct sp_layer *layer,
 		if (rc != SP_OK)
 			return rc;
 	}
-	return SP_OK;
+	return sp_mix_search(env, layer, inputs, plan, block, err);
 }
 
 static enum sp_code
@@ -216,6 +223,10 @@ sp_block_scale(struct sp_layer *layer, const struct sp_block_plan *plan,
 	for (size_t g = 0; g < block->group_count && rc == SP_OK; g++) {
 		const struct sp_block_group *which = &block->groups[g];
 
+		if (which->first == SP_LAYER_GATE && layer->n_experts > 0) {
+			sp_mix_fold(layer, which->scales);
+			continue;
+		}
 		if (which->first == SP_LAYER_Q)
 			rc = unscale_norm(layer->input_norm, which->scales, which->in, err);
 		else if (which->first == SP_LAYER_GATE)
@@ -229,14 +240,21 @@ sp_block_scale(struct sp_layer *layer, const struct sp_block_plan *plan,
 		if (rc != SP_OK)
 			rc = sp_err_prefix(err, "scaling after %s", which->prev);
 	}
+	for (size_t e = 0; e < block->n_experts && rc == SP_OK; e++) {
+		struct sp_layer view = sp_mix_view(layer, e);
+
+		rc = sp_block_scale(&view, plan, &block->experts[e], err);
+		if (rc != SP_OK)
+			sp_err_prefix(err, "expert %zu", e);
+	}
 	return rc;
 }
 
 /* --- clipping and rounding ----------------------------------------------------------------------
  */
 
-static const float *
-scales_of(const struct sp_block *block, enum sp_layer_linear which)
+const float *
+sp_block_scales(const struct sp_block *block, enum sp_layer_linear which)
 {
 	for (size_t g = 0; g < block->group_count; g++) {
 		const struct sp_block_group *group = &block->groups[g];
@@ -269,7 +287,7 @@ sp_block_clip(const struct sp_layer_env *env, struct sp_layer *layer,
     struct sp_err *err)
 {
 	/* q and k meet in a product, which clipping one of them does not serve: AutoAWQ's rule */
-	for (enum sp_layer_linear i = SP_LAYER_V; i < SP_LAYER_LINEARS; i++) {
+	for (enum sp_layer_linear i = SP_LAYER_V; i < sp_block_plain(layer); i++) {
 		struct sp_linear *linear = sp_layer_linear(layer, i);
 		enum sp_code rc;
 
@@ -280,7 +298,7 @@ sp_block_clip(const struct sp_layer_env *env, struct sp_layer *layer,
 		if (rc != SP_OK)
 			return rc;
 		rc = sp_search_clip(env->pool, linear->w, linear->out, linear->in, plan->grid,
-		    input_of(inputs, i), inputs->n_seq * inputs->len, scales_of(block, i),
+		    input_of(inputs, i), inputs->n_seq * inputs->len, sp_block_scales(block, i),
 		    block->limits[i], NULL, err);
 		if (rc == SP_OK) {
 			sp_search_clamp(
@@ -291,14 +309,14 @@ sp_block_clip(const struct sp_layer_env *env, struct sp_layer *layer,
 		if (rc != SP_OK)
 			return sp_err_prefix(err, "clipping %s", sp_layer_linear_name(i));
 	}
-	return SP_OK;
+	return sp_mix_clip(env, layer, inputs, plan, block, err);
 }
 
 enum sp_code
 sp_block_round(struct sp_layer *layer, const struct sp_block_plan *plan, struct sp_block *block,
     struct sp_err *err)
 {
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+	for (enum sp_layer_linear i = 0; i < sp_block_plain(layer); i++) {
 		const struct sp_linear *linear = sp_layer_linear(layer, i);
 		enum sp_code rc = sp_round_half(linear->w, linear->out * linear->in, err);
 
@@ -307,6 +325,14 @@ sp_block_round(struct sp_layer *layer, const struct sp_block_plan *plan, struct 
 			    linear->w, linear->out, linear->in, plan->grid, &block->codes[i], err);
 		if (rc != SP_OK)
 			return sp_err_prefix(err, "%s", sp_layer_linear_name(i));
+	}
+	for (size_t e = 0; e < block->n_experts; e++) {
+		struct sp_layer view = sp_mix_view(layer, e);
+		struct sp_block_plan own = sp_mix_plan(plan);
+		enum sp_code rc = sp_block_round(&view, &own, &block->experts[e], err);
+
+		if (rc != SP_OK)
+			return sp_err_prefix(err, "expert %zu", e);
 	}
 	return SP_OK;
 }
@@ -321,11 +347,10 @@ divide(const float *x, const float *scales, size_t n, size_t in, float *y)
 	}
 }
 
-/* The errors of a packed layer that takes inputs divided by the scales. */
+/* The errors of a packed layer's parts that take inputs divided by the scales. */
 static enum sp_code
-measure(const struct sp_layer_env *env, const struct sp_layer *layer,
-    const struct sp_block_inputs *inputs, const float *attn_scales, const float *mlp_scales,
-    double *attn_error, double *mlp_error, struct sp_err *err)
+measure_attn(const struct sp_layer_env *env, const struct sp_layer *layer,
+    const struct sp_block_inputs *inputs, const float *scales, double *error, struct sp_err *err)
 {
 	size_t n = inputs->n_seq * inputs->len, hidden = env->config.hidden;
 	float *x = NULL, *y = NULL;
@@ -334,20 +359,43 @@ measure(const struct sp_layer_env *env, const struct sp_layer *layer,
 	if ((rc = sp_block_floats(&x, n, hidden, err)) ||
 	    (rc = sp_block_floats(&y, n, hidden, err)))
 		goto out;
-	divide(inputs->attn, attn_scales, n, hidden, x);
-	if ((rc = sp_layer_attention(env, layer, x, inputs->n_seq, inputs->len, NULL, y, err)) ||
-	    (rc = sp_block_difference(env->pool, y, inputs->attn_out, n * hidden, attn_error, err)))
+	divide(inputs->attn, scales, n, hidden, x);
+	if ((rc = sp_layer_attention(env, layer, x, inputs->n_seq, inputs->len, NULL, y, err)))
 		goto out;
-	divide(inputs->mlp, mlp_scales, n, hidden, x);
-	if ((rc = sp_layer_mlp(env, layer, x, n, NULL, y, err)))
-		goto out;
-	rc = sp_block_difference(env->pool, y, inputs->mlp_out, n * hidden, mlp_error, err);
-	if (rc == SP_OK && !(isfinite(*attn_error) && isfinite(*mlp_error)))
-		rc = sp_err_set(err, SP_E_INVALID, "the quantized layer's output is not finite");
+	rc = sp_block_difference(env->pool, y, inputs->attn_out, n * hidden, error, err);
 out:
 	free(x);
 	free(y);
 	return rc;
+}
+
+static enum sp_code
+measure_mlp(const struct sp_layer_env *env, const struct sp_layer *layer,
+    const struct sp_block_inputs *inputs, const float *scales, double *error, struct sp_err *err)
+{
+	size_t n = inputs->n_seq * inputs->len, hidden = env->config.hidden;
+	float *x = NULL, *y = NULL;
+	enum sp_code rc;
+
+	if ((rc = sp_block_floats(&x, n, hidden, err)) ||
+	    (rc = sp_block_floats(&y, n, hidden, err)))
+		goto out;
+	divide(inputs->mlp, scales, n, hidden, x);
+	if ((rc = sp_layer_mlp(env, layer, x, n, NULL, y, err)))
+		goto out;
+	rc = sp_block_difference(env->pool, y, inputs->mlp_out, n * hidden, error, err);
+out:
+	free(x);
+	free(y);
+	return rc;
+}
+
+static enum sp_code
+check_finite(double attn_error, double mlp_error, struct sp_err *err)
+{
+	if (isfinite(attn_error) && isfinite(mlp_error))
+		return SP_OK;
+	return sp_err_set(err, SP_E_INVALID, "the quantized layer's output is not finite");
 }
 
 enum sp_code
@@ -358,11 +406,11 @@ sp_block_before(const struct sp_layer_env *env, const struct sp_layer *layer,
 	struct sp_layer rounded = *layer;
 	enum sp_code rc = SP_OK;
 
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+	for (enum sp_layer_linear i = 0; i < sp_block_plain(layer); i++) {
 		if (!plan->skip[i])
 			sp_layer_linear(&rounded, i)->packed = NULL;
 	}
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS && rc == SP_OK; i++) {
+	for (enum sp_layer_linear i = 0; i < sp_block_plain(layer) && rc == SP_OK; i++) {
 		struct sp_linear *linear = sp_layer_linear(&rounded, i);
 		const struct sp_linear *plain = linear_of(layer, i);
 
@@ -375,30 +423,50 @@ sp_block_before(const struct sp_layer_env *env, const struct sp_layer *layer,
 		free(linear->w);
 	}
 	if (rc == SP_OK)
-		rc = measure(env, &rounded, inputs, NULL, NULL, &block->attn_before,
-		    &block->mlp_before, err);
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+		rc = measure_attn(env, &rounded, inputs, NULL, &block->attn_before, err);
+	if (rc == SP_OK && layer->n_experts > 0 && !plan->skip[SP_LAYER_GATE])
+		rc = sp_mix_before(env, layer, inputs, plan, &block->mlp_before, err);
+	else if (rc == SP_OK)
+		rc = measure_mlp(env, &rounded, inputs, NULL, &block->mlp_before, err);
+	if (rc == SP_OK)
+		rc = check_finite(block->attn_before, block->mlp_before, err);
+	for (enum sp_layer_linear i = 0; i < sp_block_plain(layer); i++) {
 		if (!plan->skip[i])
 			free(sp_layer_linear(&rounded, i)->packed);
 	}
 	return rc;
 }
 
+const struct sp_codes *
+sp_block_codes(const struct sp_block *block, size_t which)
+{
+	if (which >= SP_LAYER_GATE && block->n_experts > 0)
+		return &block->experts[(which - SP_LAYER_GATE) / 3]
+			    .codes[SP_LAYER_GATE + (which - SP_LAYER_GATE) % 3];
+	/* experts that are left out have none, as any linear layer that is */
+	return &block->codes[which < SP_LAYER_LINEARS ? which : SP_LAYER_GATE];
+}
+
 enum sp_code
 sp_block_measure(const struct sp_layer_env *env, struct sp_layer *layer,
     const struct sp_block_inputs *inputs, struct sp_block *block, struct sp_err *err)
 {
+	size_t count = SP_LAYER_GATE + 3 * (layer->n_experts > 0 ? layer->n_experts : 1);
 	enum sp_code rc;
 
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
-		if (block->codes[i].codes != NULL)
-			sp_round_decode(&block->codes[i], sp_layer_linear(layer, i)->w);
+	for (size_t i = 0; i < count; i++) {
+		const struct sp_codes *codes = sp_block_codes(block, i);
+
+		if (codes->codes != NULL)
+			sp_round_decode(codes, sp_layer_linear(layer, i)->w);
 	}
-	rc = sp_layer_pack(layer, env->pool, err);
-	if (rc != SP_OK)
+	if ((rc = sp_layer_pack(layer, env->pool, err)) ||
+	    (rc = measure_attn(env, layer, inputs, sp_block_scales(block, SP_LAYER_Q),
+		 &block->attn_error, err)) ||
+	    (rc = measure_mlp(env, layer, inputs, sp_block_scales(block, SP_LAYER_GATE),
+		 &block->mlp_error, err)))
 		return rc;
-	return measure(env, layer, inputs, scales_of(block, SP_LAYER_Q),
-	    scales_of(block, SP_LAYER_GATE), &block->attn_error, &block->mlp_error, err);
+	return check_finite(block->attn_error, block->mlp_error, err);
 }
 
 enum sp_code
@@ -428,5 +496,8 @@ sp_block_free(struct sp_block *block)
 		free(block->limits[i]);
 		sp_round_free(&block->codes[i]);
 	}
+	for (size_t e = 0; e < block->n_experts; e++)
+		sp_block_free(&block->experts[e]);
+	free(block->experts);
 	memset(block, 0, sizeof(*block));
 }

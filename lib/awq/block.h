@@ -5,8 +5,9 @@
  * The groups that share a scale (prev -> linear layers | whose output is compared):
  *	input_layernorm -> q, k, v | attention        v -> o | o, unless v and o differ in shape
  *	post_attention_layernorm -> gate, up | MLP     up -> down | down
- * All are searched on the layer as it was; then scales are applied in this order: prev /= s,
- columns of the linear layers *= s. q and k are not clipped. Weights are fp16 values before
+ * (A mixture of experts: awq/mix.h.) All are searched on the layer as it was; then scales are
+ applied in this order: prev /= s, columns of the linear layers *= s. q and k are not clipped.
+ Weights are fp16 values before
  * them, since that is what a checkpoint holds, and codes are found with fp16 arithmetic.
  */
 #ifndef SP_BLOCK_H
@@ -14,12 +15,14 @@
 
 #include "awq/round.h"
 #include "awq/search.h"
+#include "engine/moe.h"
 
 /* What the parts of the unquantized layer take and give, a token per row. */
 struct sp_block_inputs {
 	size_t n_seq, len;
 	float *attn, *heads, *attn_out; /* [hidden], what o_proj takes, [hidden] */
 	float *mlp, *act, *mlp_out;	/* [hidden], what down_proj takes, [hidden] */
+	struct sp_moe_route route;	/* of mlp, in a layer with experts, whose act is NULL */
 };
 
 /* Runs the (packed) layer over h[n_seq*len][hidden], keeping everything, and leaves in h what the
@@ -29,7 +32,8 @@ sp_block_collect(const struct sp_layer_env *env, const struct sp_layer *layer, f
     size_t n_seq, size_t len, struct sp_block_inputs *out, struct sp_err *err) SP_MUST_USE;
 void sp_block_inputs_free(struct sp_block_inputs *inputs);
 
-/* What becomes of a layer's linear layers. q, k and v, and gate and up, share their lot. */
+/* What becomes of a layer's linear layers. q, k and v, and gate and up, share their lot; all of
+ * the experts' have that of SP_LAYER_GATE. */
 struct sp_block_plan {
 	struct sp_grid grid;
 	uint8_t skip[SP_LAYER_LINEARS]; /* 1: stays fp16 */
@@ -38,11 +42,21 @@ struct sp_block_plan {
 	int half;
 };
 
+/* Whether the linear layer of that number (sp_layer_linear) stays fp16. */
+static inline int
+sp_block_skips(const struct sp_block_plan *plan, size_t which)
+{
+	return plan
+	    ->skip[which < SP_LAYER_GATE ? which : SP_LAYER_GATE + (which - SP_LAYER_GATE) % 3];
+}
+
 #define SP_BLOCK_GROUPS_MAX 4
 
 struct sp_block_group {
 	const char *prev;
-	enum sp_layer_linear first; /* the linear layers are first … first+count-1 */
+	/* the linear layers are first … first+count-1; in a layer with experts, where first is
+	 * SP_LAYER_GATE, the gate and up of every expert */
+	enum sp_layer_linear first;
 	size_t count;
 	size_t in;
 	float *scales; /* [in], owned */
@@ -61,7 +75,15 @@ struct sp_block {
 	int plus; /* by awq/plus.h */
 	/* of that: mean squares of what the next layer takes, and of its error */
 	double stream, stream_error;
+	/* of a layer with experts that are quantized: each one's gate, up and down (codes[SP_LAYER_
+	 * GATE] …), and one group, up -> down */
+	struct sp_block *experts;
+	size_t n_experts;
+	size_t tokens; /* of an expert: that it was calibrated with */
 };
+
+/* The codes of the linear layer of that number (sp_layer_linear). */
+const struct sp_codes *sp_block_codes(const struct sp_block *block, size_t which);
 
 /* The steps, in order; layer is packed for the first, and changed by _scale and _clip (w alone). */
 enum sp_code sp_block_search(const struct sp_layer_env *env, const struct sp_layer *layer,
@@ -88,8 +110,17 @@ enum sp_code sp_block_quantize(const struct sp_layer_env *env, struct sp_layer *
     struct sp_err *err) SP_MUST_USE;
 void sp_block_free(struct sp_block *block);
 
-/* For awq/plus.c: the groups that the plan leaves of the layer, without their scales, and the
- * index in sp_block_inputs order (attn, heads, mlp, act) of what each takes. */
+/* How many of SP_LAYER_LINEARS lie outside of experts. */
+static inline size_t
+sp_block_plain(const struct sp_layer *layer)
+{
+	return layer->n_experts == 0 ? SP_LAYER_LINEARS : SP_LAYER_GATE;
+}
+/* The scales that a linear layer's inputs are divided by; NULL: none. */
+const float *sp_block_scales(const struct sp_block *block, enum sp_layer_linear which);
+
+/* For awq/plus.c: the groups that the plan leaves of the layer outside of experts, without their
+ * scales, and the index in sp_block_inputs order (attn, heads, mlp, act) of what each takes. */
 size_t sp_block_groups(const struct sp_layer *layer, const struct sp_block_plan *plan,
     struct sp_block_group *groups, size_t *takes);
 /* rows x columns zeros, malloc'd. */

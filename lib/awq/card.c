@@ -174,6 +174,47 @@ add_facts(const json_t *report, const char *base, struct sp_buf *out)
 	    text_of(json_object_get(report, "source"), "tree"), text_of(report, "version"));
 }
 
+/* How well the calibration text reached the experts of a mixture; nothing of other models. */
+static void
+add_experts(const json_t *report, struct sp_buf *out)
+{
+	const json_t *layers = json_object_get(report, "layers"), *layer, *expert;
+	long long count = 0, idle = 0, least = -1;
+	struct sp_buf where = {0};
+	size_t i, e;
+
+	json_array_foreach(layers, i, layer)
+	{
+		long long before = idle;
+
+		json_array_foreach(json_object_get(layer, "experts"), e, expert)
+		{
+			long long tokens = count_of(expert, "tokens");
+
+			count++;
+			idle += tokens == 0;
+			least = least < 0 || tokens < least ? tokens : least;
+		}
+		if (idle > before)
+			sp_buf_printf(&where, "%s%zu", before > 0 ? ", " : "", i);
+	}
+	if (count > 0 && idle == 0)
+		sp_buf_printf(out,
+		    "\nEach of the %lld experts was calibrated; the least used one saw %lld "
+		    "tokens.\n",
+		    count, least);
+	if (idle > 0) {
+		sp_buf_printf(out,
+		    "\n**Warning:** no calibration token reached %lld of the %lld experts (in "
+		    "layers ",
+		    idle, count);
+		sp_buf_add(out, where.data, where.len);
+		sp_buf_puts(out, "). Their weights are rounded to nearest; more, or other, "
+				 "calibration text would reach them.\n");
+	}
+	sp_buf_free(&where);
+}
+
 static void
 add_number(struct sp_buf *out, const json_t *layer, const char *key)
 {
@@ -237,6 +278,7 @@ sp_card_write(const uint8_t *readme, size_t size, const json_t *report, size_t *
 	if (rest.len > 0 && rest.at[rest.len - 1] != '\n')
 		sp_buf_puts(&out, "\n");
 	add_facts(report, base, &out);
+	add_experts(report, &out);
 	add_errors(report, &out);
 	add_use(&out);
 	return sp_buf_take(&out, len);

@@ -10,16 +10,14 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The norms, and qweight, qzeros, scales and perhaps a bias for each linear layer. */
-#define TENSORS_MAX (SP_LAYER_NORMS + 4 * SP_LAYER_LINEARS)
 #define REPORT_MAX ((size_t)1 << 20)
 
-/* The tensors of a layer in order. data is owned. */
+/* The tensors of a layer in order. All of it is owned. */
 struct tensors {
-	struct sp_tensor list[TENSORS_MAX];
-	char names[TENSORS_MAX][128];
-	uint8_t *data[TENSORS_MAX];
-	size_t count;
+	struct sp_tensor *list;
+	char (*names)[128];
+	uint8_t **data;
+	size_t count, max;
 };
 
 static char *
@@ -28,12 +26,27 @@ path_of(const char *work, size_t index, const char *suffix)
 	return sp_xasprintf("%s/layer-%05zu%s", work, index, suffix);
 }
 
+/* Room for the norms, a router, and qweight, qzeros, scales and perhaps a bias for each linear
+ * layer. */
+static struct tensors
+tensors_new(size_t linears)
+{
+	struct tensors tensors = {.max = SP_LAYER_NORMS + 1 + 4 * linears};
+
+	tensors.list = sp_xcalloc(tensors.max, sizeof(*tensors.list));
+	tensors.names = sp_xcalloc(tensors.max, sizeof(*tensors.names));
+	tensors.data = sp_xcalloc(tensors.max, sizeof(*tensors.data));
+	return tensors;
+}
+
 static void
 tensors_free(struct tensors *tensors)
 {
 	for (size_t i = 0; i < tensors->count; i++)
 		free(tensors->data[i]);
-	tensors->count = 0;
+	free(tensors->list);
+	free(tensors->names);
+	free(tensors->data);
 }
 
 /* Adds a tensor of rows x columns (rows 0: a vector) and returns it with its memory, NULL when
@@ -45,7 +58,7 @@ tensor_add(struct tensors *tensors, size_t index, const char *module, const char
 	size_t i = tensors->count++;
 	struct sp_tensor *tensor = &tensors->list[i];
 
-	SP_ASSERT(i < TENSORS_MAX);
+	SP_ASSERT(i < tensors->max);
 	snprintf(tensors->names[i], sizeof(tensors->names[i]), "model.layers.%zu.%s.%s", index,
 	    module, what);
 	*tensor = (struct sp_tensor){.name = tensors->names[i], .dtype = dtype};
@@ -64,15 +77,16 @@ no_memory(struct sp_err *err)
 	return sp_err_set(err, SP_E_NO_MEMORY, "no memory for the tensors of a layer");
 }
 
+/* rows 0: a vector */
 static enum sp_code
 add_halves(struct tensors *tensors, size_t index, const char *module, const char *what,
-    const float *values, size_t count, struct sp_err *err)
+    const float *values, size_t rows, size_t columns, struct sp_err *err)
 {
-	uint8_t *data = tensor_add(tensors, index, module, what, SP_F16, 0, count);
+	uint8_t *data = tensor_add(tensors, index, module, what, SP_F16, rows, columns);
 
 	if (data == NULL)
 		return no_memory(err);
-	sp_dtype_from_f32(SP_F16, values, data, count);
+	sp_dtype_from_f32(SP_F16, values, data, (rows > 0 ? rows : 1) * columns);
 	return SP_OK;
 }
 
@@ -91,14 +105,14 @@ add_linear(struct tensors *tensors, size_t index, const char *module,
     const struct sp_linear *linear, const struct sp_codes *codes, struct sp_err *err)
 {
 	size_t groups, words = codes->out / 8;
+	enum sp_code rc;
 	uint8_t *data;
 
 	if (codes->codes == NULL) { /* left out */
-		data =
-		    tensor_add(tensors, index, module, "weight", SP_F16, linear->out, linear->in);
-		if (data == NULL)
-			return no_memory(err);
-		sp_dtype_from_f32(SP_F16, linear->w, data, linear->out * linear->in);
+		rc = add_halves(
+		    tensors, index, module, "weight", linear->w, linear->out, linear->in, err);
+		if (rc != SP_OK)
+			return rc;
 		goto bias;
 	}
 	groups = codes->in / codes->group;
@@ -118,7 +132,7 @@ add_linear(struct tensors *tensors, size_t index, const char *module,
 bias:
 	if (linear->bias == NULL)
 		return SP_OK;
-	return add_halves(tensors, index, module, "bias", linear->bias, linear->out, err);
+	return add_halves(tensors, index, module, "bias", linear->bias, 0, linear->out, err);
 }
 
 /* JSON has no infinity. */
@@ -129,19 +143,33 @@ number(double value)
 }
 
 static json_t *
+losses_of(const struct sp_search_result *result)
+{
+	json_t *losses = json_array();
+
+	for (size_t k = 0; k < result->count; k++)
+		json_array_append_new(losses, number(result->losses[k]));
+	return losses;
+}
+
+static json_t *
 report_of(const struct sp_block *block)
 {
-	json_t *groups = json_array(), *report;
+	json_t *groups = json_array(), *experts = json_array(), *report;
 
 	for (size_t i = 0; i < block->group_count; i++) {
 		const struct sp_block_group *group = &block->groups[i];
-		json_t *losses = json_array();
 
-		for (size_t k = 0; k < group->result.count; k++)
-			json_array_append_new(losses, number(group->result.losses[k]));
-		json_array_append_new(
-		    groups, json_pack("{s:s, s:o, s:I}", "after", group->prev, "losses", losses,
-				"ratio", (json_int_t)group->result.best));
+		json_array_append_new(groups,
+		    json_pack("{s:s, s:o, s:I}", "after", group->prev, "losses",
+			losses_of(&group->result), "ratio", (json_int_t)group->result.best));
+	}
+	for (size_t e = 0; e < block->n_experts; e++) {
+		const struct sp_search_result *result = &block->experts[e].groups[0].result;
+
+		json_array_append_new(experts,
+		    json_pack("{s:o, s:I, s:I}", "losses", losses_of(result), "ratio",
+			(json_int_t)result->best, "tokens", (json_int_t)block->experts[e].tokens));
 	}
 	report = json_pack("{s:o, s:o, s:o, s:o, s:o}", "attn_before", number(block->attn_before),
 	    "attn_error", number(block->attn_error), "groups", groups, "mlp_before",
@@ -150,6 +178,9 @@ report_of(const struct sp_block *block)
 		json_object_set_new(report, "stream", number(block->stream));
 		json_object_set_new(report, "stream_error", number(block->stream_error));
 	}
+	if (block->n_experts > 0)
+		json_object_set(report, "experts", experts);
+	json_decref(experts);
 	return report;
 }
 
@@ -204,7 +235,7 @@ enum sp_code
 sp_partial_save(const char *work, size_t index, const struct sp_model_config *config,
     const struct sp_layer *layer, const struct sp_block *block, struct sp_err *err)
 {
-	struct tensors *tensors = sp_xcalloc(1, sizeof(*tensors));
+	struct tensors tensors = tensors_new(sp_layer_linears(config, index));
 	struct sp_layer *parts = (struct sp_layer *)(uintptr_t)layer;
 	enum sp_code rc = SP_OK;
 
@@ -212,18 +243,23 @@ sp_partial_save(const char *work, size_t index, const struct sp_model_config *co
 		size_t size = sp_layer_norm_size(config, i);
 
 		if (size > 0)
-			rc = add_halves(tensors, index, sp_layer_norm_name(i), "weight",
-			    *sp_layer_norm(parts, i), size, err);
+			rc = add_halves(&tensors, index, sp_layer_norm_name(i), "weight",
+			    *sp_layer_norm(parts, i), 0, size, err);
 	}
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS && rc == SP_OK; i++)
-		rc = add_linear(tensors, index, sp_layer_linear_name(i), sp_layer_linear(parts, i),
-		    &block->codes[i], err);
+	for (size_t i = 0; i < sp_layer_linears(config, index) && rc == SP_OK; i++) {
+		struct sp_layer_part part = sp_layer_part(config, index, i);
+
+		rc = add_linear(&tensors, index, part.name, sp_layer_linear(parts, i),
+		    sp_block_codes(block, i), err);
+	}
+	if (rc == SP_OK && layer->n_experts > 0)
+		rc = add_halves(&tensors, index, sp_layer_router_name(config), "weight",
+		    layer->router.w, layer->router.out, layer->router.in, err);
 	if (rc == SP_OK)
 		rc = save_report(work, index, block, err);
 	if (rc == SP_OK)
-		rc = save_tensors(work, index, tensors, err);
-	tensors_free(tensors);
-	free(tensors);
+		rc = save_tensors(work, index, &tensors, err);
+	tensors_free(&tensors);
 	return rc;
 }
 
@@ -278,7 +314,7 @@ static enum sp_code
 check_tensors(const struct sp_partial *result, size_t index, const struct sp_model_config *config,
     const struct sp_plan *plan, struct sp_err *err)
 {
-	struct sp_block_plan block = sp_plan_layer(plan, index);
+	struct sp_block_plan block = sp_plan_layer(plan, config, index);
 	size_t count = 0;
 	enum sp_code rc;
 
@@ -292,13 +328,20 @@ check_tensors(const struct sp_partial *result, size_t index, const struct sp_mod
 			return rc;
 		count++;
 	}
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
+	for (size_t i = 0; i < sp_layer_linears(config, index); i++) {
 		struct sp_layer_part part = sp_layer_part(config, index, i);
 
 		rc = expect_linear(
-		    result, index, &part, plan->grid.group, block.skip[i], &count, err);
+		    result, index, &part, plan->grid.group, sp_block_skips(&block, i), &count, err);
 		if (rc != SP_OK)
 			return rc;
+	}
+	if (sp_config_sparse(config, index)) {
+		rc = expect(result, index, sp_layer_router_name(config), "weight", SP_F16,
+		    config->experts, config->hidden, err);
+		if (rc != SP_OK)
+			return rc;
+		count++;
 	}
 	if (sp_safetensors_count(result->file) != count)
 		return sp_err_set(err, SP_E_INVALID, "%zu tensors, not %zu",
@@ -399,22 +442,29 @@ sp_partial_layer(const struct sp_partial *result, size_t index,
     const struct sp_model_config *config, const struct sp_plan *plan, struct sp_layer *layer,
     struct sp_err *err)
 {
-	struct sp_block_plan block = sp_plan_layer(plan, index);
+	struct sp_block_plan block = sp_plan_layer(plan, config, index);
 	enum sp_code rc = SP_OK;
 
 	*layer = (struct sp_layer){.index = index, .window = sp_config_window(config, index)};
+	if (sp_config_sparse(config, index)) {
+		layer->n_experts = config->experts;
+		layer->experts = sp_xcalloc(layer->n_experts, sizeof(*layer->experts));
+		layer->router = (struct sp_linear){.out = config->experts, .in = config->hidden};
+		rc = load_halves(
+		    result, index, sp_layer_router_name(config), "weight", &layer->router.w, err);
+	}
 	for (enum sp_layer_norm i = 0; i < SP_LAYER_NORMS && rc == SP_OK; i++) {
 		if (sp_layer_norm_size(config, i) > 0)
 			rc = load_halves(result, index, sp_layer_norm_name(i), "weight",
 			    sp_layer_norm(layer, i), err);
 	}
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS && rc == SP_OK; i++) {
+	for (size_t i = 0; i < sp_layer_linears(config, index) && rc == SP_OK; i++) {
 		struct sp_linear *linear = sp_layer_linear(layer, i);
 		struct sp_layer_part part = sp_layer_part(config, index, i);
 
 		linear->out = part.out;
 		linear->in = part.in;
-		rc = block.skip[i]
+		rc = sp_block_skips(&block, i)
 			 ? load_halves(result, index, part.name, "weight", &linear->w, err)
 			 : load_codes(result, index, &part, plan->grid.group, &linear->w, err);
 		if (rc == SP_OK && part.biased)

@@ -20,19 +20,11 @@ sp_plan_fallback_parse(const char *word, enum sp_plan_fallback *out)
 }
 
 static int
-fits(const struct sp_model_config *config, enum sp_layer_linear which, size_t group)
-{
-	struct sp_layer_part part = sp_layer_part(config, 0, which);
-
-	return part.in % group == 0 && part.out % 8 == 0;
-}
-
-static int
-is_skipped(const struct sp_plan *plan, size_t layer, enum sp_layer_linear which)
+is_skipped(const struct sp_plan *plan, size_t layer, const char *module)
 {
 	char name[128];
 
-	snprintf(name, sizeof(name), "model.layers.%zu.%s", layer, sp_layer_linear_name(which));
+	snprintf(name, sizeof(name), "model.layers.%zu.%s", layer, module);
 	for (size_t i = 0; i < plan->skip_count; i++) {
 		if (strstr(name, plan->skip[i]) != NULL)
 			return 1;
@@ -40,13 +32,29 @@ is_skipped(const struct sp_plan *plan, size_t layer, enum sp_layer_linear which)
 	return 0;
 }
 
+/*
+ * vLLM runs some linear layers as one: q, k and v, gate and up, and everything of a layer's experts
+ * (FusedMoE, which goes by the experts' common name in modules_to_not_convert:
+ * vllm/model_executor/layers/quantization/awq_marlin.py). The name that decides for all of them.
+ */
+static const char *
+leader(const struct sp_model_config *config, size_t layer, size_t which)
+{
+	if (which <= SP_LAYER_V)
+		return sp_layer_linear_name(SP_LAYER_Q);
+	if (which >= SP_LAYER_GATE && sp_config_sparse(config, layer))
+		return config->arch == SP_ARCH_MIXTRAL ? "block_sparse_moe.experts" : "mlp.experts";
+	return sp_layer_linear_name(
+	    which == SP_LAYER_UP ? SP_LAYER_GATE : (enum sp_layer_linear)which);
+}
+
 struct sp_block_plan
-sp_plan_layer(const struct sp_plan *plan, size_t index)
+sp_plan_layer(const struct sp_plan *plan, const struct sp_model_config *config, size_t index)
 {
 	struct sp_block_plan block = {.grid = plan->grid};
 
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++)
-		block.skip[i] = (uint8_t)is_skipped(plan, index, i);
+	for (size_t i = 0; i < SP_LAYER_LINEARS; i++)
+		block.skip[i] = (uint8_t)is_skipped(plan, index, leader(config, index, i));
 	return block;
 }
 
@@ -66,32 +74,111 @@ add_skip(struct sp_plan *plan, const char *name, struct sp_err *err)
 	return SP_OK;
 }
 
-/* The first of a run of linear layers that vLLM makes one matrix of. */
-static enum sp_layer_linear
-fused_first(enum sp_layer_linear which)
+static int
+fits(const struct sp_model_config *config, size_t layer, size_t which, size_t group)
 {
-	if (which <= SP_LAYER_V)
-		return SP_LAYER_Q;
-	return which == SP_LAYER_UP ? SP_LAYER_GATE : which;
+	struct sp_layer_part part = sp_layer_part(config, layer, which);
+
+	return part.in % group == 0 && part.out % 8 == 0;
 }
 
-/* Leaves out what does not fit, with those it is fused with. */
+static int
+is_named(const struct sp_plan *plan, const char *name)
+{
+	for (size_t i = 0; i < plan->skip_count; i++) {
+		if (strcmp(plan->skip[i], name) == 0)
+			return 1;
+	}
+	return 0;
+}
+
+/* Leaves out what does not fit of a layer (all experts of it are alike), with those that it is one
+ * with. */
+static enum sp_code
+leave_of(
+    struct sp_plan *plan, const struct sp_model_config *config, size_t layer, struct sp_err *err)
+{
+	for (size_t i = 0; i < SP_LAYER_LINEARS; i++) {
+		const char *name = leader(config, layer, i);
+		int out = 0;
+
+		for (size_t k = 0; k < SP_LAYER_LINEARS; k++)
+			out |= strcmp(leader(config, layer, k), name) == 0 &&
+			       !fits(config, layer, k, plan->grid.group);
+		if (i < SP_LAYER_GATE || !sp_config_sparse(config, layer))
+			name = sp_layer_linear_name((enum sp_layer_linear)i);
+		if (out && !is_named(plan, name)) {
+			enum sp_code rc = add_skip(plan, name, err);
+
+			if (rc != SP_OK)
+				return rc;
+			plan->fell++;
+		}
+	}
+	return SP_OK;
+}
+
+/* The first layer with experts, or without; config->layers: there is none. */
+static size_t
+first_layer(const struct sp_model_config *config, int sparse)
+{
+	size_t i = 0;
+
+	while (i < config->layers && sp_config_sparse(config, i) != sparse)
+		i++;
+	return i;
+}
+
 static enum sp_code
 leave(struct sp_plan *plan, const struct sp_model_config *config, struct sp_err *err)
 {
-	int out[SP_LAYER_LINEARS] = {0};
+	enum sp_code rc = SP_OK;
 
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++)
-		out[fused_first(i)] |= !fits(config, i, plan->grid.group);
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
-		enum sp_code rc;
+	for (int sparse = 0; sparse < 2 && rc == SP_OK; sparse++) {
+		size_t layer = first_layer(config, sparse);
 
-		if (!out[fused_first(i)])
-			continue;
-		if ((rc = add_skip(plan, sp_layer_linear_name(i), err)))
-			return rc;
-		plan->fell++;
+		if (layer < config->layers)
+			rc = leave_of(plan, config, layer, err);
 	}
+	return rc;
+}
+
+/* Routers stay fp16. Qwen's "mlp.gate" is also a part of "mlp.gate_proj", so where some layers are
+ * dense, each router is named with its layer. */
+static enum sp_code
+add_routers(struct sp_plan *plan, const struct sp_model_config *config, struct sp_err *err)
+{
+	const char *router = sp_layer_router_name(config);
+	int mixed = first_layer(config, 0) < config->layers;
+	enum sp_code rc = SP_OK;
+
+	for (size_t i = 0; i < config->layers && rc == SP_OK; i++) {
+		char name[sizeof(plan->skip[0])];
+
+		if (!sp_config_sparse(config, i) || is_skipped(plan, i, router))
+			continue;
+		snprintf(name, sizeof(name), "layers.%zu.%s", i, router);
+		rc = add_skip(plan, mixed ? name : router, err);
+	}
+	return rc;
+}
+
+static enum sp_code
+check_linear(const struct sp_plan *plan, const struct sp_model_config *config, size_t layer,
+    size_t which, int skip, struct sp_err *err)
+{
+	struct sp_layer_part part = sp_layer_part(config, layer, which);
+
+	if (is_skipped(plan, layer, part.name) != skip)
+		return sp_err_set(err, SP_E_INVALID,
+		    "modules_to_not_convert leaves out one of layer %zu's %s and %s, but vLLM runs "
+		    "them as one: name both or neither",
+		    layer, leader(config, layer, which), part.name);
+	if (!skip && !fits(config, layer, which, plan->grid.group))
+		return sp_err_set(err, SP_E_UNSUPPORTED,
+		    "%s takes %zu values and gives %zu: AWQ needs multiples of the group size %zu "
+		    "and of 8. Choose a smaller group, or leave it out (modules_to_not_convert)",
+		    part.name, part.in, part.out, plan->grid.group);
 	return SP_OK;
 }
 
@@ -102,26 +189,15 @@ check(const struct sp_plan *plan, const struct sp_model_config *config, struct s
 	size_t left = 0;
 
 	for (size_t k = 0; k < config->layers; k++) {
-		struct sp_block_plan block = sp_plan_layer(plan, k);
+		struct sp_block_plan block = sp_plan_layer(plan, config, k);
 
-		for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++) {
-			struct sp_layer_part part = sp_layer_part(config, 0, i);
-			enum sp_layer_linear first = fused_first(i);
+		for (size_t i = 0; i < sp_layer_linears(config, k); i++) {
+			int skip = sp_block_skips(&block, i);
+			enum sp_code rc = check_linear(plan, config, k, i, skip, err);
 
-			if (block.skip[i] != block.skip[first])
-				return sp_err_set(err, SP_E_INVALID,
-				    "modules_to_not_convert leaves out one of layer %zu's %s and "
-				    "%s, but vLLM runs them as one matrix: name both or neither",
-				    k, sp_layer_linear_name(first), part.name);
-			if (block.skip[i])
-				continue;
-			if (!fits(config, i, plan->grid.group))
-				return sp_err_set(err, SP_E_UNSUPPORTED,
-				    "%s takes %zu values and gives %zu: AWQ needs multiples of the "
-				    "group size %zu and of 8. Choose a smaller group, or leave it "
-				    "out (modules_to_not_convert)",
-				    part.name, part.in, part.out, plan->grid.group);
-			left++;
+			if (rc != SP_OK)
+				return rc;
+			left += !skip;
 		}
 	}
 	return left > 0 ? SP_OK
@@ -141,6 +217,8 @@ sp_plan_make(const struct sp_model_config *config, struct sp_grid grid, const ch
 		    err, SP_E_UNSUPPORTED, "group_size %zu: choose 32, 64 or 128", grid.group);
 	for (size_t i = 0; i < skip_count && rc == SP_OK; i++)
 		rc = add_skip(out, skip[i], err);
+	if (rc == SP_OK)
+		rc = add_routers(out, config, err);
 	if (rc == SP_OK && fallback == SP_PLAN_LEAVE)
 		rc = leave(out, config, err);
 	if (rc != SP_OK)

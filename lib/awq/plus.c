@@ -2,6 +2,7 @@
 #include "awq/plus.h"
 
 #include "awq/gram.h"
+#include "awq/mix.h"
 #include "awq/plane.h"
 
 #include <math.h>
@@ -32,6 +33,14 @@ exact_input(const struct plus *p, size_t g)
 	    p->inputs.attn, p->inputs.heads, p->inputs.mlp, p->inputs.act};
 
 	return x[p->takes[g]];
+}
+
+/* Second moments of fewer tokens than inputs say nothing of the directions that no token had: the
+ * fewer there are, the more rounding holds on to the weights themselves. */
+static double
+damp(const struct plus *p, size_t in)
+{
+	return p->n >= in ? DAMP : DAMP * (double)in / (double)p->n;
 }
 
 /* --- scales ------------------------------------------------------------------------------------
@@ -126,11 +135,10 @@ largest(const struct plus *p, const struct sp_block_group *which)
 	return most;
 }
 
-/* Leaves the best trial's scales in which. */
+/* Leaves the best trial's scales in which; x is what its linear layers take in the exact model. */
 static enum sp_code
-search(const struct plus *p, size_t g, struct sp_err *err)
+search(const struct plus *p, struct sp_block_group *which, const float *exact, struct sp_err *err)
 {
-	struct sp_block_group *which = &p->block->groups[g];
 	const struct sp_linear *linears[SP_LAYER_LINEARS];
 	struct sp_pool *pool = p->env->pool;
 	float *factor = NULL, *scaled = NULL, *x = NULL, *w_mean = NULL, *w = NULL;
@@ -146,8 +154,7 @@ search(const struct plus *p, size_t g, struct sp_err *err)
 	    (rc = sp_block_floats(&factor, in, in, err)) ||
 	    (rc = sp_block_floats(&scaled, in, in, err)) ||
 	    (rc = sp_block_floats(&w, largest(p, which), in, err)) ||
-	    (rc = sp_gram_moments(
-		 pool, exact_input(p, g), exact_input(p, g), p->n, in, factor, err)))
+	    (rc = sp_gram_moments(pool, exact, exact, p->n, in, factor, err)))
 		goto out;
 	input_sizes(factor, in, p->n, x);
 	sp_search_w_mean(pool, linears, which->count, p->plan->grid.group, 0, w_mean);
@@ -155,7 +162,7 @@ search(const struct plus *p, size_t g, struct sp_err *err)
 		share(p, x);
 		share(p, w_mean);
 	}
-	if ((rc = sp_factor_cholesky(pool, factor, in, p->n, DAMP, err)))
+	if ((rc = sp_factor_cholesky(pool, factor, in, p->n, damp(p, in), err)))
 		goto out;
 	plane.factor = scaled;
 	result->best = 0;
@@ -231,7 +238,8 @@ fold_values(const struct plus *p, const float *scales, struct sp_err *err)
 	return rc;
 }
 
-/* Moves the scales into the layer. Weights that will be codes keep fp32 until then. */
+/* Moves the scales into the layer, packed then but for experts. Weights that will be codes keep
+ * fp32 until then. */
 static enum sp_code
 fold(const struct plus *p, struct sp_err *err)
 {
@@ -241,6 +249,10 @@ fold(const struct plus *p, struct sp_err *err)
 	for (size_t g = 0; g < p->block->group_count && rc == SP_OK; g++) {
 		struct sp_block_group *which = &p->block->groups[g];
 
+		if (which->first == SP_LAYER_GATE && layer->n_experts > 0) {
+			sp_mix_fold(layer, which->scales);
+			continue;
+		}
 		if (which->first == SP_LAYER_Q)
 			rc = fold_norm(layer->input_norm, which->scales, which->in, err);
 		else if (which->first == SP_LAYER_GATE)
@@ -259,26 +271,27 @@ fold(const struct plus *p, struct sp_err *err)
 		if (rc != SP_OK)
 			return sp_err_prefix(err, "scaling after %s", which->prev);
 	}
-	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS && rc == SP_OK; i++) {
+	for (enum sp_layer_linear i = 0; i < sp_block_plain(layer) && rc == SP_OK; i++) {
 		struct sp_linear *linear = sp_layer_linear(layer, i);
 
-		if (!p->plan->skip[i])
-			continue;
-		rc = sp_round_half(linear->w, linear->out * linear->in, err);
+		if (p->plan->skip[i])
+			rc = sp_round_half(linear->w, linear->out * linear->in, err);
 		if (rc == SP_OK)
 			rc = sp_linear_pack(linear, p->env->pool, err);
 	}
-	return rc;
+	return rc == SP_OK && layer->n_experts > 0
+		   ? sp_linear_pack(&layer->router, p->env->pool, err)
+		   : rc;
 }
 
 /* --- rounding ----------------------------------------------------------------------------------
  */
 
-/* The codes of a group whose linear layers take x where the exact model has exact_input. */
+/* The codes of a group whose linear layers take x where the exact model has `exact`. */
 static enum sp_code
-round_group(const struct plus *p, size_t g, const float *x, struct sp_err *err)
+round_group(const struct plus *p, const struct sp_block_group *which, const float *exact,
+    const float *x, struct sp_err *err)
 {
-	const struct sp_block_group *which = &p->block->groups[g];
 	struct sp_pool *pool = p->env->pool;
 	float *factor = NULL, *drift = NULL;
 	size_t in = which->in;
@@ -289,8 +302,8 @@ round_group(const struct plus *p, size_t g, const float *x, struct sp_err *err)
 	if ((rc = sp_block_floats(&factor, in, in, err)) ||
 	    (rc = sp_block_floats(&drift, in, in, err)) ||
 	    (rc = sp_gram_moments(pool, x, x, p->n, in, factor, err)) ||
-	    (rc = sp_factor_cholesky(pool, factor, in, p->n, DAMP, err)) ||
-	    (rc = sp_gram_drift(pool, x, exact_input(p, g), which->scales, p->n, in, drift, err)))
+	    (rc = sp_factor_cholesky(pool, factor, in, p->n, damp(p, in), err)) ||
+	    (rc = sp_gram_drift(pool, x, exact, which->scales, p->n, in, drift, err)))
 		goto out;
 	for (size_t i = 0; i < in * in; i++)
 		drift[i] /= (float)p->n;
@@ -322,7 +335,7 @@ round_at(const struct plus *p, enum sp_layer_linear first, const float *x, struc
 {
 	for (size_t g = 0; g < p->block->group_count; g++) {
 		if (p->block->groups[g].first == first)
-			return round_group(p, g, x, err);
+			return round_group(p, &p->block->groups[g], exact_input(p, g), x, err);
 	}
 	return SP_OK;
 }
@@ -351,26 +364,280 @@ out:
 	return rc;
 }
 
+/* --- experts -----------------------------------------------------------------------------------
+ */
+
+/* An expert as a layer of its own. */
+struct expert {
+	struct plus plus;
+	struct sp_layer view;
+	struct sp_block_plan plan;
+};
+
+/* For its tokens in route; they are p's. Close it in any case. */
+static enum sp_code
+expert_open(struct expert *expert, const struct plus *p, const struct sp_moe_route *route, size_t e,
+    struct sp_err *err)
+{
+	expert->view = sp_mix_view(p->layer, e);
+	expert->plan = sp_mix_plan(p->plan);
+	expert->plus = (struct plus){.env = p->env,
+	    .layer = &expert->view,
+	    .plan = &expert->plan,
+	    .block = &p->block->experts[e],
+	    .n = sp_moe_count(route, e)};
+	return sp_mix_inputs(p->env, p->layer, route, e, p->inputs.mlp, &expert->plus.inputs, err);
+}
+
+static void
+expert_close(struct expert *expert)
+{
+	sp_block_inputs_free(&expert->plus.inputs);
+}
+
+/* Adds what each trial of the shared scales costs an expert; trials[TRIALS][hidden]. */
+static enum sp_code
+try_shared(const struct plus *p, size_t e, const float *trials, double *losses, struct sp_err *err)
+{
+	const struct sp_block_group shared = {.first = SP_LAYER_GATE, .count = 2};
+	size_t in = p->layer->router.in, inner = p->layer->experts[e].gate.out;
+	struct sp_plane plane = {.in = in, .grid = p->plan->grid, .shrink = SEARCH_SHRINK};
+	float *factor = NULL, *scaled = NULL, *w = NULL;
+	struct sp_pool *pool = p->env->pool;
+	struct expert expert;
+	enum sp_code rc;
+
+	if ((rc = expert_open(&expert, p, &p->inputs.route, e, err)) ||
+	    (rc = sp_block_floats(&factor, in, in, err)) ||
+	    (rc = sp_block_floats(&scaled, in, in, err)) ||
+	    (rc = sp_block_floats(&w, inner, in, err)) ||
+	    (rc = sp_gram_moments(pool, expert.plus.inputs.mlp, expert.plus.inputs.mlp,
+		 expert.plus.n, in, factor, err)) ||
+	    (rc = sp_factor_cholesky(pool, factor, in, expert.plus.n, damp(&expert.plus, in), err)))
+		goto out;
+	plane.factor = scaled;
+	for (size_t k = 0; k < TRIALS && rc == SP_OK; k++) {
+		double loss;
+
+		sp_factor_scale(pool, factor, in, trials + k * in, scaled);
+		rc = try_scales(&expert.plus, &shared, &plane, trials + k * in, w, &loss, err);
+		losses[k] += loss * (double)expert.plus.n / (double)p->n;
+	}
+out:
+	expert_close(&expert);
+	free(factor);
+	free(scaled);
+	free(w);
+	return rc;
+}
+
+/* Root mean square of each column of x[n][in]. */
+static void
+column_sizes(const float *x, size_t n, size_t in, double *sums, float *sizes)
+{
+	memset(sums, 0, in * sizeof(*sums));
+	for (size_t t = 0; t < n; t++) {
+		for (size_t i = 0; i < in; i++)
+			sums[i] += (double)x[t * in + i] * (double)x[t * in + i];
+	}
+	for (size_t i = 0; i < in; i++)
+		sizes[i] = (float)sqrt(sums[i] / (double)n);
+}
+
+/* All trials of the shared scales, as they would be used. */
+static enum sp_code
+shared_trials(const struct plus *p, float *trials, struct sp_err *err)
+{
+	const struct sp_layer *layer = p->layer;
+	size_t in = layer->router.in;
+	const struct sp_linear **linears = sp_xcalloc(2 * layer->n_experts, sizeof(*linears));
+	double *sums = sp_xcalloc(in, sizeof(*sums));
+	float *x = NULL, *w_mean = NULL;
+	enum sp_code rc;
+
+	for (size_t e = 0; e < layer->n_experts; e++) {
+		linears[2 * e] = &layer->experts[e].gate;
+		linears[2 * e + 1] = &layer->experts[e].up;
+	}
+	if ((rc = sp_block_floats(&x, 1, in, err)) || (rc = sp_block_floats(&w_mean, 1, in, err)))
+		goto out;
+	column_sizes(p->inputs.mlp, p->n, in, sums, x);
+	sp_search_w_mean(
+	    p->env->pool, linears, 2 * layer->n_experts, p->plan->grid.group, 0, w_mean);
+	for (size_t k = 0; k < TRIALS; k++) {
+		scales_of_trial(x, w_mean, in, k, trials + k * in);
+		sp_mix_exact(layer, trials + k * in);
+	}
+out:
+	free(linears);
+	free(sums);
+	free(x);
+	free(w_mean);
+	return rc;
+}
+
+/* The scales that all experts share, judged by the tokens of each. */
+static enum sp_code
+search_shared(const struct plus *p, struct sp_err *err)
+{
+	struct sp_block_group *shared = sp_mix_open(p->layer, p->block);
+	struct sp_search_result *result = &shared->result;
+	float *trials = NULL;
+	enum sp_code rc;
+
+	if ((rc = sp_block_floats(&shared->scales, 1, shared->in, err)) ||
+	    (rc = sp_block_floats(&trials, TRIALS, shared->in, err)) ||
+	    (rc = shared_trials(p, trials, err)))
+		goto out;
+	result->count = TRIALS;
+	for (size_t e = 0; e < p->layer->n_experts && rc == SP_OK; e++) {
+		if (sp_moe_count(&p->inputs.route, e) > 0)
+			rc = try_shared(p, e, trials, result->losses, err);
+		if (rc != SP_OK)
+			sp_err_prefix(err, "expert %zu", e);
+	}
+	for (size_t k = 0; k < TRIALS; k++) {
+		if (result->losses[k] < result->losses[result->best])
+			result->best = k;
+	}
+	memcpy(shared->scales, trials + result->best * shared->in,
+	    shared->in * sizeof(*shared->scales));
+out:
+	free(trials);
+	return rc == SP_OK ? SP_OK : sp_err_prefix(err, "scales after %s", shared->prev);
+}
+
+/* Rounds gate and up, then down, on x[tokens][hidden] of the quantized model; y[tokens][hidden] is
+ * what the expert then gives. Its gate and up have the shared scales already, but not packed. */
+static enum sp_code
+round_expert(
+    struct expert *expert, const float *shared_scales, const float *x, float *y, struct sp_err *err)
+{
+	const struct plus *p = &expert->plus;
+	const struct sp_block_group shared = {.first = SP_LAYER_GATE,
+	    .count = 2,
+	    .in = expert->view.gate.in,
+	    .scales = (float *)(uintptr_t)shared_scales};
+	struct sp_block_group *own = &p->block->groups[0];
+	size_t inner = own->in;
+	float *act = NULL, *up = NULL;
+	enum sp_code rc;
+
+	if ((rc = sp_block_floats(&act, p->n, inner, err)) ||
+	    (rc = sp_block_floats(&up, p->n, inner, err)) ||
+	    (rc = search(p, own, p->inputs.act, err)) ||
+	    (rc = fold_rows(&expert->view.up, own->scales, err)))
+		goto out;
+	for (size_t i = 0; i < expert->view.down.out * inner; i++)
+		expert->view.down.w[i] *= own->scales[i % inner];
+	if ((rc = round_group(p, &shared, p->inputs.mlp, x, err)))
+		goto out;
+	sp_moe_expert(p->env, &expert->view.gate, &expert->view.up, &expert->view.down, x, p->n,
+	    act, up, NULL);
+	if ((rc = round_group(p, own, p->inputs.act, act, err)))
+		goto out;
+	sp_linear_apply(&expert->view.down, p->env->pool, act, p->n, y);
+out:
+	free(act);
+	free(up);
+	return rc;
+}
+
+/* One that no token came to: its weights to nearest. */
+static enum sp_code
+round_idle(struct expert *expert, struct sp_err *err)
+{
+	struct sp_block *block = expert->plus.block;
+	enum sp_code rc = sp_mix_neutral(block, err);
+
+	return rc == SP_OK ? sp_block_round(&expert->view, &expert->plan, block, err) : rc;
+}
+
+/* All experts, each on the tokens that the router of the quantized model sends there; y[n][hidden],
+ * zeros before, is what they give. */
+static enum sp_code
+round_experts(const struct plus *p, const float *x, float *y, struct sp_err *err)
+{
+	const struct sp_layer_env *env = p->env;
+	const float *scales = sp_block_scales(p->block, SP_LAYER_GATE);
+	size_t hidden = env->config.hidden;
+	struct sp_moe_route route;
+	enum sp_code rc;
+
+	if ((rc = sp_moe_route_open(&route, &env->config, p->n, err)))
+		return rc;
+	sp_moe_route(env, p->layer, x, p->n, &route);
+	for (size_t e = 0; e < p->layer->n_experts && rc == SP_OK; e++) {
+		size_t count = sp_moe_count(&route, e);
+		float *in = NULL, *out = NULL;
+		struct expert expert;
+
+		p->block->experts[e].tokens = count;
+		if ((rc = expert_open(&expert, p, &route, e, err)))
+			break;
+		if (count == 0) {
+			rc = round_idle(&expert, err);
+		} else if (!(rc = sp_block_floats(&in, count, hidden, err)) &&
+			   !(rc = sp_block_floats(&out, count, hidden, err))) {
+			sp_moe_gather(&route, e, x, hidden, in);
+			rc = round_expert(&expert, scales, in, out, err);
+			if (rc == SP_OK)
+				sp_moe_scatter(&route, e, out, hidden, y);
+		}
+		sp_mix_give_back(p->layer, e, &expert.view);
+		expert_close(&expert);
+		free(in);
+		free(out);
+		if (rc != SP_OK)
+			sp_err_prefix(err, "expert %zu", e);
+	}
+	sp_moe_route_close(&route);
+	return rc;
+}
+
+/* --- the layer ---------------------------------------------------------------------------------
+ */
+
+static enum sp_code
+round_dense(const struct plus *p, const float *x, float *y, struct sp_err *err)
+{
+	struct sp_layer *layer = p->layer;
+	float *act = NULL;
+	enum sp_code rc;
+
+	if ((rc = round_at(p, SP_LAYER_GATE, x, err)) ||
+	    (rc = sp_block_floats(&act, p->n, layer->down.in, err)) ||
+	    (rc = sp_layer_mlp(p->env, layer, x, p->n, act, NULL, err)) ||
+	    (rc = round_at(p, SP_LAYER_DOWN, act, err)))
+		goto out;
+	sp_linear_apply(&layer->down, p->env->pool, act, p->n, y);
+out:
+	free(act);
+	return rc;
+}
+
 static enum sp_code
 round_mlp(const struct plus *p, float *runs, float *x, struct sp_err *err)
 {
 	const struct sp_layer_env *env = p->env;
 	struct sp_layer *layer = p->layer;
 	size_t hidden = env->config.hidden;
-	float *act = NULL;
+	float *y = NULL;
 	enum sp_code rc;
 
 	sp_kernels_rmsnorm(
 	    env->pool, runs, layer->post_norm, env->config.rms_norm_eps, p->n, hidden, x);
-	if ((rc = round_at(p, SP_LAYER_GATE, x, err)) ||
-	    (rc = sp_block_floats(&act, p->n, layer->down.in, err)) ||
-	    (rc = sp_layer_mlp(env, layer, x, p->n, act, NULL, err)) ||
-	    (rc = round_at(p, SP_LAYER_DOWN, act, err)))
-		goto out;
-	sp_linear_apply(&layer->down, env->pool, act, p->n, x);
-	sp_kernels_add(env->pool, runs, x, p->n * hidden);
-out:
-	free(act);
+	if ((rc = sp_block_floats(&y, p->n, hidden, err)))
+		return rc;
+	if (p->block->n_experts > 0)
+		rc = round_experts(p, x, y, err);
+	else if (layer->n_experts > 0) /* left out */
+		rc = sp_layer_mlp(env, layer, x, p->n, NULL, y, err);
+	else
+		rc = round_dense(p, x, y, err);
+	if (rc == SP_OK)
+		sp_kernels_add(env->pool, runs, y, p->n * hidden);
+	free(y);
 	return rc;
 }
 
@@ -404,12 +671,14 @@ sp_plus_quantize(const struct sp_layer_env *env, struct sp_layer *layer, float *
 		goto out;
 	block->group_count = sp_block_groups(layer, plan, block->groups, p.takes);
 	for (size_t g = 0; g < block->group_count; g++) {
-		if ((rc = search(&p, g, err)))
+		if ((rc = search(&p, &block->groups[g], exact_input(&p, g), err)))
 			goto out;
 	}
+	if (layer->n_experts > 0 && !plan->skip[SP_LAYER_GATE] && (rc = search_shared(&p, err)))
+		goto out;
 	if ((rc = sp_block_before(env, layer, &p.inputs, plan, block, err)) ||
-	    (rc = fold(&p, err)) || (rc = sp_layer_pack(layer, env->pool, err)) ||
-	    (rc = round_attention(&p, runs, x, err)) || (rc = round_mlp(&p, runs, x, err)))
+	    (rc = fold(&p, err)) || (rc = round_attention(&p, runs, x, err)) ||
+	    (rc = round_mlp(&p, runs, x, err)))
 		goto out;
 	rc = compare(&p, exact, runs, x, err);
 out:

@@ -52,9 +52,6 @@ check_model(struct run *run, struct sp_err *err)
 		return sp_err_set(err, SP_E_INVALID,
 		    "calibration sequences of %zu tokens, but the model has %u positions",
 		    spec->sequence, c->max_positions);
-	if (c->experts != 0)
-		return sp_err_set(err, SP_E_UNSUPPORTED,
-		    "%s: a mixture of experts cannot be quantized", sp_config_arch_name(c->arch));
 	return sp_plan_make(c, grid, spec->skip, spec->skip_count, spec->fallback, &run->plan, err);
 }
 
@@ -165,14 +162,19 @@ load_layer(const struct run *run, size_t i, struct sp_layer *layer, struct sp_er
 		if (rc != SP_OK)
 			sp_err_prefix(err, "%s", sp_layer_norm_name(k));
 	}
-	for (enum sp_layer_linear k = 0; k < SP_LAYER_LINEARS && rc == SP_OK; k++) {
+	for (size_t k = 0; k < sp_layer_linears(run->config, i) && rc == SP_OK; k++) {
 		struct sp_linear *linear = sp_layer_linear(layer, k);
 
 		rc = sp_round_half(linear->w, linear->out * linear->in, err);
 		if (rc == SP_OK && linear->bias != NULL)
 			rc = sp_round_half(linear->bias, linear->out, err);
 		if (rc != SP_OK)
-			sp_err_prefix(err, "%s", sp_layer_linear_name(k));
+			sp_err_prefix(err, "%s", sp_layer_part(run->config, i, k).name);
+	}
+	if (rc == SP_OK) {
+		rc = sp_round_half(layer->router.w, layer->router.out * layer->router.in, err);
+		if (rc != SP_OK)
+			sp_err_prefix(err, "%s", sp_layer_router_name(run->config));
 	}
 	if (rc == SP_OK)
 		rc = sp_layer_pack(layer, run->env.pool, err);
@@ -209,7 +211,7 @@ pass(struct run *run, size_t i, const struct sp_layer *layer, struct sp_err *err
 static enum sp_code
 quantize_layer(struct run *run, struct sp_layer *layer, struct sp_block *block, struct sp_err *err)
 {
-	struct sp_block_plan plan = sp_plan_layer(&run->plan, run->layer);
+	struct sp_block_plan plan = sp_plan_layer(&run->plan, run->config, run->layer);
 	size_t n_seq = run->calib.blocks, len = run->calib.len;
 	struct sp_block_inputs inputs = {0};
 	enum sp_code rc;

@@ -113,6 +113,36 @@ test_front_matter(void **state)
 	begins(card("", NULL), "---\nbase_model_relation: quantized\n---\n\n##");
 }
 
+static json_t *
+experts_new(int a, int b, int c)
+{
+	return json_pack("[{s:i}, {s:i}, {s:i}]", "tokens", a, "tokens", b, "tokens", c);
+}
+
+/* Of experts it says how well the calibration reached them. */
+static void
+test_experts(void **state)
+{
+	json_t *report = report_new(NULL), *layers = json_object_get(report, "layers");
+	size_t len;
+	char *text;
+
+	(void)state;
+	assert_null(strstr(card(NULL, NULL), "expert"));
+	json_object_set_new(json_array_get(layers, 0), "experts", experts_new(90, 7, 40));
+	json_object_set_new(json_array_get(layers, 1), "experts", experts_new(12, 8, 30));
+	text = sp_card_write(NULL, 0, report, &len);
+	says(text, "Each of the 6 experts was calibrated; the least used one saw 7 tokens.");
+	assert_null(strstr(text, "Warning"));
+	free(text);
+	json_object_set_new(json_array_get(layers, 1), "experts", experts_new(0, 9, 0));
+	text = sp_card_write(NULL, 0, report, &len);
+	says(text, "**Warning:** no calibration token reached 2 of the 6 experts (in layers 1).");
+	assert_null(strstr(text, "Each of"));
+	free(text);
+	json_decref(report);
+}
+
 static size_t
 count(const char *text, const char *what)
 {
@@ -174,6 +204,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_without_readme),
 	    cmocka_unit_test(test_front_matter),
+	    cmocka_unit_test(test_experts),
 	    cmocka_unit_test(test_picture),
 	};
 

@@ -359,10 +359,10 @@ test_plan_skip(void **state)
 	ok(plan_of(&config, 128, down, 1, SP_PLAN_REFUSE, &plan));
 	/* a substring: layers 1, but not 10 and 11, since the dot belongs to it */
 	for (size_t i = 0; i < config.layers; i++)
-		assert_int_equal(sp_plan_layer(&plan, i).skip[SP_LAYER_DOWN], i == 1);
-	assert_int_equal(sp_plan_layer(&plan, 1).skip[SP_LAYER_UP], 0);
+		assert_int_equal(sp_plan_layer(&plan, &config, i).skip[SP_LAYER_DOWN], i == 1);
+	assert_int_equal(sp_plan_layer(&plan, &config, 1).skip[SP_LAYER_UP], 0);
 	ok(plan_of(&config, 64, attn, 1, SP_PLAN_REFUSE, &plan));
-	assert_int_equal(sp_plan_layer(&plan, 3).skip[SP_LAYER_O], 1);
+	assert_int_equal(sp_plan_layer(&plan, &config, 3).skip[SP_LAYER_O], 1);
 	report = sp_plan_report(&plan);
 	assert_int_equal(json_integer_value(json_object_get(report, "group_size")), 64);
 	assert_int_equal(json_array_size(json_object_get(report, "modules_to_not_convert")), 1);
@@ -392,7 +392,7 @@ test_plan_fallback(void **state)
 	ok(plan_of(&odd, 128, NULL, 0, SP_PLAN_LEAVE, &plan));
 	assert_int_equal(plan.grid.group, 128);
 	for (enum sp_layer_linear i = 0; i < SP_LAYER_LINEARS; i++)
-		assert_int_equal(sp_plan_layer(&plan, 0).skip[i], i == SP_LAYER_DOWN);
+		assert_int_equal(sp_plan_layer(&plan, &config, 0).skip[i], i == SP_LAYER_DOWN);
 	report = sp_plan_report(&plan);
 	assert_string_equal(
 	    json_string_value(json_array_get(json_object_get(report, "fallback"), 0)),
