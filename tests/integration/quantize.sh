@@ -26,6 +26,13 @@ diff -r one two >/dev/null || die "two runs differ"
 for file in "$model"/{tokenizer.json,chat_template.jinja,generation_config.json}; do
 	cmp -s "$file" "one/$(basename "$file")" || die "$(basename "$file") was changed"
 done
+python3 - one/quantization-losses.svg <<-'EOF' || die "the picture: $(head -c 300 one/quantization-losses.svg)"
+	import sys, xml.etree.ElementTree as xml
+	texts = [e.text for e in xml.parse(sys.argv[1]).iter("{http://www.w3.org/2000/svg}title")]
+	wanted = [f"layer {i}, {part}{how}: " for i in range(4) for part in ("attention", "MLP")
+	          for how in ("", ", rounded to nearest")]
+	sys.exit(any(sum(text.startswith(title) for text in texts) != 1 for title in wanted))
+EOF
 grep -q "^base_model: fixture/qwen2-tiny$" one/README.md || die "the model card names no base model"
 [ ! -e one.quantize-work ] || die "work is left beside a finished tree"
 

@@ -184,6 +184,9 @@ test_picture(void **state)
 	assert_int_equal(count(text, "<rect class=\"mlp\""), 2 + 1);
 	assert_int_equal(count(text, "<line class=\"plain\""), 4 + 1);
 	says(text, "<title>layer 1, MLP: 0.1</title>");
+	says(text, ">4 bits by awq, groups of 64, symmetric; logarithmic</text>");
+	/* a ground below all else: a reader's dark setting means nothing to a light page */
+	assert_true(strstr(text, "<rect class=\"ground\" width=") < strstr(text, "<text"));
 	free(text);
 	/* many layers; and numbers that no logarithm takes, or that are not there */
 	report = report_new(NULL);
@@ -194,6 +197,23 @@ test_picture(void **state)
 	text = picture(report);
 	assert_int_equal(count(text, "<rect class=\"attn\""), 202 + 1);
 	assert_int_equal(count(text, "<rect class=\"mlp\""), 2 + 1);
+	for (size_t i = 0; i < 202; i++) {
+		char *title = sp_xasprintf("<title>layer %zu, attention: ", i);
+
+		says(text, title);
+		free(title);
+	}
+	/* as wide as a page is, and the layers that have a number are round ones */
+	says(text, " viewBox=\"0 0 892 340\" ");
+	says(text, ">20</text>");
+	says(text, ">200</text>");
+	assert_null(strstr(text, ">10</text>"));
+	free(text);
+	/* a method that no settings would have let in is not told */
+	report = report_new(NULL);
+	json_object_set_new(json_object_get(report, "settings"), "method", json_string("<b>"));
+	text = picture(report);
+	assert_null(strstr(text, "<b>"));
 	free(text);
 	free(picture(json_pack("{s:[]}", "layers")));
 }
