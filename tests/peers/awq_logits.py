@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
-LIMIT, DIVERGENCE_MAX = 1e-2, 0.05
+LIMIT, DIVERGENCE_MAX = 1e-2, 0.02
 top, prompts, ours, original = sys.argv[1], sys.argv[2], load_file(sys.argv[3]), load_file(sys.argv[4])
 torch.set_num_threads(1)
 with open(f"{top}/config.json") as f:
@@ -52,5 +52,7 @@ for text, length in zip(texts, ours["lengths"].tolist(), strict=True):
 divergence /= at
 print(f"AutoAWQ {awq.__version__}, transformers {transformers.__version__}: {config['model_type']}, {len(modules)} "
       f"modules dequantized; {at} tokens, largest difference {worst:.1e}, another top-1 at {len(turned)}; divergence from the original {divergence:.5f} nat a token")
-assert worst <= LIMIT and max(turned, default=0) <= 2 * LIMIT, (worst, turned)
-assert divergence <= DIVERGENCE_MAX, divergence
+if worst > LIMIT or max(turned, default=0) > 2 * LIMIT:
+    sys.exit(f"{top}: AutoAWQ and our engine read it differently: logits by up to {worst:.3g}, {LIMIT} is allowed")
+if divergence > DIVERGENCE_MAX:
+    sys.exit(f"{top}: it is not the model it was made of: {divergence:.3g} nat a token, {DIVERGENCE_MAX} is allowed")

@@ -134,6 +134,14 @@ compared() { # PEER FIXTURE METHOD VARIABLE=… PROGRAM…: what PEER makes of i
 		"$quantized/$fixture.answers"
 }
 
+# sabotaged FIXTURE: a copy of what awq+ made of it that a peer must not take for the same, and its answers
+sabotaged() {
+	local dir=$quantized/$1-sabotaged
+	answered "$1" awq+
+	[ -f "$dir.answers" ] || python3 "$here/sabotage.py" "$quantized/$1-awq+" "$dir"
+	[ -f "$dir.answers" ] || sp-greedy "$dir" "$quantized/prompts" $steps "$dir.answers"
+}
+
 # two programs whose threads spin starve each other
 quiet=(nice env OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE)
 
@@ -146,6 +154,10 @@ run_vllm() {
 	clean vllm "${offline[@]}" "$here/vllm_answer.py" fixture/qwen2-tiny-AWQ
 	for fixture in "${fixtures[@]}"; do
 		compared vllm "$fixture" awq+ "${offline[@]}" "$here/vllm_greedy.py"
+		# by our engine's reading of the copy: one more start of vLLM would take minutes
+		sabotaged "$fixture"
+		clean vllm "$python" "$here/greedy_judge.py" "$quantized/$fixture-awq+.answers" \
+			"$quantized/$fixture-sabotaged.answers" "$quantized/$fixture.answers"
 	done
 }
 
@@ -159,6 +171,14 @@ run_autoawq() {
 		for method in awq awq+; do
 			compared autoawq "$fixture" $method "${quiet[@]}" "${env_of[autoawq]}/bin/python" "$here/awq_logits.py"
 		done
+		sabotaged "$fixture"
+		if clean autoawq "${quiet[@]}" "${env_of[autoawq]}/bin/python" "$here/awq_logits.py" \
+			"$quantized/$fixture-sabotaged" "$quantized/prompts" "$quantized/$fixture-awq+.answers" \
+			"$quantized/$fixture.answers" >"$RUN/autoawq/said" 2>&1; then
+			die "$fixture: a sabotaged copy passes: $(cat "$RUN/autoawq/said")"
+		fi
+		grep -q "read it differently: logits by" "$RUN/said" || die "$fixture, sabotaged: $(cat "$RUN/said")"
+		echo "sabotage is seen: $(grep -o "AutoAWQ and our engine.*" "$RUN/said")"
 	done
 }
 
