@@ -141,8 +141,10 @@ add_bar(const struct plot *plot, size_t i, size_t s, struct sp_buf *out)
 {
 	double error = value_of(plot, i, series[s].error);
 	double plain = value_of(plot, i, series[s].plain);
+	const size_t parts = SERIES;
 	double width = fmin(plot->slot * 0.42, BAR_WIDTH_MAX);
-	double x = LEFT + plot->slot * ((double)i + 0.5) + ((double)s - SERIES / 2.0) * width;
+	double x =
+	    LEFT + plot->slot * ((double)i + 0.5) + width * ((double)s - 0.5 * (double)parts);
 
 	if (error > 0) {
 		double y = y_of(plot, error);
