@@ -3,6 +3,8 @@
 autoawq.py shape DIR TOKENIZER_DIR   two layers of Qwen2.5-0.5B's shape with random weights
 autoawq.py run MODEL TEXTS.jsonl SAMPLES DTYPE [OUT]
                                      prints the seconds of quantize() alone: no loading, no writing
+autoawq.py round MODEL OUT           no search at all: linear layers as AutoAWQ's pseudo_quantize_tensor rounds
+                                     them (4 bits, a zero point and an fp16 scale for each 128), in fp32
 """
 import json
 import os
@@ -57,7 +59,30 @@ def run(source, texts, samples, dtype, out=None):
         shutil.copy(pathlib.Path(source, "tokenizer.json"), out)
 
 
+def rounded(weight, group=128, most=15):
+    w = weight.float().reshape(-1, group)
+    low, high = w.amin(1, keepdim=True), w.amax(1, keepdim=True)
+    scale = (high - low).clamp(min=1e-5) / most
+    zero = (-(low / scale).round()).clamp(0, most)
+    code = ((w / scale).round() + zero).clamp(0, most)
+    return ((code - zero) * scale.half().float()).reshape(weight.shape)
+
+
+def round_to_nearest(source, out):
+    from safetensors.torch import load_file, save_file
+    tensors = load_file(pathlib.Path(source, "model.safetensors"))
+    shutil.copytree(source, out)
+    config = json.loads(pathlib.Path(out, "config.json").read_text())
+    pathlib.Path(out, "config.json").write_text(json.dumps(config | {"dtype": "float32"}))
+    names = [name for name in tensors if name.endswith("_proj.weight")]
+    assert len(names) == 7 * config["num_hidden_layers"], names
+    save_file({name: rounded(t) if name in names else t.float() for name, t in tensors.items()},
+              pathlib.Path(out, "model.safetensors"), metadata={"format": "pt"})
+
+
 if sys.argv[1] == "shape":
     shape(pathlib.Path(sys.argv[2]), sys.argv[3])
+elif sys.argv[1] == "round":
+    round_to_nearest(*sys.argv[2:])
 else:
     run(*sys.argv[2:])
