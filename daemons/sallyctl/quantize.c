@@ -217,6 +217,65 @@ ctl_quantize_run(struct ctl_quantize *q, struct sp_err *err)
 
 /* --- the command ------------------------------------------------------------------------------ */
 
+/* Where a path leads to, or would lead to: the part of it that is there is resolved; malloc'd. */
+static char *
+leads_to(const char *path)
+{
+	char *there = sp_xstrdup(path), *slash, *real, *out;
+
+	while ((real = realpath(there, NULL)) == NULL && (slash = strrchr(there, '/')) != NULL &&
+	       slash != there)
+		*slash = '\0';
+	if (real == NULL)
+		real = realpath(there[0] == '/' ? "/" : ".", NULL);
+	out = sp_xasprintf("%s%s", real != NULL ? real : "", path + strlen(there));
+	free(real);
+	free(there);
+	return out;
+}
+
+/* A copy of the source's files would go into itself. */
+static enum sp_code
+check_apart(const char *source, const char *out, struct sp_err *err)
+{
+	char *from = leads_to(source), *to = leads_to(out);
+	size_t len = strlen(from);
+	int begins = strncmp(to, from, len) == 0;
+	enum sp_code code = SP_OK;
+
+	if (begins && to[len] == '\0')
+		code = sp_err_set(
+		    err, SP_E_INVALID, "%s is the model itself: name another directory", out);
+	else if (begins && to[len] == '/')
+		code = sp_err_set(err, SP_E_INVALID,
+		    "%s lies within %s: name a directory beside it", out, source);
+	free(from);
+	free(to);
+	return code;
+}
+
+/* A report that could not be written would be found out when all else is done. */
+static enum sp_code
+check_report(const char *path, struct sp_err *err)
+{
+	char *dir, *slash;
+	struct stat st;
+	enum sp_code code = SP_OK;
+
+	if (path == NULL)
+		return SP_OK;
+	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+		return sp_err_set(err, SP_E_INVALID, "--report %s is a directory", path);
+	dir = sp_xstrdup(path);
+	slash = strrchr(dir, '/');
+	if (slash != NULL)
+		slash[slash == dir] = '\0';
+	if (access(slash != NULL ? dir : ".", W_OK | X_OK) != 0)
+		code = sp_err_errno(err, "--report %s cannot be written", path);
+	free(dir);
+	return code;
+}
+
 /* All of a call. */
 struct call {
 	struct ctl *ctl;
@@ -365,14 +424,21 @@ ctl_quantize(struct ctl *ctl, const struct ctl_args *args, struct sp_err *err)
 
 	c.q.show = &c.show;
 	c.q.name = ctl_args_get(args, "--name");
-	c.source = ctl_place_dir(args->words[0]);
+	/* what DIR is called may be a link; its files may not */
+	c.source = realpath(args->words[0], NULL);
+	if (c.source == NULL)
+		c.source = ctl_place_dir(args->words[0]);
 	c.out = ctl_place_dir(args->words[1]);
 	c.work = sp_xasprintf("%s.quantize-work", c.out);
 	if ((code = read_settings(ctl, &c.settings, &c.q.threads, err)) ||
-	    (code = ctl_place_check(c.out, err)) || (code = read_inputs(&c, err)) ||
-	    (code = ctl_quantize_lock(c.work, &c.locked, err)))
+	    (code = check_apart(c.source, c.out, err)) || (code = ctl_place_check(c.out, err)) ||
+	    (code = check_report(ctl_args_get(args, "--report"), err)) ||
+	    (code = read_inputs(&c, err)) || (code = ctl_quantize_lock(c.work, &c.locked, err)))
 		goto out;
 	code = make(&c, err);
+	if (code == SP_E_NOT_FOUND)
+		sp_err_suffix(err,
+		    "; a model is a directory with config.json, tokenizer.json and *.safetensors");
 	/* of what can never become anything nothing is kept */
 	if (code == SP_OK || !sp_err_may_retry(code))
 		remove_work(&c);

@@ -83,7 +83,7 @@ sp_calib_parse(const uint8_t *jsonl, size_t size, const struct sp_tokenizer *tok
 	if (out->blocks == 0)
 		rc = sp_err_set(err, SP_E_INVALID,
 		    "the calibration texts give %zu tokens, less than one block of %zu "
-		    "(%zu texts used, %zu skipped)",
+		    "(%zu texts used, %zu skipped): take more texts, or shorter sequences",
 		    count, len, out->texts, out->skipped);
 out:
 	if (rc != SP_OK)

@@ -99,16 +99,38 @@ refused pretok $'tokenizer.json\npre_tokenizer'
 spoil notokenizer remove tokenizer.json
 refused notokenizer tokenizer.json
 spoil noconfig remove config.json
-refused noconfig config.json
+refused noconfig $'config.json\na model is a directory with'
 spoil badconfig write config.json '{"architectures": ['
 refused badconfig config.json
 spoil link link
 refused link $'symbolic link\ncp -rL'
 refused "$model" "1200 texts were asked for" --samples 1200 --sequence 64
-refused "$model" "less than one block" --samples 1
+refused "$model" $'less than one block\ntake more texts' --samples 1
 echo '{"text": 1}' >bad.jsonl
 refused "$model" $'line 1\ntext' --calibration bad.jsonl
 [ $cases = 24 ] || die "$cases cases, not 24"
+
+# --- places that will not do are found before the first layer, too; DIR itself may be a link
+cp -r "$model" there
+mkdir beside
+ln -s there link
+misplaced() { # WANT DIR OUT OPTIONS…
+	local want=$1 status=0
+	shift
+	sallyctl quantize --calibration "$texts" --samples 16 "$@" >said 2>&1 || status=$?
+	[ $status = 1 ] && grep -qF -- "$want" said || die "$*: status $status, not «$want»: $(cat said)"
+	grep -q "of 4 layers" said && die "$*: layers were begun: $(cat said)"
+	diff -r "$model" there || die "$*: something is left in the model"
+}
+misplaced "there/out lies within" there there/out
+misplaced "link/new/out lies within" "$PWD/there" link/new/out
+misplaced "beside/../there/out lies within" there beside/../there/out
+misplaced "there is the model itself" link there
+misplaced "--report beside is a directory" there out --report beside
+misplaced "--report nothere/report.json cannot be written" there out --report nothere/report.json
+misplaced "--calibration nothere.jsonl" there out --calibration nothere.jsonl
+sallyctl quantize link beside/link-out --calibration "$texts" --samples 16 --json >said || die "DIR is a link: $(cat said)"
+rm -rf there beside link
 
 # --- want of memory: what was done is kept
 quantize=(sallyctl quantize "$model" made --calibration "$texts" --samples 64 --threads 1)
