@@ -29,7 +29,7 @@ CRASH_SEED ?=
 PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libzmq3-dev libprotobuf-c-dev \
 	libuv1-dev libsodium-dev libgnutls28-dev libcurl4-gnutls-dev libmicrohttpd-dev \
 	libjansson-dev libpcre2-dev libutf8proc-dev libisal-dev libseccomp-dev libconfig-dev \
-	libsqlite3-dev zlib1g-dev \
+	libsqlite3-dev zlib1g-dev libsleef-dev \
 	libcmocka-dev clang-format clang-tidy cppcheck \
 	bubblewrap python3 jq curl gnutls-bin ca-certificates systemd strace
 # `make peers` alone
@@ -38,7 +38,7 @@ PEERS_PACKAGES := python3-venv
 FUZZ_PACKAGES := clang-14 libclang-rt-14-dev
 
 PKGS := libzmq libprotobuf-c libuv libsodium gnutls libcurl libmicrohttpd jansson libpcre2-8 \
-	libutf8proc libisal libseccomp libconfig sqlite3 zlib
+	libutf8proc libisal libseccomp libconfig sqlite3 zlib sleef
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual -Werror
 CFLAGS ?= -O2 -g
 CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(WARN) -Ilib -Idaemons -I$(B) -I$(B)/proto $(PKG_CFLAGS) \

@@ -2,7 +2,7 @@ SALLYCTL := commands ctl args help completion out client view bars jobs watch en
 	trust_new trust gc doctor doctor_facts doctor_host doctor_judge doctor_judge_host doctor_report
 
 $(eval $(call program,sallyctl,daemons/sallyctl,main $(SALLYCTL),awq engine model release ledger store eval bus base proto,\
-	libzmq libprotobuf-c libsodium gnutls jansson libconfig libutf8proc libpcre2-8 libseccomp sqlite3))
+	libzmq libprotobuf-c libsodium gnutls jansson libconfig libutf8proc libpcre2-8 libseccomp sqlite3 sleef))
 $(eval $(call unit,sallyctl,$(addprefix daemons/sallyctl/,args out client view entry trust_new scan ctl) \
 	lib/bus/wire lib/ledger/jobs lib/store/tree lib/release/key lib/release/dsse lib/release/trust \
 	lib/base/conf lib/base/conf_keys proto/operator proto/bus proto/audit $(BASE),libzmq libprotobuf-c \
@@ -17,11 +17,11 @@ SALLYCTL_ALL := $(addprefix daemons/sallyctl/,$(SALLYCTL)) \
 	lib/store/store lib/store/tree lib/store/tree_io lib/bus/wire \
 	lib/bus/paths lib/base/conf lib/base/conf_keys lib/base/landlock \
 	$(addprefix lib/eval/,verdict sandbox sandbox_kind sandbox_py sandbox_filter sandbox_enter) \
-	$(addprefix lib/awq/,round pack search gram trial mix block factor plane plus calib plan partial inspect emit quantize settings card picture convert) \
+	$(addprefix lib/awq/,round pack power search gram trial mix block factor plane plus calib plan partial inspect emit quantize settings card picture convert) \
 	$(addprefix lib/engine/,kernels pool linear layer rope moe attention weights spill stream) \
 	$(addprefix lib/model/,dtype safetensors index config strip) $(TOKENIZER) \
 	lib/base/program proto/operator proto/bus proto/audit
-SALLYCTL_LIBS := libzmq libprotobuf-c libsodium gnutls jansson libconfig libutf8proc libpcre2-8 libseccomp sqlite3
+SALLYCTL_LIBS := libzmq libprotobuf-c libsodium gnutls jansson libconfig libutf8proc libpcre2-8 libseccomp sqlite3 sleef
 $(eval $(call unit,sallyctl_commands,$(SALLYCTL_ALL) tests/unit/release_rig $(BASE),$(SALLYCTL_LIBS)))
 $(eval $(call unit,sallyctl_fetched,$(SALLYCTL_ALL) tests/unit/release_rig $(BASE),$(SALLYCTL_LIBS)))
 $(eval $(call unit,sallyctl_table,$(SALLYCTL_ALL) $(BASE),$(SALLYCTL_LIBS)))

@@ -1,6 +1,7 @@
 /* search.c -- AutoAWQ's searches for scales and clip limits. */
 #include "awq/search.h"
 
+#include "awq/power.h"
 #include "awq/round.h"
 
 #include <math.h>
@@ -9,9 +10,11 @@
 
 #pragma GCC optimize("O3")
 
-#define COLUMNS 64	/* of a unit of work in the statistics */
-#define CLIP_TOKENS 512 /* AutoAWQ's n_sample_token */
-#define TILE 64		/* tokens multiplied at a time in the clip search */
+#define COLUMNS 64 /* of a unit of work in the statistics */
+#define SUMS_MAX SP_SEARCH_GROUP_MAX
+#define CHUNK_BYTES ((size_t)1 << 30) /* AutoAWQ's max_chunk_memory */
+#define CLIP_TOKENS 512		      /* AutoAWQ's n_sample_token */
+#define TILE 64			      /* tokens multiplied at a time in the clip search */
 
 static size_t
 smaller(size_t a, size_t b)
@@ -20,13 +23,60 @@ smaller(size_t a, size_t b)
 }
 
 static float
-narrow(double x, int half)
+narrow(float x, int half)
 {
-	return half ? sp_dtype_f16_to_f32(sp_dtype_f32_to_f16((float)x)) : (float)x;
+	return half ? sp_dtype_f16_to_f32(sp_dtype_f32_to_f16(x)) : x;
 }
 
 /* --- statistics --------------------------------------------------------------------------------
  */
+
+/* Sums of rows as PyTorch's CPU kernel forms them: so many partial sums, each of up to 2^power of
+ * those below it, and a column apart from the others. */
+#define LEVELS 4
+
+struct sums {
+	float level[LEVELS][SUMS_MAX];
+	size_t columns, rows;
+	unsigned power;
+};
+
+static void
+sums_start(struct sums *sums, size_t columns, size_t rows)
+{
+	memset(sums, 0, sizeof(*sums));
+	sums->columns = columns;
+	while (((size_t)1 << sums->power) < rows)
+		sums->power++;
+	sums->power = sums->power / LEVELS > 4 ? sums->power / LEVELS : 4;
+}
+
+/* A level that is full goes up; what remains is added at the end, from below. */
+static void
+sums_add(struct sums *sums, const float *row)
+{
+	size_t mask = ((size_t)1 << sums->power) - 1, rows = ++sums->rows;
+
+	for (size_t c = 0; c < sums->columns; c++)
+		sums->level[0][c] += row[c];
+	for (size_t j = 1; j < LEVELS && (rows & mask) == 0; j++) {
+		rows >>= sums->power;
+		for (size_t c = 0; c < sums->columns; c++) {
+			sums->level[j][c] += sums->level[j - 1][c];
+			sums->level[j - 1][c] = 0.0f;
+		}
+	}
+}
+
+static const float *
+sums_end(struct sums *sums)
+{
+	for (size_t j = 1; j < LEVELS; j++) {
+		for (size_t c = 0; c < sums->columns; c++)
+			sums->level[0][c] += sums->level[j][c];
+	}
+	return sums->level[0];
+}
 
 struct x_mean {
 	const float *x;
@@ -40,16 +90,26 @@ x_mean_columns(void *arg, size_t unit)
 {
 	const struct x_mean *job = arg;
 	size_t first = unit * COLUMNS, count = smaller(COLUMNS, job->in - first);
-	double sum[COLUMNS] = {0};
+	size_t chunk = smaller(job->n, CHUNK_BYTES / ((job->half ? 4 : 8) * job->in));
+	float all[COLUMNS] = {0}, row[COLUMNS];
+	struct sums sums;
 
-	for (size_t t = 0; t < job->n; t++) {
-		const float *row = job->x + t * job->in + first;
+	for (size_t done = 0; done < job->n; done += chunk) {
+		size_t rows = smaller(chunk, job->n - done);
+		const float *sum;
 
+		sums_start(&sums, count, rows);
+		for (size_t t = done; t < done + rows; t++) {
+			for (size_t c = 0; c < count; c++)
+				row[c] = fabsf(job->x[t * job->in + first + c]);
+			sums_add(&sums, row);
+		}
+		sum = sums_end(&sums);
 		for (size_t c = 0; c < count; c++)
-			sum[c] += fabsf(row[c]);
+			all[c] += sum[c];
 	}
 	for (size_t c = 0; c < count; c++)
-		job->mean[first + c] = narrow(sum[c] / (double)job->n, job->half);
+		job->mean[first + c] = narrow(all[c] / (float)job->n, job->half);
 }
 
 void
@@ -63,7 +123,7 @@ sp_search_x_mean(struct sp_pool *pool, const float *x, size_t n, size_t in, int 
 struct w_mean {
 	const struct sp_linear *const *linears;
 	float *mean;
-	size_t count, group;
+	size_t count, group, rows;
 	int half;
 };
 
@@ -72,9 +132,11 @@ static void
 w_mean_group(void *arg, size_t unit)
 {
 	const struct w_mean *job = arg;
-	double sum[SP_SEARCH_GROUP_MAX] = {0};
-	size_t rows = 0;
+	float row[SP_SEARCH_GROUP_MAX];
+	const float *sum;
+	struct sums sums;
 
+	sums_start(&sums, job->group, job->rows);
 	for (size_t l = 0; l < job->count; l++) {
 		const struct sp_linear *linear = job->linears[l];
 
@@ -86,12 +148,13 @@ w_mean_group(void *arg, size_t unit)
 				max = fabsf(w[c]) > max ? fabsf(w[c]) : max;
 			max = narrow(max + 1e-6f, job->half); /* of 0 still 17 fp16 steps above 0 */
 			for (size_t c = 0; c < job->group; c++)
-				sum[c] += narrow(fabsf(w[c]) / max, job->half);
+				row[c] = narrow(fabsf(w[c]) / max, job->half);
+			sums_add(&sums, row);
 		}
-		rows += linear->out;
 	}
+	sum = sums_end(&sums);
 	for (size_t c = 0; c < job->group; c++)
-		job->mean[unit * job->group + c] = narrow(sum[c] / (double)rows, job->half);
+		job->mean[unit * job->group + c] = narrow(sum[c] / (float)job->rows, job->half);
 }
 
 void
@@ -102,6 +165,8 @@ sp_search_w_mean(struct sp_pool *pool, const struct sp_linear *const *linears, s
 	    .linears = linears, .mean = mean, .count = count, .group = group, .half = half};
 
 	SP_ASSERT(group <= SP_SEARCH_GROUP_MAX && linears[0]->in % group == 0);
+	for (size_t l = 0; l < count; l++)
+		job.rows += linears[l]->out;
 	sp_pool_run(pool, linears[0]->in / group, w_mean_group, &job);
 }
 
@@ -111,13 +176,12 @@ sp_search_w_mean(struct sp_pool *pool, const struct sp_linear *const *linears, s
 void
 sp_search_scales(const float *x_mean, const float *w_mean, size_t in, size_t k, float *scales)
 {
-	float ratio = (float)k / SP_SEARCH_RATIOS, rest = 1.0f - ratio;
+	/* Python's numbers, of which PyTorch makes fp32 */
+	double ratio = (double)k / SP_SEARCH_RATIOS, rest = 1 - ratio;
 	float min = INFINITY, max = 0.0f, middle;
 
 	for (size_t i = 0; i < in; i++) {
-		/* fp64 and one rounding: libm's powf is not the same everywhere */
-		float x = (float)pow((double)x_mean[i], (double)ratio);
-		float w = (float)pow((double)w_mean[i], (double)rest);
+		float x = sp_power(x_mean[i], (float)ratio), w = sp_power(w_mean[i], (float)rest);
 		float s = x / (w + 1e-4f);
 
 		s = s < 1e-4f ? 1e-4f : s;

@@ -1,10 +1,16 @@
 /*
  * search.h -- AutoAWQ's searches: per-channel scales before rounding, and clip limits per group.
  *
- * Matrices are row-major: w[out][in], x[n][in] with a token per row. All arithmetic is fp32 (sums
- * of many terms fp64) in a fixed order, so results do not depend on the number of threads. Where
+ * Matrices are row-major: w[out][in], x[n][in] with a token per row. All arithmetic is fp32 (output
+ * errors fp64) in a fixed order, so results do not depend on the number of threads. Where
  * AutoAWQ, running a model in fp16, hands a statistic on in fp16, it is rounded to fp16 here too
  * when half is 1, because ratios differ by less than that rounding moves them.
+ *
+ * Means and scales have the bits that AutoAWQ 0.2.9 gets of PyTorch 2.6 on one thread of a CPU,
+ * because a bit of a scale can move the zero point of a group (see tests/unit/awq_f32.c): sums as
+ * at::native's cascade_sum over rows (SumKernel.cpp) forms them, in pieces of AutoAWQ's
+ * max_chunk_memory; a sum divided by the count; powers of awq/power.h. Square roots alone are
+ * rounded correctly, where PyTorch has what MKL gives on the processor at hand.
  */
 #ifndef SP_SEARCH_H
 #define SP_SEARCH_H

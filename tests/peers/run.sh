@@ -6,9 +6,11 @@
 #           cache and gives the logits that lib/engine is tested against; datasets reads the data set;
 #           tokenizers gives 275,000 texts the ids that lib/model gives them, 11 kinds of tokenizer.json
 #   hf03x   the same downloads by huggingface_hub 0.36, and the tokenizer by the transformers of then
-#   autoawq AutoAWQ 0.2.9 quantizes the fixture in fp32; from the inputs that its layers had, lib/awq
-#           must choose its ratios and, where it does, its codes. It reads what our quantizer writes: with
-#           the weights that it makes of the codes, transformers gives our engine's logits
+#   autoawq AutoAWQ 0.2.9 quantizes two models in fp32; from the inputs that its linear layers had, lib/awq
+#           must choose its ratios and, where it does, the bits of its channel scales and 99.9 % of its codes;
+#           once more with the square roots of MKL, where 98 % suffice (tests/vectors/make_autoawq_f32.py). It
+#           reads what our quantizer writes: with the weights that it makes of the codes, transformers gives
+#           our engine's logits
 #   tlog    Go's sumdb/tlog and tessera's fsck verify an exported audit log
 #   vllm    vLLM (CPU build) downloads the quantized model, loads it offline, and answers a prompt;
 #           with what our quantizer writes, it continues prompts with the tokens that our engine chooses
@@ -162,11 +164,16 @@ run_vllm() {
 }
 
 run_autoawq() {
-	local fixture method
-	mkdir -p "$RUN/autoawq"
-	clean autoawq HF_HUB_OFFLINE=1 "${env_of[autoawq]}/bin/python" "$TREE/tests/vectors/make_autoawq_f32.py" \
-		6 0 1 2 3 "$RUN/autoawq"
-	(cd "$TREE" && "$B/unit/awq_f32" "$RUN"/autoawq/layer-*.safetensors)
+	local fixture method roots dumped
+	for roots in ieee mkl; do
+		for fixture in "${fixtures[@]}"; do
+			dumped=$RUN/autoawq/$fixture-$roots
+			mkdir -p "$dumped"
+			clean autoawq HF_HUB_OFFLINE=1 ROOTS=$roots "${quiet[@]}" "${env_of[autoawq]}/bin/python" \
+				"$TREE/tests/vectors/make_autoawq_f32.py" "$fixture" 6 "$dumped"
+			(cd "$TREE" && "$B/unit/awq_f32" "tests/fixtures/$fixture" "$dumped"/layer-*.safetensors)
+		done
+	done
 	for fixture in "${fixtures[@]}"; do
 		for method in awq awq+; do
 			compared autoawq "$fixture" $method "${quiet[@]}" "${env_of[autoawq]}/bin/python" "$here/awq_logits.py"

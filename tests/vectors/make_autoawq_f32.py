@@ -1,16 +1,23 @@
 """Writes autoawq_f32.safetensors: AutoAWQ's own quantizer in float32 on a layer of the fixture.
 
-Run:      $(../peers/venv.sh autoawq)/bin/python make_autoawq_f32.py [BLOCKS LAYER... DIR]
-Made by:  AutoAWQ 0.2.9, transformers 4.51.3, torch 2.6.0 (see README.md); CPU, float32
+Run:      $(../peers/venv.sh autoawq)/bin/python make_autoawq_f32.py [MODEL BLOCKS DIR]
+Made by:  AutoAWQ 0.2.9, transformers 4.51.3, torch 2.6.0 (see README.md); CPU, float32, one thread
 
-4 bit, group 128, zero point, GEMM, duo scaling, clipping; 2 blocks of 512 tokens from calibration.jsonl, layer 2. With
-arguments: so many blocks, these layers, into DIR/layer-N.safetensors (make peers). Tensors: layer.input [tokens, hidden]
-f32, of the layer that layer [1] i32 says; group.N.scales f32 and group.N.losses f64 [20] of its scale searches in the order of awq/block.h; LINEAR.qweight,
-.qzeros, .scales as AutoAWQ packs them. The weights are the fixture's own.
+4 bit, group 128, zero point, GEMM, duo scaling, clipping; a block of 128 tokens from calibration.jsonl, layer 2. With
+arguments (make peers): ../fixtures/MODEL, so many blocks of 512 tokens, every layer, into DIR/layer-N.safetensors.
+Tensors: layer i32 [2], which layer and the tokens of a block; LINEAR.input [tokens, in] f32, what the first linear of
+each scale search takes; group.N.scales f32 and group.N.losses f64 [20] of those searches in the order of awq/block.h;
+LINEAR.qweight, .qzeros, .scales as AutoAWQ packs them. The weights are the fixture's own. Of PyTorch alone, without
+arguments: sum.N [64] f32, sums of N rows of noise(N); duo.x, duo.w [256] f32 and duo.scales [20, 256], what
+_compute_best_scale makes of such means, for each ratio k / 20.
 
-The fault of AutoAWQ 0.2.9 on a CPU that make_autoawq.py tells of is repaired here in the same way.
+The fault of AutoAWQ 0.2.9 on a CPU that make_autoawq.py tells of is repaired here in the same way. And PyTorch leaves
+square roots to MKL, which takes another kernel on another processor; those seen are a neighbour of the right fp32 number
+in 17 of 100 cases. All channel scales of a group are divided by one root, and of ratio 1/2 they are roots themselves, so
+roots are correctly rounded here, as IEEE 754 has them, unless ROOTS=mkl is in the environment (roots i32 [1] is 1 then).
 """
 import json, os, shutil, sys, tempfile
+import numpy
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from awq import AutoAWQForCausalLM
@@ -20,15 +27,25 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 HERE = os.path.dirname(os.path.abspath(__file__)); FIXTURES = f"{HERE}/../fixtures"
-SEQ, GROUP = 512, 128
-BLOCKS, WANTED, DIR = (int(sys.argv[1]), [int(a) for a in sys.argv[2:-1]], sys.argv[-1]) if len(sys.argv) > 1 else (2, [2], None)
+GROUP = 128
+MODEL, BLOCKS, SEQ, DIR = (sys.argv[1], int(sys.argv[2]), 512, sys.argv[3]) if len(sys.argv) > 1 else ("model", 1, 128, None)
 torch.set_num_threads(int(os.environ.get("THREADS", "1")))
+
+MKL = os.environ.get("ROOTS") == "mkl"
+plain_pow = torch.Tensor.pow
+def root(x): return torch.as_tensor(numpy.asarray(numpy.sqrt(x.numpy())))
+if not MKL:
+    torch.Tensor.sqrt = root
+    torch.Tensor.pow = lambda x, y: root(x) if y == 0.5 else plain_pow(x, y)
 
 class Recorder(AwqQuantizer):
     layers = []
     def _get_input_feat(self, layer, named_linears):
-        Recorder.layers.append({"layer": layer, "input": self.inps.reshape(-1, self.inps.shape[-1]).clone(), "groups": []})
-        return super()._get_input_feat(layer, named_linears)
+        feat = super()._get_input_feat(layer, named_linears)
+        taken = {f"{k}.input": feat[k].reshape(-1, feat[k].shape[-1]).clone()
+                 for k in ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj")}
+        Recorder.layers.append({"taken": taken, "groups": []})
+        return feat
     def _compute_best_scale(self, x, w_mean, x_mean, module2inspect, *args, **kwargs):
         self.losses = []
         plain = module2inspect.state_dict
@@ -46,8 +63,17 @@ class Recorder(AwqQuantizer):
         r = Recorder.layers[-1]
         r["after"] = {k: v.clone() for k, v in module.state_dict().items() if k.split(".")[-1] in ("qweight", "qzeros", "scales")}
 
+def noise(rows):   # whole numbers below 2^24 out of a multiplicative hash
+    return ((torch.arange(rows * 64) * 2654435761 % 2**32) >> 8).float().reshape(rows, 64)
+
+def of_torch():
+    x, w = (noise(8) * 2.0**-24).reshape(2, 256) * torch.tensor([[20.0], [1.0]])
+    duo = [x.pow(k / 20) / (w.pow(1 - k / 20) + 1e-4) for k in range(20)]
+    return {f"sum.{n}": noise(n).sum(dim=0) for n in (15, 100, 4097, 70000)} | {
+        "duo.x": x, "duo.w": w, "duo.scales": torch.stack([s / (s.max() * s.min()).sqrt() for s in (s.clamp(min=1e-4) for s in duo)])}
+
 def tensors(n, r):
-    t = {"layer": torch.tensor([n], dtype=torch.int32), "layer.input": r["input"]}
+    t = {"layer": torch.tensor([n, SEQ], dtype=torch.int32), "roots": torch.tensor([int(MKL)], dtype=torch.int32)} | r["taken"]
     for i, (scales, losses) in enumerate(r["groups"]):
         t |= {f"group.{i}.scales": scales.float().reshape(-1), f"group.{i}.losses": torch.tensor(losses, dtype=torch.float64)}
     t |= {k: v.half() if k.endswith("scales") else v for k, v in r["after"].items()}
@@ -55,7 +81,7 @@ def tensors(n, r):
 
 texts = [json.loads(l)["text"] for l in open(f"{FIXTURES}/calibration.jsonl")]
 with tempfile.TemporaryDirectory() as tmp:
-    shutil.copytree(f"{FIXTURES}/model", tmp, dirs_exist_ok=True)   # in the older spelling that transformers 4.51 reads
+    shutil.copytree(f"{FIXTURES}/{MODEL}", tmp, dirs_exist_ok=True)   # in the older spelling that transformers 4.51 reads
     for name, change in (("config.json", {"torch_dtype": "bfloat16", "rope_theta": 10000.0}), ("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})):
         j = json.load(open(f"{tmp}/{name}"))
         json.dump(j | change, open(f"{tmp}/{name}", "w"))
@@ -65,7 +91,7 @@ with tempfile.TemporaryDirectory() as tmp:
     assert next(model.model.parameters()).dtype == torch.float32
     model.quantize(tok, {"zero_point": True, "q_group_size": GROUP, "w_bit": 4, "version": "GEMM"}, calib_data=texts,
                    max_calib_samples=samples, max_calib_seq_len=SEQ, quantizer_cls=Recorder)
-for n in WANTED:
-    path = f"{DIR}/layer-{n}.safetensors" if DIR else f"{HERE}/autoawq_f32.safetensors"
-    save_file(tensors(n, Recorder.layers[n]), path)
-    print(path, [l.index(min(l)) for _, l in Recorder.layers[n]["groups"]])
+for n, r in enumerate(Recorder.layers):
+    if DIR: save_file(tensors(n, r), f"{DIR}/layer-{n}.safetensors")
+    elif n == 2: save_file(tensors(n, r) | of_torch(), f"{HERE}/autoawq_f32.safetensors")
+    print("layer", n, "ratios", [l.index(min(l)) for _, l in r["groups"]])
