@@ -91,7 +91,7 @@ x_mean_columns(void *arg, size_t unit)
 	const struct x_mean *job = arg;
 	size_t first = unit * COLUMNS, count = smaller(COLUMNS, job->in - first);
 	size_t chunk = smaller(job->n, CHUNK_BYTES / ((job->half ? 4 : 8) * job->in));
-	float all[COLUMNS] = {0}, row[COLUMNS];
+	float all[COLUMNS] = {0}, row[COLUMNS] = {0};
 	struct sums sums;
 
 	for (size_t done = 0; done < job->n; done += chunk) {
@@ -132,7 +132,7 @@ static void
 w_mean_group(void *arg, size_t unit)
 {
 	const struct w_mean *job = arg;
-	float row[SP_SEARCH_GROUP_MAX];
+	float row[SP_SEARCH_GROUP_MAX] = {0};
 	const float *sum;
 	struct sums sums;
 

@@ -259,7 +259,7 @@ test_layers(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < file_count; i++) {
-		int same[SP_BLOCK_GROUPS_MAX];
+		int same[SP_BLOCK_GROUPS_MAX] = {0};
 		struct counts all = {0};
 		struct one one;
 		double limit;
