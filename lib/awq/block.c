@@ -5,8 +5,11 @@
 #include "awq/trial.h"
 
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define CHUNK ((size_t)2048) /* tokens, see sp_block_step */
 
 static const struct sp_linear *
 linear_of(const struct sp_layer *layer, enum sp_layer_linear which)
@@ -28,37 +31,94 @@ sp_block_floats(float **out, size_t rows, size_t columns, struct sp_err *err)
  */
 
 enum sp_code
-sp_block_collect(const struct sp_layer_env *env, const struct sp_layer *layer, float *h,
-    size_t n_seq, size_t len, struct sp_block_inputs *out, struct sp_err *err)
+sp_block_rows(const struct sp_block_place *place, size_t rows, size_t columns, struct sp_spill *out,
+    struct sp_err *err)
 {
-	size_t n = n_seq * len, hidden = env->config.hidden;
-	float eps = env->config.rms_norm_eps;
+	static const struct sp_block_place memory = {"", SIZE_MAX};
+
+	place = place == NULL ? &memory : place;
+	return sp_spill_open(out, rows * columns, place->bound, place->dir, err);
+}
+
+size_t
+sp_block_step(size_t len)
+{
+	return len == 0 || len >= CHUNK ? 1 : CHUNK / len;
+}
+
+static void
+inputs_rest(const struct sp_block_inputs *inputs)
+{
+	for (size_t i = 0; i < SP_BLOCK_INPUTS; i++)
+		sp_spill_rest(&inputs->rows[i], 0, inputs->rows[i].count);
+}
+
+static enum sp_code
+inputs_open(struct sp_block_inputs *inputs, const struct sp_layer *layer,
+    const struct sp_block_place *place, size_t hidden, struct sp_err *err)
+{
+	const size_t widths[SP_BLOCK_INPUTS] = {
+	    hidden, layer->o.in, hidden, hidden, layer->n_experts > 0 ? 0 : layer->down.in, hidden};
+	float **values[SP_BLOCK_INPUTS] = {&inputs->attn, &inputs->heads, &inputs->attn_out,
+	    &inputs->mlp, &inputs->act, &inputs->mlp_out};
+	enum sp_code rc = SP_OK;
+
+	for (size_t i = 0; i < SP_BLOCK_INPUTS && rc == SP_OK; i++) {
+		if (widths[i] == 0)
+			continue;
+		rc = sp_block_rows(
+		    place, inputs->n_seq * inputs->len, widths[i], &inputs->rows[i], err);
+		*values[i] = inputs->rows[i].values;
+	}
+	return rc;
+}
+
+/* Tokens first … first+n_seq*len-1. */
+static enum sp_code
+collect(const struct sp_layer_env *env, const struct sp_layer *layer, float *h,
+    const struct sp_block_inputs *out, size_t first, size_t n_seq, struct sp_err *err)
+{
+	size_t n = n_seq * out->len, hidden = env->config.hidden, at = first * hidden;
+	float eps = env->config.rms_norm_eps, *x = h + at;
+	enum sp_code rc;
+
+	sp_kernels_rmsnorm(env->pool, x, layer->input_norm, eps, n, hidden, out->attn + at);
+	rc = sp_layer_attention(env, layer, out->attn + at, n_seq, out->len,
+	    out->heads + first * layer->o.in, out->attn_out + at, err);
+	if (rc != SP_OK)
+		return rc;
+	sp_kernels_add(env->pool, x, out->attn_out + at, n * hidden);
+	sp_kernels_rmsnorm(env->pool, x, layer->post_norm, eps, n, hidden, out->mlp + at);
+	rc = sp_layer_mlp(env, layer, out->mlp + at, n,
+	    out->act == NULL ? NULL : out->act + first * layer->down.in, out->mlp_out + at, err);
+	if (rc == SP_OK)
+		sp_kernels_add(env->pool, x, out->mlp_out + at, n * hidden);
+	return rc;
+}
+
+enum sp_code
+sp_block_collect(const struct sp_layer_env *env, const struct sp_layer *layer,
+    const struct sp_spill *h, size_t n_seq, size_t len, const struct sp_block_place *place,
+    struct sp_block_inputs *out, struct sp_err *err)
+{
+	size_t step = sp_block_step(len);
 	enum sp_code rc;
 
 	*out = (struct sp_block_inputs){.n_seq = n_seq, .len = len};
-	if (layer->n_experts > 0)
-		rc = sp_moe_route_open(&out->route, &env->config, n, err);
-	else
-		rc = sp_block_floats(&out->act, n, layer->down.in, err);
-	if (rc != SP_OK || (rc = sp_block_floats(&out->attn, n, hidden, err)) ||
-	    (rc = sp_block_floats(&out->heads, n, layer->o.in, err)) ||
-	    (rc = sp_block_floats(&out->attn_out, n, hidden, err)) ||
-	    (rc = sp_block_floats(&out->mlp, n, hidden, err)) ||
-	    (rc = sp_block_floats(&out->mlp_out, n, hidden, err)))
-		goto out;
-	sp_kernels_rmsnorm(env->pool, h, layer->input_norm, eps, n, hidden, out->attn);
-	rc = sp_layer_attention(env, layer, out->attn, n_seq, len, out->heads, out->attn_out, err);
-	if (rc != SP_OK)
-		goto out;
-	sp_kernels_add(env->pool, h, out->attn_out, n * hidden);
-	sp_kernels_rmsnorm(env->pool, h, layer->post_norm, eps, n, hidden, out->mlp);
-	if (layer->n_experts > 0)
-		sp_moe_route(env, layer, out->mlp, n, &out->route);
-	rc = sp_layer_mlp(env, layer, out->mlp, n, out->act, out->mlp_out, err);
-	if (rc != SP_OK)
-		goto out;
-	sp_kernels_add(env->pool, h, out->mlp_out, n * hidden);
-out:
+	rc = inputs_open(out, layer, place, env->config.hidden, err);
+	for (size_t s = 0; rc == SP_OK && s < n_seq; s += step) {
+		size_t n = n_seq - s < step ? n_seq - s : step;
+
+		rc = collect(env, layer, h->values, out, s * len, n, err);
+		sp_spill_rest(h, s * len * env->config.hidden, n * len * env->config.hidden);
+		inputs_rest(out);
+	}
+	if (rc == SP_OK && layer->n_experts > 0) {
+		rc = sp_moe_route_open(&out->route, &env->config, n_seq * len, err);
+		if (rc == SP_OK)
+			sp_moe_route(env, layer, out->mlp, n_seq * len, &out->route);
+		inputs_rest(out);
+	}
 	if (rc != SP_OK)
 		sp_block_inputs_free(out);
 	return rc;
@@ -67,12 +127,8 @@ out:
 void
 sp_block_inputs_free(struct sp_block_inputs *inputs)
 {
-	free(inputs->attn);
-	free(inputs->heads);
-	free(inputs->attn_out);
-	free(inputs->mlp);
-	free(inputs->act);
-	free(inputs->mlp_out);
+	for (size_t i = 0; i < SP_BLOCK_INPUTS; i++)
+		sp_spill_close(&inputs->rows[i]);
 	sp_moe_route_close(&inputs->route);
 	memset(inputs, 0, sizeof(*inputs));
 }
@@ -347,43 +403,42 @@ divide(const float *x, const float *scales, size_t n, size_t in, float *y)
 	}
 }
 
-/* The errors of a packed layer's parts that take inputs divided by the scales. */
+/* What one part of a packed layer gives for inputs divided by scales, against `exact`. */
 static enum sp_code
-measure_attn(const struct sp_layer_env *env, const struct sp_layer *layer,
-    const struct sp_block_inputs *inputs, const float *scales, double *error, struct sp_err *err)
+part_error(const struct sp_layer_env *env, const struct sp_layer *layer,
+    const struct sp_block_inputs *inputs, int mlp, const float *scales, double *error,
+    struct sp_err *err)
 {
-	size_t n = inputs->n_seq * inputs->len, hidden = env->config.hidden;
+	const float *from = mlp ? inputs->mlp : inputs->attn;
+	const float *exact = mlp ? inputs->mlp_out : inputs->attn_out;
+	size_t step = sp_block_step(inputs->len), hidden = env->config.hidden;
+	size_t each = inputs->len * hidden;
 	float *x = NULL, *y = NULL;
 	enum sp_code rc;
 
-	if ((rc = sp_block_floats(&x, n, hidden, err)) ||
-	    (rc = sp_block_floats(&y, n, hidden, err)))
+	*error = 0;
+	step = step < inputs->n_seq ? step : inputs->n_seq;
+	if ((rc = sp_block_floats(&x, step, each, err)) ||
+	    (rc = sp_block_floats(&y, step, each, err)))
 		goto out;
-	divide(inputs->attn, scales, n, hidden, x);
-	if ((rc = sp_layer_attention(env, layer, x, inputs->n_seq, inputs->len, NULL, y, err)))
-		goto out;
-	rc = sp_block_difference(env->pool, y, inputs->attn_out, n * hidden, error, err);
-out:
-	free(x);
-	free(y);
-	return rc;
-}
+	for (size_t s = 0; s < inputs->n_seq; s += step) {
+		size_t n = inputs->n_seq - s < step ? inputs->n_seq - s : step;
+		double one;
 
-static enum sp_code
-measure_mlp(const struct sp_layer_env *env, const struct sp_layer *layer,
-    const struct sp_block_inputs *inputs, const float *scales, double *error, struct sp_err *err)
-{
-	size_t n = inputs->n_seq * inputs->len, hidden = env->config.hidden;
-	float *x = NULL, *y = NULL;
-	enum sp_code rc;
-
-	if ((rc = sp_block_floats(&x, n, hidden, err)) ||
-	    (rc = sp_block_floats(&y, n, hidden, err)))
-		goto out;
-	divide(inputs->mlp, scales, n, hidden, x);
-	if ((rc = sp_layer_mlp(env, layer, x, n, NULL, y, err)))
-		goto out;
-	rc = sp_block_difference(env->pool, y, inputs->mlp_out, n * hidden, error, err);
+		divide(from + s * each, scales, n * inputs->len, hidden, x);
+		if (mlp)
+			rc = sp_layer_mlp(env, layer, x, n * inputs->len, NULL, y, err);
+		else
+			rc = sp_layer_attention(env, layer, x, n, inputs->len, NULL, y, err);
+		if (rc == SP_OK)
+			rc = sp_block_difference(
+			    env->pool, y, exact + s * each, n * each, &one, err);
+		if (rc != SP_OK)
+			goto out;
+		*error += one * (double)n;
+		inputs_rest(inputs);
+	}
+	*error /= (double)inputs->n_seq;
 out:
 	free(x);
 	free(y);
@@ -423,11 +478,11 @@ sp_block_before(const struct sp_layer_env *env, const struct sp_layer *layer,
 		free(linear->w);
 	}
 	if (rc == SP_OK)
-		rc = measure_attn(env, &rounded, inputs, NULL, &block->attn_before, err);
+		rc = part_error(env, &rounded, inputs, 0, NULL, &block->attn_before, err);
 	if (rc == SP_OK && layer->n_experts > 0 && !plan->skip[SP_LAYER_GATE])
 		rc = sp_mix_before(env, layer, inputs, plan, &block->mlp_before, err);
 	else if (rc == SP_OK)
-		rc = measure_mlp(env, &rounded, inputs, NULL, &block->mlp_before, err);
+		rc = part_error(env, &rounded, inputs, 1, NULL, &block->mlp_before, err);
 	if (rc == SP_OK)
 		rc = check_finite(block->attn_before, block->mlp_before, err);
 	for (enum sp_layer_linear i = 0; i < sp_block_plain(layer); i++) {
@@ -461,9 +516,9 @@ sp_block_measure(const struct sp_layer_env *env, struct sp_layer *layer,
 			sp_round_decode(codes, sp_layer_linear(layer, i)->w);
 	}
 	if ((rc = sp_layer_pack(layer, env->pool, err)) ||
-	    (rc = measure_attn(env, layer, inputs, sp_block_scales(block, SP_LAYER_Q),
+	    (rc = part_error(env, layer, inputs, 0, sp_block_scales(block, SP_LAYER_Q),
 		 &block->attn_error, err)) ||
-	    (rc = measure_mlp(env, layer, inputs, sp_block_scales(block, SP_LAYER_GATE),
+	    (rc = part_error(env, layer, inputs, 1, sp_block_scales(block, SP_LAYER_GATE),
 		 &block->mlp_error, err)))
 		return rc;
 	return check_finite(block->attn_error, block->mlp_error, err);

@@ -16,20 +16,42 @@
 #include "awq/round.h"
 #include "awq/search.h"
 #include "engine/moe.h"
+#include "engine/spill.h"
+
+/* Where activations lie: a matrix of more than bound bytes in a file in dir (engine/spill.h). */
+struct sp_block_place {
+	const char *dir;
+	size_t bound;
+};
+
+enum sp_block_input {
+	SP_BLOCK_ATTN,
+	SP_BLOCK_HEADS,
+	SP_BLOCK_ATTN_OUT,
+	SP_BLOCK_MLP,
+	SP_BLOCK_ACT,
+	SP_BLOCK_MLP_OUT,
+	SP_BLOCK_INPUTS
+};
 
 /* What the parts of the unquantized layer take and give, a token per row. */
 struct sp_block_inputs {
 	size_t n_seq, len;
-	float *attn, *heads, *attn_out; /* [hidden], what o_proj takes, [hidden] */
-	float *mlp, *act, *mlp_out;	/* [hidden], what down_proj takes, [hidden] */
-	struct sp_moe_route route;	/* of mlp, in a layer with experts, whose act is NULL */
+	float *attn, *heads, *attn_out;	       /* [hidden], what o_proj takes, [hidden] */
+	float *mlp, *act, *mlp_out;	       /* [hidden], what down_proj takes, [hidden] */
+	struct sp_spill rows[SP_BLOCK_INPUTS]; /* what they lie in */
+	struct sp_moe_route route; /* of mlp, in a layer with experts, whose act is NULL */
 };
 
+/* Sequences of len tokens that are taken at a time, so that the rest of what lies in files needs no
+ * memory: about 2,048 tokens, and the same number always, since sums depend on it. */
+size_t sp_block_step(size_t len);
+
 /* Runs the (packed) layer over h[n_seq*len][hidden], keeping everything, and leaves in h what the
- * next layer takes. Free with sp_block_inputs_free. */
-enum sp_code
-sp_block_collect(const struct sp_layer_env *env, const struct sp_layer *layer, float *h,
-    size_t n_seq, size_t len, struct sp_block_inputs *out, struct sp_err *err) SP_MUST_USE;
+ * next layer takes. place NULL: in memory. Free with sp_block_inputs_free. */
+enum sp_code sp_block_collect(const struct sp_layer_env *env, const struct sp_layer *layer,
+    const struct sp_spill *h, size_t n_seq, size_t len, const struct sp_block_place *place,
+    struct sp_block_inputs *out, struct sp_err *err) SP_MUST_USE;
 void sp_block_inputs_free(struct sp_block_inputs *inputs);
 
 /* What becomes of a layer's linear layers. q, k and v, and gate and up, share their lot; all of
@@ -126,6 +148,9 @@ size_t sp_block_groups(const struct sp_layer *layer, const struct sp_block_plan 
 /* rows x columns zeros, malloc'd. */
 enum sp_code
 sp_block_floats(float **out, size_t rows, size_t columns, struct sp_err *err) SP_MUST_USE;
+/* rows x columns zeros, where place says. */
+enum sp_code sp_block_rows(const struct sp_block_place *place, size_t rows, size_t columns,
+    struct sp_spill *out, struct sp_err *err) SP_MUST_USE;
 /* Mean squared difference of a[count] and b[count]. */
 enum sp_code sp_block_difference(struct sp_pool *pool, const float *a, const float *b, size_t count,
     double *out, struct sp_err *err) SP_MUST_USE;

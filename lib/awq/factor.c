@@ -122,8 +122,7 @@ restore(float *g, const float *diag, size_t in, double damp)
 }
 
 struct upper {
-	float *to;
-	const float *from, *scales;
+	float *g;
 	size_t in;
 };
 
@@ -133,19 +132,7 @@ upper_row(void *arg, size_t i)
 	const struct upper *job = arg;
 
 	for (size_t j = i + 1; j < job->in; j++)
-		job->to[i * job->in + j] = job->to[j * job->in + i] / job->to[i * job->in + i];
-}
-
-static void
-scale_row(void *arg, size_t i)
-{
-	const struct upper *job = arg;
-
-	for (size_t j = 0; j < job->in; j++) {
-		float by = j <= i ? 1.0f / job->scales[i] : job->scales[i] / job->scales[j];
-
-		job->to[i * job->in + j] = job->from[i * job->in + j] * by;
-	}
+		job->g[i * job->in + j] = job->g[j * job->in + i] / job->g[i * job->in + i];
 }
 
 enum sp_code
@@ -153,7 +140,7 @@ sp_factor_cholesky(
     struct sp_pool *pool, float *g, size_t in, size_t n, double damp, struct sp_err *err)
 {
 	struct cholesky job = {.g = g, .in = in};
-	struct upper upper = {.to = g, .in = in};
+	struct upper upper = {.g = g, .in = in};
 	float *diag = malloc(in * sizeof(*diag));
 	enum sp_code rc = SP_OK;
 	double mean = 0;
@@ -183,14 +170,6 @@ out:
 	free(job.panel);
 	free(diag);
 	return rc;
-}
-
-void
-sp_factor_scale(struct sp_pool *pool, const float *from, size_t in, const float *scales, float *to)
-{
-	struct upper job = {.to = to, .from = from, .scales = scales, .in = in};
-
-	sp_pool_run(pool, in, scale_row, &job);
 }
 
 /* Forward through L, then backward through Lᵀ, a block of columns at a time. */

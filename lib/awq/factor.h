@@ -16,10 +16,6 @@
 enum sp_code sp_factor_cholesky(struct sp_pool *pool, float *g, size_t in, size_t n, double damp,
     struct sp_err *err) SP_MUST_USE;
 
-/* The factor of the same inputs divided by scales[in]: to may be from. */
-void
-sp_factor_scale(struct sp_pool *pool, const float *from, size_t in, const float *scales, float *to);
-
 /* x·H = b for 32 rows at once: b[in][32], a row per lane, becomes x. Serial. */
 void sp_factor_solve(const float *factor, size_t in, float *b);
 

@@ -18,14 +18,19 @@ enum sp_code sp_gram_open(struct sp_pool *pool, const float *x, size_t n, size_t
     struct sp_gram *gram, struct sp_err *err) SP_MUST_USE;
 void sp_gram_close(struct sp_gram *gram);
 
-/* g[in][in] = AᵀB of a[n][in] and b[n][in]; b may be a. Sums run over the tokens in order, 1,024 at
- * a time, so that their rounding does not grow with n. */
-enum sp_code sp_gram_moments(struct sp_pool *pool, const float *a, const float *b, size_t n,
-    size_t in, float *g, struct sp_err *err) SP_MUST_USE;
-
-/* g[in][in] = Aᵀ(B / scales - A): by how much b's tokens, divided by scales[in], are ahead of a's.
+/*
+ * g[in][in] += XᵀX of n more tokens x[n][in], on and above its diagonal and a little below it; when
+ * all were added sp_gram_mirror makes the rest. Sums run over the tokens in order, 1,024 at a time,
+ * so that their rounding does not grow with n: matrices that are added in parts of a multiple of
+ * that give the bits of the whole.
  */
-enum sp_code sp_gram_drift(struct sp_pool *pool, const float *a, const float *b,
+enum sp_code sp_gram_add(struct sp_pool *pool, const float *x, size_t n, size_t in, float *g,
+    struct sp_err *err) SP_MUST_USE;
+void sp_gram_mirror(struct sp_pool *pool, size_t in, float *g);
+
+/* g[in][in] += Aᵀ(B / scales - A): by how much b's tokens, divided by scales[in], are ahead of a's.
+ */
+enum sp_code sp_gram_add_drift(struct sp_pool *pool, const float *a, const float *b,
     const float *scales, size_t n, size_t in, float *g, struct sp_err *err) SP_MUST_USE;
 
 /* Mean over tokens and outputs of (a·x - b·x)², a and b [out][in]. */

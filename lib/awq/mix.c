@@ -46,10 +46,12 @@ sp_mix_inputs(const struct sp_layer_env *env, const struct sp_layer *layer,
 	*out = (struct sp_block_inputs){.n_seq = 1, .len = count};
 	if (count == 0)
 		return SP_OK;
-	if ((rc = sp_block_floats(&out->mlp, count, expert->gate.in, err)) ||
-	    (rc = sp_block_floats(&out->act, count, inner, err)) ||
+	if ((rc = sp_block_rows(NULL, count, expert->gate.in, &out->rows[SP_BLOCK_MLP], err)) ||
+	    (rc = sp_block_rows(NULL, count, inner, &out->rows[SP_BLOCK_ACT], err)) ||
 	    (rc = sp_block_floats(&up, count, inner, err)))
 		goto out;
+	out->mlp = out->rows[SP_BLOCK_MLP].values;
+	out->act = out->rows[SP_BLOCK_ACT].values;
 	sp_moe_gather(route, e, mlp, expert->gate.in, out->mlp);
 	sp_moe_expert(
 	    env, &expert->gate, &expert->up, &expert->down, out->mlp, count, out->act, up, NULL);

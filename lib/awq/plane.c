@@ -4,6 +4,7 @@
 #include "awq/search.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,10 +20,30 @@ struct job {
 	const float *w; /* [out][in] */
 	size_t out;
 	struct sp_codes *codes; /* NULL: not wanted */
+	size_t all, units;	/* of LANES rows; how many of them are rounded */
 	double *losses;		/* of each unit */
-	float *work;		/* [units][in][LANES] */
 	float *tight;		/* [in / group][group][group]: the factor's blocks, see tighten */
+	atomic_int *starved;	/* a unit had no memory */
 };
+
+static enum sp_code
+no_memory(size_t out, size_t in, struct sp_err *err)
+{
+	return sp_err_set(err, SP_E_NO_MEMORY, "no memory to round %zu x %zu weights", out, in);
+}
+
+/* Those that are rounded lie over all of the rows. */
+static size_t
+unit_at(const struct job *job, size_t unit)
+{
+	return unit * job->all / job->units;
+}
+
+static inline float
+scale_of(const struct sp_plane *plane, size_t i)
+{
+	return plane->scales == NULL ? 1.0f : plane->scales[i];
+}
 
 /* One choice for the group of every lane. */
 struct trial {
@@ -219,31 +240,57 @@ keep(const struct job *job, size_t first, size_t group, const struct trial *best
 	}
 }
 
-/* w's rows of the unit, transposed. */
+/* w's rows of the unit, transposed and scaled. */
 static void
 load(const struct job *job, size_t first, float *w)
 {
 	for (size_t i = 0; i < job->plane->in; i++) {
+		float scale = scale_of(job->plane, i);
+
 		for (size_t l = 0; l < LANES; l++)
-			w[i * LANES + l] =
-			    first + l < job->out ? job->w[(first + l) * job->plane->in + i] : 0.0f;
+			w[i * LANES + l] = first + l < job->out
+					       ? job->w[(first + l) * job->plane->in + i] * scale
+					       : 0.0f;
 	}
 }
 
 /* Adds to w what the inputs' drift asks for: w·drift·H⁻¹. */
 static enum sp_code
-follow(const struct sp_plane *plane, float *w)
+follow(const struct sp_plane *plane, size_t unit, float *w)
 {
-	float *move = malloc(plane->in * LANES * sizeof(*move));
+	size_t count = plane->in * LANES;
+	float *move = malloc(count * sizeof(*move));
 
 	if (move == NULL)
 		return SP_E_NO_MEMORY;
-	sp_kernels_panel(plane->drift, plane->in, plane->in, plane->in, w, LANES, 0, move, LANES);
+	memcpy(move, plane->drift + unit * count, count * sizeof(*move));
 	sp_factor_solve(plane->factor, plane->in, move);
-	for (size_t i = 0; i < plane->in * LANES; i++)
+	for (size_t i = 0; i < count; i++)
 		w[i] += move[i];
 	free(move);
 	return SP_OK;
+}
+
+/* The group's weights moved by what was lost behind it, where w holds errors (divided by the
+ * scales) already. */
+static void
+move_group(const struct sp_plane *plane, size_t begin, const float *w, float *base)
+{
+	size_t size = plane->grid.group, end = begin + size, in = plane->in;
+	float sums[GROUP_MAX * LANES];
+
+	memcpy(base, w + begin * LANES, size * LANES * sizeof(*base));
+	if (plane->scales == NULL) {
+		sp_kernels_panel(plane->factor + begin * in + end, in, size, in - end,
+		    w + end * LANES, LANES, 1, base, LANES);
+		return;
+	}
+	sp_kernels_panel(plane->factor + begin * in + end, in, size, in - end, w + end * LANES,
+	    LANES, 0, sums, LANES);
+	for (size_t i = 0; i < size; i++) {
+		for (size_t l = 0; l < LANES; l++)
+			base[i * LANES + l] += sums[i * LANES + l] * plane->scales[begin + i];
+	}
 }
 
 static void
@@ -251,7 +298,7 @@ round_group(
     const struct job *job, size_t first, size_t g, float *w, struct trial trials[2], double *loss)
 {
 	const struct sp_plane *plane = job->plane;
-	size_t size = plane->grid.group, begin = g * size, end = begin + size, in = plane->in;
+	size_t size = plane->grid.group, begin = g * size, in = plane->in;
 	float base[GROUP_MAX * LANES], diag[GROUP_MAX];
 	const struct from from = {.w = w + begin * LANES,
 	    .base = base,
@@ -260,12 +307,9 @@ round_group(
 	    .group = size};
 	struct trial *best = &trials[0];
 
-	memcpy(base, from.w, size * LANES * sizeof(*base));
-	/* behind the group w holds errors already */
-	sp_kernels_panel(plane->factor + begin * in + end, in, size, in - end, w + end * LANES,
-	    LANES, 1, base, LANES);
+	move_group(plane, begin, w, base);
 	for (size_t i = 0; i < size; i++)
-		diag[i] = plane->factor[(begin + i) * in + begin + i];
+		diag[i] = plane->factor[(begin + i) * in + begin + i] / scale_of(plane, begin + i);
 	for (size_t l = 0; l < LANES; l++)
 		best->loss[l] = INFINITY;
 	try_widths(plane, &from, &trials[1], best);
@@ -275,29 +319,36 @@ round_group(
 		keep(job, first, g, best);
 	for (size_t l = 0; l < LANES && first + l < job->out; l++)
 		*loss += best->loss[l];
-	memcpy(w + begin * LANES, best->error, size * sizeof(best->error[0]));
+	for (size_t i = 0; i < size; i++) {
+		for (size_t l = 0; l < LANES; l++)
+			w[(begin + i) * LANES + l] = best->error[i][l] / scale_of(plane, begin + i);
+	}
 }
 
-/* A unit that lacks memory or meets values that fp16 cannot hold leaves a loss that is not finite.
- */
+/* A unit that meets values that fp16 cannot hold leaves a loss that is not finite. */
 static void
 round_unit(void *arg, size_t unit)
 {
 	const struct job *job = arg;
 	const struct sp_plane *plane = job->plane;
-	float *w = job->work + unit * plane->in * LANES;
+	float *w = malloc(plane->in * LANES * sizeof(*w));
 	struct trial *trials = malloc(2 * sizeof(*trials));
+	size_t at = unit_at(job, unit);
 	double loss = 0;
 
-	load(job, unit * LANES, w);
-	if (trials == NULL || (plane->drift != NULL && follow(plane, w) != SP_OK)) {
-		job->losses[unit] = NAN;
-		goto out;
-	}
+	if (trials == NULL || w == NULL)
+		goto starved;
+	load(job, at * LANES, w);
+	if (plane->drift != NULL && follow(plane, at, w) != SP_OK)
+		goto starved;
 	for (size_t g = plane->in / plane->grid.group; g-- > 0;)
-		round_group(job, unit * LANES, g, w, trials, &loss);
+		round_group(job, at * LANES, g, w, trials, &loss);
 	job->losses[unit] = loss;
+	goto out;
+starved:
+	atomic_store_explicit(job->starved, 1, memory_order_relaxed);
 out:
+	free(w);
 	free(trials);
 }
 
@@ -312,47 +363,110 @@ tighten(const struct sp_plane *plane, float *tight)
 		for (size_t i = 0; i < size; i++) {
 			for (size_t k = 0; k < i; k++)
 				tight[(g * size + i) * size + k] =
-				    plane->factor[(g * size + k) * in + g * size + i];
+				    plane->factor[(g * size + k) * in + g * size + i] *
+				    (scale_of(plane, g * size + k) / scale_of(plane, g * size + i));
 		}
 	}
+}
+
+/* Rows that were rounded. */
+static size_t
+rows_of(const struct job *job)
+{
+	size_t rows = 0;
+
+	for (size_t i = 0; i < job->units; i++) {
+		size_t left = job->out - unit_at(job, i) * LANES;
+
+		rows += left < LANES ? left : LANES;
+	}
+	return rows;
 }
 
 enum sp_code
 sp_plane_round(struct sp_pool *pool, const struct sp_plane *plane, const float *w, size_t out,
     struct sp_codes *codes, double *loss, struct sp_err *err)
 {
-	size_t units = (out + LANES - 1) / LANES, size = plane->grid.group;
-	struct job job = {.plane = plane, .w = w, .out = out, .codes = codes};
+	size_t size = plane->grid.group, all = (out + LANES - 1) / LANES;
+	size_t sample = (plane->sample + LANES - 1) / LANES;
+	atomic_int starved = 0;
+	struct job job = {.plane = plane,
+	    .w = w,
+	    .out = out,
+	    .codes = codes,
+	    .all = all,
+	    .units = sample == 0 || sample > all ? all : sample,
+	    .starved = &starved};
 	enum sp_code rc = SP_OK;
 
 	SP_ASSERT(size <= GROUP_MAX && plane->in % size == 0 && plane->shrink > 0);
+	SP_ASSERT(codes == NULL || (plane->sample == 0 && plane->scales == NULL));
+	SP_ASSERT(plane->drift == NULL || plane->scales == NULL);
 	*loss = 0;
-	job.losses = malloc(units * sizeof(*job.losses));
-	job.work = malloc(units * plane->in * LANES * sizeof(*job.work));
+	job.losses = calloc(job.units, sizeof(*job.losses));
 	job.tight = calloc(plane->in * size, sizeof(*job.tight));
-	if (job.losses == NULL || job.work == NULL || job.tight == NULL) {
-		rc = sp_err_set(
-		    err, SP_E_NO_MEMORY, "no memory to round %zu x %zu weights", out, plane->in);
+	if (job.losses == NULL || job.tight == NULL) {
+		rc = no_memory(out, plane->in, err);
 		goto out;
 	}
 	if (codes != NULL && (rc = sp_round_alloc(codes, out, plane->in, size, err)))
 		goto out;
 	tighten(plane, job.tight);
-	sp_pool_run(pool, units, round_unit, &job);
-	for (size_t i = 0; i < units; i++)
+	sp_pool_run(pool, job.units, round_unit, &job);
+	for (size_t i = 0; i < job.units; i++)
 		*loss += job.losses[i];
-	*loss /= (double)out;
-	if (!isfinite(*loss)) {
-		rc = sp_err_set(err, SP_E_INVALID,
-		    "rounding %zu x %zu weights: no finite error, or no memory", out, plane->in);
-		if (codes != NULL)
-			sp_round_free(codes);
-	}
+	*loss /= (double)rows_of(&job);
+	if (starved)
+		rc = no_memory(out, plane->in, err);
+	else if (!isfinite(*loss))
+		rc = sp_err_set(err, SP_E_INVALID, "rounding %zu x %zu weights: no finite error",
+		    out, plane->in);
+	if (rc != SP_OK && codes != NULL)
+		sp_round_free(codes);
 out:
 	free(job.losses);
-	free(job.work);
 	free(job.tight);
 	return rc;
+}
+
+/* --- what drifting inputs ask for ----------------------------------------------------------------
+ */
+
+struct drift {
+	const float *g, *w;
+	size_t out, in;
+	float *drift;
+	atomic_int *starved;
+};
+
+static void
+drift_panel(void *arg, size_t p)
+{
+	const struct drift *job = arg;
+	const struct sp_plane plain = {.in = job->in};
+	const struct job rows = {.plane = &plain, .w = job->w, .out = job->out};
+	float *w = malloc(job->in * LANES * sizeof(*w));
+
+	if (w == NULL) {
+		atomic_store_explicit(job->starved, 1, memory_order_relaxed);
+		return;
+	}
+	load(&rows, p * LANES, w);
+	sp_kernels_panel(job->g, job->in, job->in, job->in, w, LANES, 0,
+	    job->drift + p * job->in * LANES, LANES);
+	free(w);
+}
+
+enum sp_code
+sp_plane_drift(struct sp_pool *pool, const float *g, const float *w, size_t out, size_t in,
+    float *drift, struct sp_err *err)
+{
+	atomic_int starved = 0;
+	struct drift job = {
+	    .g = g, .w = w, .out = out, .in = in, .drift = drift, .starved = &starved};
+
+	sp_pool_run(pool, sp_kernels_panels(out), drift_panel, &job);
+	return starved ? no_memory(out, in, err) : SP_OK;
 }
 
 /* --- any rounding by the same measure ------------------------------------------------------------
@@ -363,7 +477,7 @@ struct measure {
 	const float *w, *q;
 	size_t out;
 	double *losses;
-	float *work; /* [units][2][in][LANES] */
+	atomic_int *starved;
 };
 
 static void
@@ -371,10 +485,15 @@ measure_unit(void *arg, size_t unit)
 {
 	const struct measure *job = arg;
 	size_t in = job->plane->in, size = job->plane->grid.group, first = unit * LANES;
-	float *d = job->work + unit * 2 * in * LANES, *y = d + in * LANES;
+	float *d = malloc(2 * in * LANES * sizeof(*d)), *y;
 	const float *f = job->plane->factor;
 	double sum = 0;
 
+	if (d == NULL) {
+		atomic_store_explicit(job->starved, 1, memory_order_relaxed);
+		return;
+	}
+	y = d + in * LANES;
 	for (size_t i = 0; i < in; i++) {
 		for (size_t l = 0; l < LANES; l++) {
 			size_t at = (first + l) * in + i;
@@ -399,6 +518,7 @@ measure_unit(void *arg, size_t unit)
 		}
 	}
 	job->losses[unit] = sum;
+	free(d);
 }
 
 enum sp_code
@@ -406,22 +526,19 @@ sp_plane_loss(struct sp_pool *pool, const struct sp_plane *plane, const float *w
     size_t out, double *loss, struct sp_err *err)
 {
 	size_t units = (out + LANES - 1) / LANES;
-	struct measure job = {.plane = plane, .w = w, .q = q, .out = out};
+	atomic_int starved = 0;
+	struct measure job = {.plane = plane, .w = w, .q = q, .out = out, .starved = &starved};
 	enum sp_code rc = SP_OK;
 
 	*loss = 0;
-	job.losses = malloc(units * sizeof(*job.losses));
-	job.work = malloc(units * 2 * plane->in * LANES * sizeof(*job.work));
-	if (job.losses == NULL || job.work == NULL) {
-		rc = sp_err_set(err, SP_E_NO_MEMORY, "no memory for the error of %zu outputs", out);
-		goto out;
-	}
-	sp_pool_run(pool, units, measure_unit, &job);
-	for (size_t i = 0; i < units; i++)
+	job.losses = calloc(units, sizeof(*job.losses));
+	if (job.losses != NULL)
+		sp_pool_run(pool, units, measure_unit, &job);
+	for (size_t i = 0; job.losses != NULL && i < units; i++)
 		*loss += job.losses[i];
 	*loss /= (double)out;
-out:
+	if (job.losses == NULL || starved)
+		rc = no_memory(out, plane->in, err);
 	free(job.losses);
-	free(job.work);
 	return rc;
 }

@@ -9,10 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DAMP 0.01	/* of the mean second moment; GPTQ's */
-#define SHRINK 8	/* widths tried for a range */
-#define REFINE 2	/* rounds of fitting it */
-#define SEARCH_SHRINK 3 /* while scales are compared */
+#define DAMP 0.01	 /* of the mean second moment; GPTQ's */
+#define SHRINK 8	 /* widths tried for a range */
+#define REFINE 2	 /* rounds of fitting it */
+#define SEARCH_SHRINK 3	 /* while scales are compared */
+#define SEARCH_ROWS 1024 /* of each linear layer, then */
 #define SCALE_MAX 256.0f
 #define SCALE_MIN (1.0f / SCALE_MAX)
 
@@ -21,18 +22,45 @@ struct plus {
 	struct sp_layer *layer;
 	const struct sp_block_plan *plan;
 	struct sp_block *block;
+	const struct sp_block_place *place;
+	const struct sp_spill *runs;
 	struct sp_block_inputs inputs; /* of the exact layer */
 	size_t takes[SP_BLOCK_GROUPS_MAX];
-	size_t n; /* tokens */
+	size_t n, step; /* tokens; those taken at a time */
 };
 
-static const float *
+/* What the linear layers of group g take in the exact model. */
+static const struct sp_spill *
 exact_input(const struct plus *p, size_t g)
 {
-	const float *x[SP_BLOCK_GROUPS_MAX] = {
-	    p->inputs.attn, p->inputs.heads, p->inputs.mlp, p->inputs.act};
+	static const enum sp_block_input inputs[SP_BLOCK_GROUPS_MAX] = {
+	    SP_BLOCK_ATTN, SP_BLOCK_HEADS, SP_BLOCK_MLP, SP_BLOCK_ACT};
 
-	return x[p->takes[g]];
+	return &p->inputs.rows[inputs[p->takes[g]]];
+}
+
+/* Tokens of the step that begins at first. */
+static size_t
+count_at(const struct plus *p, size_t first)
+{
+	return p->n - first < p->step ? p->n - first : p->step;
+}
+
+/* g[in][in], zeros before: second moments of x. */
+static enum sp_code
+exact_moments(
+    const struct plus *p, const struct sp_spill *x, size_t in, float *g, struct sp_err *err)
+{
+	enum sp_code rc = SP_OK;
+
+	for (size_t t = 0; t < p->n && rc == SP_OK; t += p->step) {
+		size_t count = count_at(p, t);
+
+		rc = sp_gram_add(p->env->pool, x->values + t * in, count, in, g, err);
+		sp_spill_rest(x, t * in, count * in);
+	}
+	sp_gram_mirror(p->env->pool, in, g);
+	return rc;
 }
 
 /* Second moments of fewer tokens than inputs say nothing of the directions that no token had: the
@@ -104,7 +132,7 @@ input_sizes(const float *g, size_t in, size_t n, float *x)
 
 static enum sp_code
 try_scales(const struct plus *p, const struct sp_block_group *which, const struct sp_plane *plane,
-    const float *scales, float *w, double *loss, struct sp_err *err)
+    double *loss, struct sp_err *err)
 {
 	enum sp_code rc = SP_OK;
 
@@ -114,36 +142,24 @@ try_scales(const struct plus *p, const struct sp_block_group *which, const struc
 		    sp_layer_linear(p->layer, which->first + (unsigned)k);
 		double one;
 
-		for (size_t i = 0; i < linear->out * linear->in; i++)
-			w[i] = linear->w[i] * scales[i % linear->in];
-		rc = sp_plane_round(p->env->pool, plane, w, linear->out, NULL, &one, err);
+		rc = sp_plane_round(p->env->pool, plane, linear->w, linear->out, NULL, &one, err);
 		*loss += one;
 	}
 	return rc;
 }
 
-static size_t
-largest(const struct plus *p, const struct sp_block_group *which)
-{
-	size_t most = 0;
-
-	for (size_t k = 0; k < which->count; k++) {
-		size_t out = sp_layer_linear(p->layer, which->first + (unsigned)k)->out;
-
-		most = out > most ? out : most;
-	}
-	return most;
-}
-
-/* Leaves the best trial's scales in which; x is what its linear layers take in the exact model. */
+/* Leaves the best trial's scales in which; exact is what its linear layers take in the exact model.
+ */
 static enum sp_code
-search(const struct plus *p, struct sp_block_group *which, const float *exact, struct sp_err *err)
+search(const struct plus *p, struct sp_block_group *which, const struct sp_spill *exact,
+    struct sp_err *err)
 {
 	const struct sp_linear *linears[SP_LAYER_LINEARS];
 	struct sp_pool *pool = p->env->pool;
-	float *factor = NULL, *scaled = NULL, *x = NULL, *w_mean = NULL, *w = NULL;
+	float *factor = NULL, *x = NULL, *w_mean = NULL;
 	struct sp_search_result *result = &which->result;
-	struct sp_plane plane = {.in = which->in, .grid = p->plan->grid, .shrink = SEARCH_SHRINK};
+	struct sp_plane plane = {
+	    .in = which->in, .grid = p->plan->grid, .shrink = SEARCH_SHRINK, .sample = SEARCH_ROWS};
 	enum sp_code rc;
 	size_t in = which->in;
 
@@ -152,9 +168,7 @@ search(const struct plus *p, struct sp_block_group *which, const float *exact, s
 	if ((rc = sp_block_floats(&which->scales, 1, in, err)) ||
 	    (rc = sp_block_floats(&x, 1, in, err)) || (rc = sp_block_floats(&w_mean, 1, in, err)) ||
 	    (rc = sp_block_floats(&factor, in, in, err)) ||
-	    (rc = sp_block_floats(&scaled, in, in, err)) ||
-	    (rc = sp_block_floats(&w, largest(p, which), in, err)) ||
-	    (rc = sp_gram_moments(pool, exact, exact, p->n, in, factor, err)))
+	    (rc = exact_moments(p, exact, in, factor, err)))
 		goto out;
 	input_sizes(factor, in, p->n, x);
 	sp_search_w_mean(pool, linears, which->count, p->plan->grid.group, 0, w_mean);
@@ -164,13 +178,13 @@ search(const struct plus *p, struct sp_block_group *which, const float *exact, s
 	}
 	if ((rc = sp_factor_cholesky(pool, factor, in, p->n, damp(p, in), err)))
 		goto out;
-	plane.factor = scaled;
+	plane.factor = factor;
+	plane.scales = which->scales;
 	result->best = 0;
 	result->count = TRIALS;
 	for (size_t k = 0; k < TRIALS; k++) {
 		scales_of_trial(x, w_mean, in, k, which->scales);
-		sp_factor_scale(pool, factor, in, which->scales, scaled);
-		rc = try_scales(p, which, &plane, which->scales, w, &result->losses[k], err);
+		rc = try_scales(p, which, &plane, &result->losses[k], err);
 		if (rc != SP_OK)
 			goto out;
 		if (result->losses[k] < result->losses[result->best])
@@ -179,10 +193,8 @@ search(const struct plus *p, struct sp_block_group *which, const float *exact, s
 	scales_of_trial(x, w_mean, in, result->best, which->scales);
 out:
 	free(factor);
-	free(scaled);
 	free(x);
 	free(w_mean);
-	free(w);
 	return rc == SP_OK ? SP_OK : sp_err_prefix(err, "scales after %s", which->prev);
 }
 
@@ -287,80 +299,177 @@ fold(const struct plus *p, struct sp_err *err)
 /* --- rounding ----------------------------------------------------------------------------------
  */
 
-/* The codes of a group whose linear layers take x where the exact model has `exact`. */
+/* What linear layers take in the quantized model: rows or, with a norm, the normalized runs. */
+struct taken {
+	const struct sp_spill *rows;
+	const float *norm;
+	float *x; /* [step][hidden]: where they are normalized */
+};
+
+static const float *
+taken_at(const struct plus *p, const struct taken *taken, size_t first, size_t in)
+{
+	const struct sp_layer_env *env = p->env;
+	const float *from = taken->rows->values + first * in;
+
+	if (taken->norm == NULL)
+		return from;
+	sp_kernels_rmsnorm(env->pool, from, taken->norm, env->config.rms_norm_eps,
+	    count_at(p, first), in, taken->x);
+	return taken->x;
+}
+
+/* g[in][in]: second moments of what is taken or, with `exact`, how far that is ahead. */
 static enum sp_code
-round_group(const struct plus *p, const struct sp_block_group *which, const float *exact,
-    const float *x, struct sp_err *err)
+moments(const struct plus *p, const struct sp_block_group *which, const struct taken *taken,
+    const struct sp_spill *exact, float *g, struct sp_err *err)
 {
 	struct sp_pool *pool = p->env->pool;
-	float *factor = NULL, *drift = NULL;
+	size_t in = which->in;
+	enum sp_code rc = SP_OK;
+
+	memset(g, 0, in * in * sizeof(*g));
+	for (size_t t = 0; t < p->n && rc == SP_OK; t += p->step) {
+		const float *x = taken_at(p, taken, t, in);
+		size_t count = count_at(p, t);
+
+		if (exact == NULL) {
+			rc = sp_gram_add(pool, x, count, in, g, err);
+		} else {
+			rc = sp_gram_add_drift(
+			    pool, x, exact->values + t * in, which->scales, count, in, g, err);
+			sp_spill_rest(exact, t * in, count * in);
+		}
+		sp_spill_rest(taken->rows, t * in, count * in);
+	}
+	if (exact == NULL)
+		sp_gram_mirror(pool, in, g);
+	for (size_t i = 0; i < in * in && exact != NULL; i++)
+		g[i] /= (float)p->n;
+	return rc;
+}
+
+/* Makes the codes of one linear layer, which then holds what they stand for. */
+static enum sp_code
+round_linear(
+    const struct plus *p, enum sp_layer_linear i, const struct sp_plane *plane, struct sp_err *err)
+{
+	struct sp_linear *linear = sp_layer_linear(p->layer, i);
+	struct sp_codes *codes = &p->block->codes[i];
+	struct sp_pool *pool = p->env->pool;
+	enum sp_code rc;
+	double loss;
+
+	rc = sp_plane_round(pool, plane, linear->w, linear->out, codes, &loss, err);
+	if (rc == SP_OK) {
+		sp_round_decode(codes, linear->w);
+		rc = sp_round_grid(codes, linear, err);
+	}
+	if (rc == SP_OK)
+		rc = sp_linear_pack(linear, pool, err);
+	return rc == SP_OK ? SP_OK : sp_err_prefix(err, "%s", sp_layer_linear_name(i));
+}
+
+/* The codes of a group whose linear layers take `taken` where the exact model has `exact`. Drift
+ * and factor are as large as the layer where it is widest: one of them is there at a time. */
+static enum sp_code
+round_group(const struct plus *p, const struct sp_block_group *which, const struct sp_spill *exact,
+    const struct taken *taken, struct sp_err *err)
+{
+	float *drifts[SP_LAYER_LINEARS] = {NULL}, *m = NULL;
+	struct sp_pool *pool = p->env->pool;
 	size_t in = which->in;
 	struct sp_plane plane = {
 	    .in = in, .grid = p->plan->grid, .shrink = SHRINK, .refine = REFINE};
 	enum sp_code rc;
 
-	if ((rc = sp_block_floats(&factor, in, in, err)) ||
-	    (rc = sp_block_floats(&drift, in, in, err)) ||
-	    (rc = sp_gram_moments(pool, x, x, p->n, in, factor, err)) ||
-	    (rc = sp_factor_cholesky(pool, factor, in, p->n, damp(p, in), err)) ||
-	    (rc = sp_gram_drift(pool, x, exact, which->scales, p->n, in, drift, err)))
+	if ((rc = sp_block_floats(&m, in, in, err)) ||
+	    (rc = moments(p, which, taken, exact, m, err)))
 		goto out;
-	for (size_t i = 0; i < in * in; i++)
-		drift[i] /= (float)p->n;
-	plane.factor = factor;
-	plane.drift = drift;
-	for (size_t k = 0; k < which->count && rc == SP_OK; k++) {
-		enum sp_layer_linear i = which->first + (unsigned)k;
-		struct sp_linear *linear = sp_layer_linear(p->layer, i);
-		double loss;
+	for (size_t k = 0; k < which->count; k++) {
+		struct sp_linear *linear = sp_layer_linear(p->layer, which->first + (unsigned)k);
+		size_t panels = sp_kernels_panels(linear->out);
 
-		rc = sp_plane_round(
-		    pool, &plane, linear->w, linear->out, &p->block->codes[i], &loss, err);
-		if (rc != SP_OK) {
-			sp_err_prefix(err, "%s", sp_layer_linear_name(i));
-			break;
-		}
-		sp_round_decode(&p->block->codes[i], linear->w);
-		rc = sp_linear_pack(linear, pool, err);
+		/* of the weights as they were scaled; packed again when they are codes */
+		free(linear->packed);
+		linear->packed = NULL;
+		if ((rc = sp_block_floats(&drifts[k], panels * SP_PANEL, in, err)) ||
+		    (rc = sp_plane_drift(pool, m, linear->w, linear->out, in, drifts[k], err)))
+			goto out;
+	}
+	if ((rc = moments(p, which, taken, NULL, m, err)) ||
+	    (rc = sp_factor_cholesky(pool, m, in, p->n, damp(p, in), err)))
+		goto out;
+	plane.factor = m;
+	for (size_t k = 0; k < which->count && rc == SP_OK; k++) {
+		plane.drift = drifts[k];
+		rc = round_linear(p, which->first + (unsigned)k, &plane, err);
+		free(drifts[k]);
+		drifts[k] = NULL;
 	}
 out:
-	free(factor);
-	free(drift);
+	for (size_t k = 0; k < which->count; k++)
+		free(drifts[k]);
+	free(m);
 	return rc;
 }
 
 /* Rounds the group whose first layer is `first`, when the plan has it. */
 static enum sp_code
-round_at(const struct plus *p, enum sp_layer_linear first, const float *x, struct sp_err *err)
+round_at(
+    const struct plus *p, enum sp_layer_linear first, const struct taken *taken, struct sp_err *err)
 {
 	for (size_t g = 0; g < p->block->group_count; g++) {
 		if (p->block->groups[g].first == first)
-			return round_group(p, &p->block->groups[g], exact_input(p, g), x, err);
+			return round_group(p, &p->block->groups[g], exact_input(p, g), taken, err);
 	}
 	return SP_OK;
 }
 
+/* Adds to the runs what the linear layer gives for its rows; y: room for a step. */
+static void
+apply(const struct plus *p, const struct sp_linear *linear, const struct sp_spill *rows, float *y)
+{
+	for (size_t t = 0; t < p->n; t += p->step) {
+		size_t count = count_at(p, t), values = count * linear->out;
+		float *to = p->runs->values + t * linear->out;
+
+		sp_linear_apply(linear, p->env->pool, rows->values + t * linear->in, count, y);
+		sp_kernels_add(p->env->pool, to, y, values);
+		sp_spill_rest(rows, t * linear->in, count * linear->in);
+		sp_spill_rest(p->runs, t * linear->out, values);
+	}
+}
+
 /* v_proj and up_proj run scaled already, whose inputs the groups after them take. */
 static enum sp_code
-round_attention(const struct plus *p, float *runs, float *x, struct sp_err *err)
+round_attention(const struct plus *p, float *x, struct sp_err *err)
 {
-	const struct sp_layer_env *env = p->env;
-	struct sp_layer *layer = p->layer;
-	size_t n_seq = p->inputs.n_seq, len = p->inputs.len, hidden = env->config.hidden;
-	float *heads = NULL;
+	const struct sp_layer *layer = p->layer;
+	const struct taken runs = {.rows = p->runs, .norm = layer->input_norm, .x = x};
+	size_t len = p->inputs.len, hidden = p->env->config.hidden;
+	struct sp_spill heads = {0};
 	enum sp_code rc;
 
-	sp_kernels_rmsnorm(
-	    env->pool, runs, layer->input_norm, env->config.rms_norm_eps, p->n, hidden, x);
-	if ((rc = round_at(p, SP_LAYER_Q, x, err)) ||
-	    (rc = sp_block_floats(&heads, p->n, layer->o.in, err)) ||
-	    (rc = sp_layer_attention(env, layer, x, n_seq, len, heads, NULL, err)) ||
-	    (rc = round_at(p, SP_LAYER_O, heads, err)))
+	if ((rc = round_at(p, SP_LAYER_Q, &runs, err)) ||
+	    (rc = sp_block_rows(p->place, p->n, layer->o.in, &heads, err)))
 		goto out;
-	sp_linear_apply(&layer->o, env->pool, heads, p->n, x);
-	sp_kernels_add(env->pool, runs, x, p->n * hidden);
+	for (size_t t = 0; t < p->n; t += p->step) {
+		size_t count = count_at(p, t);
+		const float *from = taken_at(p, &runs, t, hidden);
+
+		rc = sp_layer_attention(p->env, layer, from, count / len, len,
+		    heads.values + t * layer->o.in, NULL, err);
+		if (rc != SP_OK)
+			goto out;
+		sp_spill_rest(p->runs, t * hidden, count * hidden);
+		sp_spill_rest(&heads, t * layer->o.in, count * layer->o.in);
+	}
+	rc = round_at(p, SP_LAYER_O, &(struct taken){.rows = &heads}, err);
+	if (rc == SP_OK)
+		apply(p, &layer->o, &heads, x);
 out:
-	free(heads);
+	sp_spill_close(&heads);
 	return rc;
 }
 
@@ -385,7 +494,8 @@ expert_open(struct expert *expert, const struct plus *p, const struct sp_moe_rou
 	    .layer = &expert->view,
 	    .plan = &expert->plan,
 	    .block = &p->block->experts[e],
-	    .n = sp_moe_count(route, e)};
+	    .n = sp_moe_count(route, e),
+	    .step = sp_block_step(1)};
 	return sp_mix_inputs(p->env, p->layer, route, e, p->inputs.mlp, &expert->plus.inputs, err);
 }
 
@@ -400,34 +510,31 @@ static enum sp_code
 try_shared(const struct plus *p, size_t e, const float *trials, double *losses, struct sp_err *err)
 {
 	const struct sp_block_group shared = {.first = SP_LAYER_GATE, .count = 2};
-	size_t in = p->layer->router.in, inner = p->layer->experts[e].gate.out;
-	struct sp_plane plane = {.in = in, .grid = p->plan->grid, .shrink = SEARCH_SHRINK};
-	float *factor = NULL, *scaled = NULL, *w = NULL;
+	size_t in = p->layer->router.in;
+	struct sp_plane plane = {
+	    .in = in, .grid = p->plan->grid, .shrink = SEARCH_SHRINK, .sample = SEARCH_ROWS};
 	struct sp_pool *pool = p->env->pool;
 	struct expert expert;
+	float *factor = NULL;
 	enum sp_code rc;
 
 	if ((rc = expert_open(&expert, p, &p->inputs.route, e, err)) ||
 	    (rc = sp_block_floats(&factor, in, in, err)) ||
-	    (rc = sp_block_floats(&scaled, in, in, err)) ||
-	    (rc = sp_block_floats(&w, inner, in, err)) ||
-	    (rc = sp_gram_moments(pool, expert.plus.inputs.mlp, expert.plus.inputs.mlp,
-		 expert.plus.n, in, factor, err)) ||
+	    (rc = exact_moments(
+		 &expert.plus, &expert.plus.inputs.rows[SP_BLOCK_MLP], in, factor, err)) ||
 	    (rc = sp_factor_cholesky(pool, factor, in, expert.plus.n, damp(&expert.plus, in), err)))
 		goto out;
-	plane.factor = scaled;
+	plane.factor = factor;
 	for (size_t k = 0; k < TRIALS && rc == SP_OK; k++) {
 		double loss;
 
-		sp_factor_scale(pool, factor, in, trials + k * in, scaled);
-		rc = try_scales(&expert.plus, &shared, &plane, trials + k * in, w, &loss, err);
+		plane.scales = trials + k * in;
+		rc = try_scales(&expert.plus, &shared, &plane, &loss, err);
 		losses[k] += loss * (double)expert.plus.n / (double)p->n;
 	}
 out:
 	expert_close(&expert);
 	free(factor);
-	free(scaled);
-	free(w);
 	return rc;
 }
 
@@ -519,26 +626,31 @@ round_expert(
 	    .in = expert->view.gate.in,
 	    .scales = (float *)(uintptr_t)shared_scales};
 	struct sp_block_group *own = &p->block->groups[0];
+	const struct sp_block_inputs *exact = &p->inputs;
 	size_t inner = own->in;
-	float *act = NULL, *up = NULL;
+	const struct sp_spill rows = {.values = (float *)(uintptr_t)x, .count = p->n * shared.in};
+	struct sp_spill act = {0};
+	float *up = NULL;
 	enum sp_code rc;
 
-	if ((rc = sp_block_floats(&act, p->n, inner, err)) ||
+	if ((rc = sp_block_rows(NULL, p->n, inner, &act, err)) ||
 	    (rc = sp_block_floats(&up, p->n, inner, err)) ||
-	    (rc = search(p, own, p->inputs.act, err)) ||
+	    (rc = search(p, own, &exact->rows[SP_BLOCK_ACT], err)) ||
 	    (rc = fold_rows(&expert->view.up, own->scales, err)))
 		goto out;
 	for (size_t i = 0; i < expert->view.down.out * inner; i++)
 		expert->view.down.w[i] *= own->scales[i % inner];
-	if ((rc = round_group(p, &shared, p->inputs.mlp, x, err)))
+	rc = round_group(
+	    p, &shared, &exact->rows[SP_BLOCK_MLP], &(struct taken){.rows = &rows}, err);
+	if (rc != SP_OK)
 		goto out;
 	sp_moe_expert(p->env, &expert->view.gate, &expert->view.up, &expert->view.down, x, p->n,
-	    act, up, NULL);
-	if ((rc = round_group(p, own, p->inputs.act, act, err)))
-		goto out;
-	sp_linear_apply(&expert->view.down, p->env->pool, act, p->n, y);
+	    act.values, up, NULL);
+	rc = round_group(p, own, &exact->rows[SP_BLOCK_ACT], &(struct taken){.rows = &act}, err);
+	if (rc == SP_OK)
+		sp_linear_apply(&expert->view.down, p->env->pool, act.values, p->n, y);
 out:
-	free(act);
+	sp_spill_close(&act);
 	free(up);
 	return rc;
 }
@@ -599,75 +711,116 @@ round_experts(const struct plus *p, const float *x, float *y, struct sp_err *err
  */
 
 static enum sp_code
-round_dense(const struct plus *p, const float *x, float *y, struct sp_err *err)
+round_dense(const struct plus *p, const struct taken *runs, struct sp_err *err)
 {
-	struct sp_layer *layer = p->layer;
-	float *act = NULL;
+	const struct sp_layer *layer = p->layer;
+	size_t hidden = p->env->config.hidden, inner = layer->down.in;
+	struct sp_spill act = {0};
 	enum sp_code rc;
 
-	if ((rc = round_at(p, SP_LAYER_GATE, x, err)) ||
-	    (rc = sp_block_floats(&act, p->n, layer->down.in, err)) ||
-	    (rc = sp_layer_mlp(p->env, layer, x, p->n, act, NULL, err)) ||
-	    (rc = round_at(p, SP_LAYER_DOWN, act, err)))
+	if ((rc = round_at(p, SP_LAYER_GATE, runs, err)) ||
+	    (rc = sp_block_rows(p->place, p->n, inner, &act, err)))
 		goto out;
-	sp_linear_apply(&layer->down, p->env->pool, act, p->n, y);
-out:
-	free(act);
-	return rc;
-}
+	for (size_t t = 0; t < p->n; t += p->step) {
+		size_t count = count_at(p, t);
+		const float *from = taken_at(p, runs, t, hidden);
 
-static enum sp_code
-round_mlp(const struct plus *p, float *runs, float *x, struct sp_err *err)
-{
-	const struct sp_layer_env *env = p->env;
-	struct sp_layer *layer = p->layer;
-	size_t hidden = env->config.hidden;
-	float *y = NULL;
-	enum sp_code rc;
-
-	sp_kernels_rmsnorm(
-	    env->pool, runs, layer->post_norm, env->config.rms_norm_eps, p->n, hidden, x);
-	if ((rc = sp_block_floats(&y, p->n, hidden, err)))
-		return rc;
-	if (p->block->n_experts > 0)
-		rc = round_experts(p, x, y, err);
-	else if (layer->n_experts > 0) /* left out */
-		rc = sp_layer_mlp(env, layer, x, p->n, NULL, y, err);
-	else
-		rc = round_dense(p, x, y, err);
+		rc = sp_layer_mlp(p->env, layer, from, count, act.values + t * inner, NULL, err);
+		if (rc != SP_OK)
+			goto out;
+		sp_spill_rest(p->runs, t * hidden, count * hidden);
+		sp_spill_rest(&act, t * inner, count * inner);
+	}
+	rc = round_at(p, SP_LAYER_DOWN, &(struct taken){.rows = &act}, err);
 	if (rc == SP_OK)
-		sp_kernels_add(env->pool, runs, y, p->n * hidden);
-	free(y);
+		apply(p, &layer->down, &act, runs->x);
+out:
+	sp_spill_close(&act);
 	return rc;
 }
 
 static enum sp_code
-compare(struct plus *p, const float *exact, const float *runs, float *zeros, struct sp_err *err)
+round_mixture(const struct plus *p, const struct taken *runs, struct sp_err *err)
 {
-	size_t count = p->n * p->env->config.hidden;
+	size_t hidden = p->env->config.hidden;
+	struct sp_spill x = {0}, y = {0};
 	enum sp_code rc;
 
-	memset(zeros, 0, count * sizeof(*zeros));
-	if ((rc = sp_block_difference(p->env->pool, exact, zeros, count, &p->block->stream, err)) ||
-	    (rc = sp_block_difference(
-		 p->env->pool, exact, runs, count, &p->block->stream_error, err)))
-		return rc;
-	return sp_block_measure(p->env, p->layer, &p->inputs, p->block, err);
+	if ((rc = sp_block_rows(p->place, p->n, hidden, &x, err)) ||
+	    (rc = sp_block_rows(p->place, p->n, hidden, &y, err)))
+		goto out;
+	for (size_t t = 0; t < p->n; t += p->step)
+		memcpy(x.values + t * hidden, taken_at(p, runs, t, hidden),
+		    count_at(p, t) * hidden * sizeof(float));
+	if (p->block->n_experts > 0)
+		rc = round_experts(p, x.values, y.values, err);
+	else /* left out */
+		rc = sp_layer_mlp(p->env, p->layer, x.values, p->n, NULL, y.values, err);
+	if (rc == SP_OK)
+		sp_kernels_add(p->env->pool, p->runs->values, y.values, p->n * hidden);
+out:
+	sp_spill_close(&x);
+	sp_spill_close(&y);
+	return rc;
+}
+
+static enum sp_code
+round_mlp(const struct plus *p, float *x, struct sp_err *err)
+{
+	const struct taken runs = {.rows = p->runs, .norm = p->layer->post_norm, .x = x};
+
+	if (p->layer->n_experts > 0)
+		return round_mixture(p, &runs, err);
+	return round_dense(p, &runs, err);
+}
+
+/* zeros: as many as a step has values. */
+static enum sp_code
+compare(struct plus *p, const struct sp_spill *exact, float *zeros, struct sp_err *err)
+{
+	size_t hidden = p->env->config.hidden;
+	struct sp_block *block = p->block;
+	enum sp_code rc = SP_OK;
+
+	memset(zeros, 0, p->step * hidden * sizeof(*zeros));
+	for (size_t t = 0; t < p->n && rc == SP_OK; t += p->step) {
+		size_t count = count_at(p, t), at = t * hidden, values = count * hidden;
+		double size, error;
+
+		if ((rc = sp_block_difference(
+			 p->env->pool, exact->values + at, zeros, values, &size, err)) ||
+		    (rc = sp_block_difference(p->env->pool, exact->values + at,
+			 p->runs->values + at, values, &error, err)))
+			return rc;
+		block->stream += size * (double)count / (double)p->n;
+		block->stream_error += error * (double)count / (double)p->n;
+		sp_spill_rest(exact, at, values);
+		sp_spill_rest(p->runs, at, values);
+	}
+	return sp_block_measure(p->env, p->layer, &p->inputs, block, err);
 }
 
 enum sp_code
-sp_plus_quantize(const struct sp_layer_env *env, struct sp_layer *layer, float *exact, float *runs,
-    size_t n_seq, size_t len, const struct sp_block_plan *plan, struct sp_block *block,
+sp_plus_quantize(const struct sp_layer_env *env, struct sp_layer *layer,
+    const struct sp_spill *exact, const struct sp_spill *runs, size_t n_seq, size_t len,
+    const struct sp_block_plan *plan, const struct sp_block_place *place, struct sp_block *block,
     struct sp_err *err)
 {
-	struct plus p = {
-	    .env = env, .layer = layer, .plan = plan, .block = block, .n = n_seq * len};
+	struct plus p = {.env = env,
+	    .layer = layer,
+	    .plan = plan,
+	    .block = block,
+	    .place = place,
+	    .runs = runs,
+	    .n = n_seq * len,
+	    .step = sp_block_step(len) * len};
 	float *x = NULL;
 	enum sp_code rc;
 
 	*block = (struct sp_block){.plus = 1};
-	if ((rc = sp_block_collect(env, layer, exact, n_seq, len, &p.inputs, err)) ||
-	    (rc = sp_block_floats(&x, p.n, env->config.hidden, err)))
+	p.step = p.step < p.n ? p.step : p.n;
+	if ((rc = sp_block_collect(env, layer, exact, n_seq, len, place, &p.inputs, err)) ||
+	    (rc = sp_block_floats(&x, p.step, env->config.hidden, err)))
 		goto out;
 	block->group_count = sp_block_groups(layer, plan, block->groups, p.takes);
 	for (size_t g = 0; g < block->group_count; g++) {
@@ -677,10 +830,10 @@ sp_plus_quantize(const struct sp_layer_env *env, struct sp_layer *layer, float *
 	if (layer->n_experts > 0 && !plan->skip[SP_LAYER_GATE] && (rc = search_shared(&p, err)))
 		goto out;
 	if ((rc = sp_block_before(env, layer, &p.inputs, plan, block, err)) ||
-	    (rc = fold(&p, err)) || (rc = round_attention(&p, runs, x, err)) ||
-	    (rc = round_mlp(&p, runs, x, err)))
+	    (rc = fold(&p, err)) || (rc = round_attention(&p, x, err)) ||
+	    (rc = round_mlp(&p, x, err)))
 		goto out;
-	rc = compare(&p, exact, runs, x, err);
+	rc = compare(&p, exact, x, err);
 out:
 	free(x);
 	sp_block_inputs_free(&p.inputs);

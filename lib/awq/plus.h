@@ -17,10 +17,13 @@
  * exact[n_seq*len][hidden]: what this layer takes in the exact model; runs: what it takes in the
  * quantized one. Both become what the next layer takes. layer is packed with fp16 values;
  * afterwards it is the quantized one, packed: norms, biases and linear layers that the plan skips
- * as they are to be stored, the others what their codes stand for. Free block with sp_block_free.
+ * as they are to be stored, the others what their codes stand for. place: of the activations
+ * between (NULL: memory), of which no more than some thousand tokens' need memory when they lie in
+ * files. Free block with sp_block_free.
  */
-enum sp_code sp_plus_quantize(const struct sp_layer_env *env, struct sp_layer *layer, float *exact,
-    float *runs, size_t n_seq, size_t len, const struct sp_block_plan *plan, struct sp_block *block,
+enum sp_code sp_plus_quantize(const struct sp_layer_env *env, struct sp_layer *layer,
+    const struct sp_spill *exact, const struct sp_spill *runs, size_t n_seq, size_t len,
+    const struct sp_block_plan *plan, const struct sp_block_place *place, struct sp_block *block,
     struct sp_err *err) SP_MUST_USE;
 
 #endif

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #define TOKENIZER_MAX ((size_t)64 << 20)
-#define ROWS_MAX ((size_t)1 << 30) /* bytes of h, and of runs, in memory; more lie in work */
 
 struct run {
 	const struct sp_quantize *spec;
@@ -22,12 +21,12 @@ struct run {
 	struct sp_stream *stream;
 	struct sp_layer_env env; /* the stream's */
 	struct sp_plan plan;
-	int plus; /* the method is awq+ */
+	int plus;		     /* the method is awq+ */
+	struct sp_block_place place; /* of activations */
 	/* [blocks * sequence][hidden]: what the next layer takes in the exact model and, for awq+,
 	 * in the quantized one */
-	float *h, *runs;
-	struct sp_spill h_rows, runs_rows; /* what they are of */
-	char *done;			   /* per layer: its result is there */
+	struct sp_spill h, runs;
+	char *done; /* per layer: its result is there */
 	size_t done_count, layer;
 };
 
@@ -110,23 +109,21 @@ embed(struct run *run, struct sp_err *err)
 	size_t n = run->calib.blocks * run->calib.len, hidden = run->config->hidden;
 	enum sp_code rc;
 
-	rc = sp_spill_open(&run->h_rows, n * hidden, ROWS_MAX, run->spec->work, err);
+	rc = sp_block_rows(&run->place, n, hidden, &run->h, err);
 	if (rc != SP_OK)
 		return rc;
-	run->h = run->h_rows.values;
-	rc = sp_stream_embed(run->stream, run->calib.ids, n, run->h, err);
+	rc = sp_stream_embed(run->stream, run->calib.ids, n, run->h.values, err);
 	if (rc != SP_OK)
 		return rc;
-	rc = sp_round_half(run->h, n * hidden, err);
+	rc = sp_round_half(run->h.values, n * hidden, err);
 	if (rc != SP_OK)
 		return sp_err_prefix(err, "model.embed_tokens.weight");
 	if (!run->plus)
 		return SP_OK;
-	rc = sp_spill_open(&run->runs_rows, n * hidden, ROWS_MAX, run->spec->work, err);
+	rc = sp_block_rows(&run->place, n, hidden, &run->runs, err);
 	if (rc != SP_OK)
 		return rc;
-	run->runs = run->runs_rows.values;
-	memcpy(run->runs, run->h, n * hidden * sizeof(*run->runs));
+	memcpy(run->runs.values, run->h.values, n * hidden * sizeof(float));
 	return SP_OK;
 }
 
@@ -183,6 +180,23 @@ load_layer(const struct run *run, size_t i, struct sp_layer *layer, struct sp_er
 	return rc;
 }
 
+/* One stream through a layer. */
+static enum sp_code
+forward(const struct run *run, const struct sp_layer *layer, const struct sp_spill *h,
+    struct sp_err *err)
+{
+	size_t len = run->calib.len, step = sp_block_step(len), row = len * run->config->hidden;
+	enum sp_code rc = SP_OK;
+
+	for (size_t s = 0; s < run->calib.blocks && rc == SP_OK; s += step) {
+		size_t n = run->calib.blocks - s < step ? run->calib.blocks - s : step;
+
+		rc = sp_layer_forward(&run->env, layer, h->values + s * row, n, len, err);
+		sp_spill_rest(h, s * row, n * row);
+	}
+	return rc;
+}
+
 /* Both streams through a layer whose result is there. */
 static enum sp_code
 pass(struct run *run, size_t i, const struct sp_layer *layer, struct sp_err *err)
@@ -191,7 +205,7 @@ pass(struct run *run, size_t i, const struct sp_layer *layer, struct sp_err *err
 	struct sp_layer quantized;
 	enum sp_code rc;
 
-	rc = sp_layer_forward(&run->env, layer, run->h, run->calib.blocks, run->calib.len, err);
+	rc = forward(run, layer, &run->h, err);
 	if (rc != SP_OK || !run->plus)
 		return rc;
 	rc = sp_partial_open(run->spec->work, i, run->config, &run->plan, &result, err);
@@ -202,8 +216,7 @@ pass(struct run *run, size_t i, const struct sp_layer *layer, struct sp_err *err
 	if (rc != SP_OK)
 		return rc;
 	if ((rc = sp_layer_pack(&quantized, run->env.pool, err)) == SP_OK)
-		rc = sp_layer_forward(
-		    &run->env, &quantized, run->runs, run->calib.blocks, run->calib.len, err);
+		rc = forward(run, &quantized, &run->runs, err);
 	sp_layer_free(&quantized);
 	return rc;
 }
@@ -217,9 +230,9 @@ quantize_layer(struct run *run, struct sp_layer *layer, struct sp_block *block, 
 	enum sp_code rc;
 
 	if (run->plus)
-		return sp_plus_quantize(
-		    &run->env, layer, run->h, run->runs, n_seq, len, &plan, block, err);
-	rc = sp_block_collect(&run->env, layer, run->h, n_seq, len, &inputs, err);
+		return sp_plus_quantize(&run->env, layer, &run->h, &run->runs, n_seq, len, &plan,
+		    &run->place, block, err);
+	rc = sp_block_collect(&run->env, layer, &run->h, n_seq, len, &run->place, &inputs, err);
 	if (rc == SP_OK)
 		rc = sp_block_quantize(&run->env, layer, &inputs, &plan, block, err);
 	sp_block_inputs_free(&inputs);
@@ -319,7 +332,10 @@ emit(const struct run *run, json_t **report, struct sp_err *err)
 enum sp_code
 sp_quantize_run(const struct sp_quantize *quantize, json_t **report, struct sp_err *err)
 {
-	struct run run = {.spec = quantize};
+	struct run run = {.spec = quantize,
+	    .place = {.dir = quantize->work,
+		.bound =
+		    quantize->rows_bytes != 0 ? quantize->rows_bytes : SP_QUANTIZE_ROWS_BYTES}};
 	enum sp_code rc;
 
 	*report = NULL;
@@ -335,8 +351,8 @@ sp_quantize_run(const struct sp_quantize *quantize, json_t **report, struct sp_e
 out:
 	sp_stream_close(&run.stream);
 	sp_calib_free(&run.calib);
-	sp_spill_close(&run.h_rows);
-	sp_spill_close(&run.runs_rows);
+	sp_spill_close(&run.h);
+	sp_spill_close(&run.runs);
 	free(run.done);
 	sp_weights_close(&run.weights);
 	return rc;

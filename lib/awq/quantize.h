@@ -9,6 +9,7 @@
 #define SP_QUANTIZE_METHOD "awq" /* AutoAWQ's steps (awq/block.h) */
 #define SP_QUANTIZE_PLUS "awq+"	 /* ours (awq/plus.h) */
 #define SP_QUANTIZE_SHARD_BYTES (UINT64_C(5) << 30)
+#define SP_QUANTIZE_ROWS_BYTES ((size_t)512 << 20)
 
 struct sp_quantize {
 	const char *source; /* checkpoint directory, only read */
@@ -27,6 +28,9 @@ struct sp_quantize {
 	enum sp_plan_fallback fallback;
 	size_t samples, sequence;
 	uint64_t shard_bytes; /* 0: SP_QUANTIZE_SHARD_BYTES */
+	/* A matrix of activations with more than this lies in a file in work, not in memory; 0:
+	 * SP_QUANTIZE_ROWS_BYTES. No byte of the result depends on it. */
+	size_t rows_bytes;
 	struct sp_pool *pool;
 	/* Layers that are done, at the start and after each; layer: the numbers of the newest
 	 * (awq/partial.h), NULL at the start. May be NULL. */

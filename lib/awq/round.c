@@ -156,6 +156,34 @@ sp_round_decode(const struct sp_codes *codes, float *w)
 	}
 }
 
+enum sp_code
+sp_round_grid(const struct sp_codes *codes, struct sp_linear *linear, struct sp_err *err)
+{
+	size_t groups = codes->in / codes->group;
+
+	free(linear->scales);
+	free(linear->zeros);
+	linear->group = codes->group;
+	linear->scales = malloc(groups * codes->out * sizeof(*linear->scales));
+	linear->zeros = malloc(groups * codes->out);
+	if (linear->scales == NULL || linear->zeros == NULL) {
+		free(linear->scales);
+		free(linear->zeros);
+		linear->scales = NULL;
+		linear->zeros = NULL;
+		return sp_err_set(err, SP_E_NO_MEMORY,
+		    "no memory for the scales of %zu x %zu weights", codes->out, codes->in);
+	}
+	for (size_t r = 0; r < codes->out; r++) {
+		for (size_t g = 0; g < groups; g++) {
+			linear->scales[g * codes->out + r] =
+			    sp_dtype_f16_to_f32(codes->scales[r * groups + g]);
+			linear->zeros[g * codes->out + r] = codes->zeros[r * groups + g];
+		}
+	}
+	return SP_OK;
+}
+
 void
 sp_round_free(struct sp_codes *codes)
 {

@@ -2,7 +2,7 @@
 #ifndef SP_ROUND_H
 #define SP_ROUND_H
 
-#include "base/err.h"
+#include "engine/linear.h"
 
 #include <stdint.h>
 
@@ -43,6 +43,9 @@ enum sp_code sp_round_alloc(
     struct sp_codes *codes, size_t out, size_t in, size_t group, struct sp_err *err) SP_MUST_USE;
 /* w[out][in] that codes stand for. */
 void sp_round_decode(const struct sp_codes *codes, float *w);
+/* Tells the linear layer how its w, decoded, comes of codes: it packs to an eighth then. */
+enum sp_code sp_round_grid(
+    const struct sp_codes *codes, struct sp_linear *linear, struct sp_err *err) SP_MUST_USE;
 void sp_round_free(struct sp_codes *codes);
 
 /* Rounds values to the nearest fp16; SP_E_INVALID when one of them is not finite there. */

@@ -3,6 +3,7 @@
  * fit into.
  *
  *	sp-bench-stream DIR LAYERS TOKENS
+ *	sp-bench-stream DIR LAYERS TEXTS METHOD TEXTS.jsonl WORK
  *
  * DIR gets a checkpoint of 80 layers whose bytes are on the disk once: each layer has a shard of
  *its own, but those files hold headers alone, and where one is mapped, the data of the one layer
@@ -10,12 +11,16 @@
  *come from sp_stream, plain and packed, and what their parts take and give is collected. The first
  * LAYERS of them are run; memory is that of a few layers from the third on.
  *
+ * The second form quantizes a model of LAYERS such layers, all of sp_quantize_run, with that many
+ *of the texts; tokenizer.json must be in DIR.
+ *
  * Prints the peak of the resident memory in GiB (VmHWM: the program's own and all pages of files
  * that are mapped, the weights' among them).
  */
 #include "engine/stream.h"
 #include "../draw.h"
 #include "awq/block.h"
+#include "awq/quantize.h"
 #include "base/file.h"
 
 #include <errno.h>
@@ -33,7 +38,7 @@
 #define VOCAB 128256
 #define LAYERS 80
 #define PAGE ((size_t)4096) /* where the data of a shard begins */
-#define SHARD "layer-"
+#define SHARD "shard-"
 
 static struct sp_err err;
 static const char *dir;
@@ -170,7 +175,7 @@ write_header(int fd, char *json)
 static void
 write_shard(size_t layer, FILE *index)
 {
-	char *json = NULL, shard[32], name[96];
+	char *json = NULL, shard[48], name[96];
 	size_t len, at = 0;
 	FILE *header = open_memstream(&json, &len);
 	int fd;
@@ -222,7 +227,7 @@ write_rest(FILE *index, const uint32_t *ids, size_t tokens)
 }
 
 static void
-write_checkpoint(const uint32_t *ids, size_t tokens)
+write_checkpoint(size_t layers, const uint32_t *ids, size_t tokens)
 {
 	FILE *config = fdopen(create("config.json"), "w");
 	FILE *index = fdopen(create("model.safetensors.index.json"), "w");
@@ -236,10 +241,10 @@ write_checkpoint(const uint32_t *ids, size_t tokens)
 	    "\"rms_norm_eps\":1e-5,\"rope_theta\":500000.0,\"vocab_size\":%d,"
 	    "\"max_position_embeddings\":8192,\"tie_word_embeddings\":false,"
 	    "\"torch_dtype\":\"bfloat16\"}",
-	    HIDDEN, INNER, LAYERS, VOCAB);
+	    HIDDEN, INNER, (int)layers, VOCAB);
 	fclose(config);
 	fprintf(index, "{\"metadata\":{},\"weight_map\":{");
-	for (size_t i = 0; i < LAYERS; i++)
+	for (size_t i = 0; i < layers; i++)
 		write_shard(i, index);
 	write_rest(index, ids, tokens);
 	fclose(index);
@@ -297,7 +302,7 @@ memory_gib(const char *field)
 }
 
 static void
-run_layer(struct sp_stream *stream, size_t i, float *h, size_t tokens)
+run_layer(struct sp_stream *stream, size_t i, const struct sp_spill *h, size_t tokens)
 {
 	const struct sp_layer_env *env = sp_stream_env(stream);
 	struct sp_block_inputs inputs;
@@ -308,7 +313,7 @@ run_layer(struct sp_stream *stream, size_t i, float *h, size_t tokens)
 	check(sp_stream_layer(stream, i, &layer, &err));
 	check(sp_layer_pack(&layer, env->pool, &err));
 	loaded = now_s();
-	check(sp_block_collect(env, &layer, h, 1, tokens, &inputs, &err));
+	check(sp_block_collect(env, &layer, h, 1, tokens, NULL, &inputs, &err));
 	sp_search_x_mean(env->pool, inputs.attn, tokens, HIDDEN, 0, mean);
 	sp_search_x_mean(env->pool, inputs.mlp, tokens, HIDDEN, 0, mean);
 	sp_search_x_mean(env->pool, inputs.act, tokens, INNER, 0, mean);
@@ -322,43 +327,98 @@ run_layer(struct sp_stream *stream, size_t i, float *h, size_t tokens)
 	free(mean);
 }
 
-int
-main(int argc, char **argv)
+static void
+run(size_t layers, size_t tokens)
 {
-	size_t layers, tokens;
+	uint32_t *ids = sp_xcalloc(tokens, sizeof(*ids));
 	struct sp_weights *weights;
 	struct sp_stream *stream;
 	struct sp_pool *pool;
-	uint32_t *ids;
-	float *h;
+	struct sp_spill h;
 
-	if (argc != 4) {
-		fprintf(stderr, "usage: sp-bench-stream DIR LAYERS TOKENS\n");
+	for (size_t i = 0; i < tokens; i++)
+		ids[i] = (uint32_t)(draw() % VOCAB);
+	write_checkpoint(LAYERS, ids, tokens);
+	check(sp_spill_open(&h, tokens * HIDDEN, SIZE_MAX, dir, &err));
+	check(sp_pool_open(0, &pool, &err));
+	check(sp_weights_open(dir, &weights, &err));
+	check(sp_stream_open(weights, tokens, pool, &stream, &err));
+	check(sp_stream_embed(stream, ids, tokens, h.values, &err));
+	for (size_t i = 0; i < layers; i++)
+		run_layer(stream, i, &h, tokens);
+	sp_stream_close(&stream);
+	sp_weights_close(&weights);
+	sp_pool_close(&pool);
+	sp_spill_close(&h);
+	free(ids);
+}
+
+static void
+tell(void *arg, size_t done, size_t total, const json_t *layer)
+{
+	const double *began = arg;
+
+	(void)layer;
+	fprintf(stderr, "%zu of %zu layers, %.1f s; %.2f GiB own, %.2f GiB mapped, peak %.2f\n",
+	    done, total, now_s() - *began, memory_gib("RssAnon:"), memory_gib("RssFile:"),
+	    memory_gib("VmHWM:"));
+}
+
+static void
+quantize(size_t layers, size_t texts, const char *method, const char *path, const char *work)
+{
+	double began = now_s();
+	struct sp_quantize spec = {.source = dir,
+	    .work = sp_xasprintf("%s/work", work),
+	    .out = sp_xasprintf("%s/out", work),
+	    .method = method,
+	    .group_size = 128,
+	    .samples = texts,
+	    .sequence = 512,
+	    .progress = tell,
+	    .arg = &began};
+	uint32_t ids[VOCAB / 64]; /* the tokens of a small tokenizer are the first ones */
+	uint8_t *calibration;
+	json_t *report;
+
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
+		ids[i] = (uint32_t)i;
+	write_checkpoint(layers, ids, sizeof(ids) / sizeof(ids[0]));
+	check(sp_file_read(path, 1 << 30, &calibration, &spec.calibration_size, &err));
+	spec.calibration = calibration;
+	check(sp_pool_open(0, &spec.pool, &err));
+	check(sp_quantize_run(&spec, &report, &err));
+	tell(&began, layers, layers, NULL);
+	json_decref(report);
+	sp_pool_close(&spec.pool);
+	free(calibration);
+	free((void *)(uintptr_t)spec.work);
+	free((void *)(uintptr_t)spec.out);
+}
+
+int
+main(int argc, char **argv)
+{
+	size_t layers, count;
+
+	if (argc != 4 && argc != 7) {
+		fprintf(stderr,
+		    "usage: sp-bench-stream DIR LAYERS TOKENS\n"
+		    "       sp-bench-stream DIR LAYERS TEXTS METHOD TEXTS.jsonl WORK\n");
 		return 2;
 	}
 	dir = argv[1];
 	layers = strtoul(argv[2], NULL, 10);
-	tokens = strtoul(argv[3], NULL, 10);
-	if (layers == 0 || layers > LAYERS || tokens == 0 || tokens > 8192) {
-		fprintf(stderr, "sp-bench-stream: 1 to %d layers, 1 to 8192 tokens\n", LAYERS);
+	count = strtoul(argv[3], NULL, 10);
+	if (layers == 0 || layers > LAYERS || count == 0 || count > 8192) {
+		fprintf(
+		    stderr, "sp-bench-stream: 1 to %d layers, 1 to 8192 tokens or texts\n", LAYERS);
 		return 2;
 	}
-	ids = sp_xcalloc(tokens, sizeof(*ids));
-	for (size_t i = 0; i < tokens; i++)
-		ids[i] = (uint32_t)(draw() % VOCAB);
-	write_checkpoint(ids, tokens);
-	h = sp_xcalloc(tokens * HIDDEN, sizeof(*h));
-	check(sp_pool_open(0, &pool, &err));
-	check(sp_weights_open(dir, &weights, &err));
-	check(sp_stream_open(weights, tokens, pool, &stream, &err));
-	check(sp_stream_embed(stream, ids, tokens, h, &err));
-	for (size_t i = 0; i < layers; i++)
-		run_layer(stream, i, h, tokens);
+	if (argc == 7)
+		quantize(layers, count, argv[4], argv[5], argv[6]);
+	else
+		run(layers, count);
 	printf("%.3f\n", memory_gib("VmHWM:"));
-	sp_stream_close(&stream);
-	sp_weights_close(&weights);
-	sp_pool_close(&pool);
-	free(h);
-	free(ids);
 	return 0;
 }

@@ -111,6 +111,15 @@ load_plain(struct sp_layer *layer)
 	ok(sp_layer_pack(layer, t.pool, &err));
 }
 
+static enum sp_code
+collect(const struct sp_layer_env *env, const struct sp_layer *layer, float *h, size_t n_seq,
+    struct sp_block_inputs *inputs)
+{
+	const struct sp_spill rows = {.values = h, .count = n_seq * SEQUENCE * env->config.hidden};
+
+	return sp_block_collect(env, layer, &rows, n_seq, SEQUENCE, NULL, inputs, &err);
+}
+
 static int
 setup(void **state)
 {
@@ -133,7 +142,7 @@ setup(void **state)
 	load_plain(&t.plain);
 	load_plain(&t.result);
 	h = floats("layer", "input");
-	ok(sp_block_collect(&t.env, &t.plain, h, BLOCKS, SEQUENCE, &t.inputs, &err));
+	ok(collect(&t.env, &t.plain, h, BLOCKS, &t.inputs));
 	free(h);
 	ok(sp_block_quantize(&t.env, &t.result, &t.inputs, &whole, &t.searched, &err));
 	return 0;
@@ -593,7 +602,7 @@ test_threads(void **state)
 		if (run == 1 && !sp_kernels_select("avx2"))
 			print_message("no AVX2 here: %s both times\n", kernels);
 		load_plain(&layer);
-		ok(sp_block_collect(&env, &layer, h, 2, SEQUENCE, &inputs[run], &err));
+		ok(collect(&env, &layer, h, 2, &inputs[run]));
 		ok(sp_block_quantize(&env, &layer, &inputs[run], &whole, &blocks[run], &err));
 		sp_layer_free(&layer);
 		sp_pool_close(&env.pool);
@@ -630,7 +639,7 @@ test_not_finite(void **state)
 	(void)state;
 	h[300] = NAN;
 	load_plain(&layer);
-	ok(sp_block_collect(&t.env, &layer, h, 1, SEQUENCE, &inputs, &err));
+	ok(collect(&t.env, &layer, h, 1, &inputs));
 	assert_int_equal(
 	    sp_block_quantize(&t.env, &layer, &inputs, &whole, &block, &err), SP_E_INVALID);
 	assert_non_null(strstr(err.msg, "input_layernorm"));

@@ -96,6 +96,13 @@ take(struct one *one, size_t len)
 	ok(sp_layer_attention(
 	    &one->env, &one->layer, in->attn, in->n_seq, len, NULL, in->attn_out, &err));
 	ok(sp_layer_mlp(&one->env, &one->layer, in->mlp, n, NULL, in->mlp_out, &err));
+	/* and they are in's own */
+	in->rows[SP_BLOCK_ATTN].values = in->attn;
+	in->rows[SP_BLOCK_HEADS].values = in->heads;
+	in->rows[SP_BLOCK_ATTN_OUT].values = in->attn_out;
+	in->rows[SP_BLOCK_MLP].values = in->mlp;
+	in->rows[SP_BLOCK_ACT].values = in->act;
+	in->rows[SP_BLOCK_MLP_OUT].values = in->mlp_out;
 }
 
 static void

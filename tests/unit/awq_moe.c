@@ -83,6 +83,7 @@ static void
 open_one(struct one *one, const char *dir, int plus, size_t len)
 {
 	const struct sp_block_plan plan = {.grid = grid};
+	struct sp_spill exact;
 
 	*one = (struct one){0};
 	ok(sp_weights_open(dir, &one->weights, &err));
@@ -91,12 +92,15 @@ open_one(struct one *one, const char *dir, int plus, size_t len)
 	load_layer(one, &one->layer);
 	one->exact = hidden_new(len);
 	one->runs = hidden_new(len);
-	ok(sp_block_collect(&one->env, &one->plain, one->exact, 1, len, &one->inputs, &err));
+	exact = (struct sp_spill){.values = one->exact, .count = len * HIDDEN};
+	ok(sp_block_collect(&one->env, &one->plain, &exact, 1, len, NULL, &one->inputs, &err));
 	if (plus) {
+		const struct sp_spill runs = {.values = one->runs, .count = len * HIDDEN};
+
 		free(one->exact);
-		one->exact = hidden_new(len);
-		ok(sp_plus_quantize(&one->env, &one->layer, one->exact, one->runs, 1, len, &plan,
-		    &one->block, &err));
+		one->exact = exact.values = hidden_new(len);
+		ok(sp_plus_quantize(
+		    &one->env, &one->layer, &exact, &runs, 1, len, &plan, NULL, &one->block, &err));
 	} else {
 		ok(sp_block_quantize(
 		    &one->env, &one->layer, &one->inputs, &plan, &one->block, &err));

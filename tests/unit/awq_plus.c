@@ -83,11 +83,21 @@ teardown(void **state)
 }
 
 static float *
+moments_new(size_t tokens)
+{
+	float *g = calloc(IN * IN, sizeof(*g));
+
+	assert_non_null(g);
+	ok(sp_gram_add(pool, x, tokens, IN, g, &err));
+	sp_gram_mirror(pool, IN, g);
+	return g;
+}
+
+static float *
 factor_new(double damp)
 {
-	float *factor = floats(IN * IN);
+	float *factor = moments_new(TOKENS);
 
-	ok(sp_gram_moments(pool, x, x, TOKENS, IN, factor, &err));
 	ok(sp_factor_cholesky(pool, factor, IN, TOKENS, damp, &err));
 	return factor;
 }
@@ -95,16 +105,20 @@ factor_new(double damp)
 static void
 test_moments(void **state)
 {
-	float *g = floats(IN * IN), *drift = floats(IN * IN), *y = floats(TOKENS * IN);
-	float scales[IN];
+	float *g = moments_new(TOKENS), *parts = moments_new(1024), *y = floats(TOKENS * IN);
+	float *drift = calloc(IN * IN, sizeof(*drift)), scales[IN];
 
 	(void)state;
 	for (size_t i = 0; i < TOKENS * IN; i++)
 		y[i] = x[i] + 0.1f * noise();
 	for (size_t i = 0; i < IN; i++)
 		scales[i] = 1.5f + noise();
-	ok(sp_gram_moments(pool, x, x, TOKENS, IN, g, &err));
-	ok(sp_gram_drift(pool, x, y, scales, TOKENS, IN, drift, &err));
+	assert_non_null(drift);
+	ok(sp_gram_add_drift(pool, x, y, scales, TOKENS, IN, drift, &err));
+	/* a part after the other gives the bits of the whole */
+	ok(sp_gram_add(alone, x + 1024 * IN, TOKENS - 1024, IN, parts, &err));
+	sp_gram_mirror(alone, IN, parts);
+	assert_memory_equal(parts, g, IN * IN * sizeof(*g));
 	for (size_t i = 0; i < IN; i++) {
 		for (size_t j = 0; j < IN; j++) {
 			double sum = 0, ahead = 0, size = 0;
@@ -122,6 +136,7 @@ test_moments(void **state)
 		}
 	}
 	free(g);
+	free(parts);
 	free(drift);
 	free(y);
 }
@@ -130,11 +145,11 @@ test_moments(void **state)
 static void
 test_factor(void **state)
 {
-	float *g = floats(IN * IN), *f = factor_new(0.01), b[IN * SP_PANEL], before[IN * SP_PANEL];
+	float *g = moments_new(TOKENS), *f = factor_new(0.01);
+	float b[IN * SP_PANEL], before[IN * SP_PANEL];
 	double mean = 0;
 
 	(void)state;
-	ok(sp_gram_moments(pool, x, x, TOKENS, IN, g, &err));
 	for (size_t i = 0; i < IN; i++)
 		mean += g[i * IN + i] / TOKENS / IN;
 	for (size_t i = 0; i < IN * SP_PANEL; i++)
@@ -272,7 +287,8 @@ distance(const float *exact, const float *runs, const float *q)
 static void
 test_drift(void **state)
 {
-	float *f = factor_new(0.01), *drift = floats(IN * IN), *exact = floats(TOKENS * IN);
+	float *f = factor_new(0.01), *drift = calloc(IN * IN, sizeof(*drift));
+	float *exact = floats(TOKENS * IN), *asked = floats(2 * SP_PANEL * IN);
 	float *with = floats(OUT * IN), *without = floats(OUT * IN), scales[IN];
 	struct sp_plane plane = {.factor = f, .in = IN, .grid = {.group = GROUP}, .shrink = 1};
 	struct sp_codes codes;
@@ -284,43 +300,62 @@ test_drift(void **state)
 		exact[i] = 1.1f * x[i] + 0.2f * x[i % IN < 3 ? i : i - 3];
 	round_with(pool, &plane, &codes, without);
 	sp_round_free(&codes);
-	ok(sp_gram_drift(pool, x, exact, scales, TOKENS, IN, drift, &err));
+	assert_non_null(drift);
+	ok(sp_gram_add_drift(pool, x, exact, scales, TOKENS, IN, drift, &err));
 	for (size_t i = 0; i < IN * IN; i++)
 		drift[i] /= TOKENS;
-	plane.drift = drift;
+	ok(sp_plane_drift(pool, drift, w, OUT, IN, asked, &err));
+	plane.drift = asked;
 	round_with(pool, &plane, &codes, with);
 	sp_round_free(&codes);
 	assert_true(distance(exact, x, with) < 0.5 * distance(exact, x, without));
 	free(f);
 	free(drift);
+	free(asked);
 	free(exact);
 	free(with);
 	free(without);
 }
 
-/* Scaling the factor is factoring the scaled inputs. */
+/* Scales are those of the inputs undone: the loss is that of scaled weights on a factor of inputs
+ * divided by them. */
 static void
 test_scaled(void **state)
 {
-	float *f = factor_new(0.0001), *scaled = floats(IN * IN), *y = floats(TOKENS * IN);
+	float *f = factor_new(0.0001), *g = floats(IN * IN), *scaled = floats(OUT * IN);
 	float scales[IN];
+	struct sp_plane plane = {.factor = f,
+	    .scales = scales,
+	    .in = IN,
+	    .grid = {.group = GROUP},
+	    .shrink = 4,
+	    .refine = 1};
+	struct sp_plane other = plane;
+	double loss, expected;
 
 	(void)state;
 	for (size_t i = 0; i < IN; i++)
 		scales[i] = 1.5f + noise();
-	sp_factor_scale(pool, f, IN, scales, scaled);
 	for (size_t i = 0; i < IN; i++) {
-		for (size_t j = 0; j <= i; j++)
-			assert_true(fabsf(scaled[i * IN + j] - f[i * IN + j] / scales[i]) <=
-				    1e-6f * fabsf(f[i * IN + j] / scales[i]));
-		for (size_t j = i + 1; j < IN; j++)
-			assert_true(
-			    fabsf(scaled[i * IN + j] - scaled[j * IN + i] / scaled[i * IN + i]) <=
-			    1e-5f * fabsf(scaled[i * IN + j]));
+		for (size_t j = 0; j < IN; j++)
+			g[i * IN + j] =
+			    f[i * IN + j] * (j <= i ? 1.0f / scales[i] : scales[i] / scales[j]);
 	}
+	for (size_t i = 0; i < OUT * IN; i++)
+		scaled[i] = w[i] * scales[i % IN];
+	other.factor = g;
+	other.scales = NULL;
+	ok(sp_plane_round(pool, &plane, w, OUT, NULL, &loss, &err));
+	ok(sp_plane_round(pool, &other, scaled, OUT, NULL, &expected, &err));
+	assert_true(fabs(loss - expected) <= 1e-3 * expected);
+	/* one unit of rows of the two, the first */
+	plane.sample = 1;
+	ok(sp_plane_round(pool, &plane, w, OUT, NULL, &loss, &err));
+	ok(sp_plane_round(pool, &other, scaled, SP_PANEL, NULL, &expected, &err));
+	assert_true(fabs(loss - expected) <= 1e-3 * expected);
 	free(f);
+	free(g);
 	free(scaled);
-	free(y);
 }
 
 /* --- the plan ----------------------------------------------------------------------------------
