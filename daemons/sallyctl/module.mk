@@ -17,7 +17,7 @@ SALLYCTL_ALL := $(addprefix daemons/sallyctl/,$(SALLYCTL)) \
 	lib/store/store lib/store/tree lib/store/tree_io lib/bus/wire \
 	lib/bus/paths lib/base/conf lib/base/conf_keys lib/base/landlock \
 	$(addprefix lib/eval/,verdict sandbox sandbox_kind sandbox_py sandbox_filter sandbox_enter) \
-	$(addprefix lib/awq/,round pack power search gram trial mix block factor plane plus calib plan partial inspect emit quantize settings card picture convert) \
+	$(addprefix lib/awq/,round pack power search gram race trial mix block factor plane plus calib plan partial inspect emit quantize settings card picture convert) \
 	$(addprefix lib/engine/,kernels pool linear layer rope moe attention weights spill stream) \
 	$(addprefix lib/model/,dtype safetensors index config strip) $(TOKENIZER) \
 	lib/base/program proto/operator proto/bus proto/audit

@@ -62,6 +62,7 @@ struct sp_block_plan {
 	/* 1: statistics, scales and the weights of each step are fp16, as when AutoAWQ runs a model
 	 * in fp16; 0: fp32 up to the codes, as when it runs one in fp32 */
 	int half;
+	int exhaustive; /* 1: every ratio is measured on all tokens, for comparison */
 };
 
 /* Whether the linear layer of that number (sp_layer_linear) stays fp16. */

@@ -1,5 +1,5 @@
-$(eval $(call lib,awq,round pack calib power search gram trial mix block factor plane plus plan partial inspect emit quantize settings card picture convert))
-AWQ_LAYER := $(addprefix lib/awq/,round pack power search gram trial mix block factor plane plus) \
+$(eval $(call lib,awq,round pack calib power search gram race trial mix block factor plane plus plan partial inspect emit quantize settings card picture convert))
+AWQ_LAYER := $(addprefix lib/awq/,round pack power search gram race trial mix block factor plane plus) \
 	$(addprefix lib/engine/,kernels pool linear layer rope moe attention spill) lib/model/dtype
 AWQ_CHECKPOINT := $(addprefix lib/awq/,calib plan partial inspect emit quantize) \
 	$(addprefix lib/engine/,weights model context forward stream) \
@@ -11,4 +11,5 @@ $(eval $(call unit,awq_moe,$(AWQ_LAYER) $(AWQ_CHECKPOINT) lib/eval/kld $(BASE),g
 $(eval $(call unit,awq_plus,$(addprefix lib/awq/,round gram factor plane plan) \
 	$(addprefix lib/engine/,kernels pool linear layer rope moe attention) \
 	$(addprefix lib/model/,dtype safetensors config) $(BASE),gnutls jansson))
+$(eval $(call unit,awq_race,lib/awq/race $(BASE),gnutls jansson))
 $(eval $(call unit,awq_card,lib/awq/card lib/awq/picture $(BASE),gnutls jansson))

@@ -143,13 +143,23 @@ number(double value)
 }
 
 static json_t *
-losses_of(const struct sp_search_result *result)
+numbers_of(const double *values, size_t count)
 {
-	json_t *losses = json_array();
+	json_t *numbers = json_array();
 
-	for (size_t k = 0; k < result->count; k++)
-		json_array_append_new(losses, number(result->losses[k]));
-	return losses;
+	for (size_t k = 0; k < count; k++)
+		json_array_append_new(numbers, number(values[k]));
+	return numbers;
+}
+
+/* {"losses", "ratio", "shares"} and what `more` (new) holds. */
+static json_t *
+result_of(const struct sp_search_result *result, json_t *more)
+{
+	json_object_set_new(more, "losses", numbers_of(result->losses, result->count));
+	json_object_set_new(more, "ratio", json_integer((json_int_t)result->best));
+	json_object_set_new(more, "shares", numbers_of(result->shares, result->count));
+	return more;
 }
 
 static json_t *
@@ -160,16 +170,15 @@ report_of(const struct sp_block *block)
 	for (size_t i = 0; i < block->group_count; i++) {
 		const struct sp_block_group *group = &block->groups[i];
 
-		json_array_append_new(groups,
-		    json_pack("{s:s, s:o, s:I}", "after", group->prev, "losses",
-			losses_of(&group->result), "ratio", (json_int_t)group->result.best));
+		json_array_append_new(
+		    groups, result_of(&group->result, json_pack("{s:s}", "after", group->prev)));
 	}
 	for (size_t e = 0; e < block->n_experts; e++) {
-		const struct sp_search_result *result = &block->experts[e].groups[0].result;
+		const struct sp_block *expert = &block->experts[e];
 
-		json_array_append_new(experts,
-		    json_pack("{s:o, s:I, s:I}", "losses", losses_of(result), "ratio",
-			(json_int_t)result->best, "tokens", (json_int_t)block->experts[e].tokens));
+		json_array_append_new(
+		    experts, result_of(&expert->groups[0].result,
+				 json_pack("{s:I}", "tokens", (json_int_t)expert->tokens)));
 	}
 	report = json_pack("{s:o, s:o, s:o, s:o, s:o}", "attn_before", number(block->attn_before),
 	    "attn_error", number(block->attn_error), "groups", groups, "mlp_before",

@@ -187,6 +187,7 @@ search(const struct plus *p, struct sp_block_group *which, const struct sp_spill
 		rc = try_scales(p, which, &plane, &result->losses[k], err);
 		if (rc != SP_OK)
 			goto out;
+		result->shares[k] = 1;
 		if (result->losses[k] < result->losses[result->best])
 			result->best = k;
 	}
@@ -604,6 +605,7 @@ search_shared(const struct plus *p, struct sp_err *err)
 			sp_err_prefix(err, "expert %zu", e);
 	}
 	for (size_t k = 0; k < TRIALS; k++) {
+		result->shares[k] = 1;
 		if (result->losses[k] < result->losses[result->best])
 			result->best = k;
 	}

@@ -241,6 +241,7 @@ sp_search_ratio(const float *x_mean, const float *w_mean, size_t in, sp_search_l
 		rc = loss(arg, scales, &out->losses[k], err);
 		if (rc != SP_OK)
 			return rc;
+		out->shares[k] = 1;
 		if (out->losses[k] < least) {
 			least = out->losses[k];
 			out->best = k;

@@ -49,7 +49,9 @@ sp_search_loss_fn(void *arg, const float *scales, double *loss, struct sp_err *e
 struct sp_search_result {
 	size_t best;  /* k of the least loss, the first of equals */
 	size_t count; /* that were tried */
-	double losses[SP_SEARCH_TRIALS_MAX];
+	/* mean squares; of how many of the calibration's tokens, 1: all. A trial that was worse
+	 * than others beyond doubt is not measured further (awq/race.h). */
+	double losses[SP_SEARCH_TRIALS_MAX], shares[SP_SEARCH_TRIALS_MAX];
 };
 
 /* Tries every ratio; scales[in] receives the best one's. SP_E_INVALID when no loss is finite. */

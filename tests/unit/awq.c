@@ -338,10 +338,43 @@ test_ratios(void **state)
 		for (size_t k = 0; k < SP_SEARCH_RATIOS; k++) {
 			double theirs = json_real_value(json_array_get(losses, k));
 
-			assert_true(fabs(group->result.losses[k] - theirs) <= 0.005 * theirs);
+			assert_true(group->result.shares[k] > 0);
+			if (group->result.shares[k] == 1.0) /* else of some tokens alone */
+				assert_true(
+				    fabs(group->result.losses[k] - theirs) <= 0.005 * theirs);
 		}
 		free(scales);
 	}
+}
+
+/* The race ends where measuring every ratio on every token ends, having measured less. */
+static void
+test_exhaustive(void **state)
+{
+	struct sp_block_plan all = whole;
+	struct sp_block block = {0};
+	double shares = 0;
+
+	(void)state;
+	all.exhaustive = 1;
+	ok(sp_block_search(&t.env, &t.plain, &t.inputs, &all, &block, &err));
+	assert_int_equal(block.group_count, t.searched.group_count);
+	for (size_t g = 0; g < block.group_count; g++) {
+		const struct sp_search_result *raced = &t.searched.groups[g].result;
+		const struct sp_search_result *result = &block.groups[g].result;
+
+		assert_int_equal(result->best, raced->best);
+		for (size_t k = 0; k < SP_SEARCH_RATIOS; k++) {
+			assert_true(result->shares[k] == 1.0);
+			assert_true(result->losses[k] >= result->losses[result->best]);
+			shares += raced->shares[k];
+			if (raced->shares[k] == 1.0) /* sums of other order */
+				assert_true(fabs(result->losses[k] - raced->losses[k]) <=
+					    1e-6 * result->losses[k]);
+		}
+	}
+	assert_true(shares < 0.8 * SP_SEARCH_RATIOS * (double)block.group_count);
+	sp_block_free(&block);
 }
 
 /* The block that AutoAWQ's own scales and clip limits make of the layer. */
@@ -658,6 +691,7 @@ main(void)
 	    cmocka_unit_test(test_forward),
 	    cmocka_unit_test(test_means),
 	    cmocka_unit_test(test_ratios),
+	    cmocka_unit_test(test_exhaustive),
 	    cmocka_unit_test(test_apply),
 	    cmocka_unit_test(test_clip),
 	    cmocka_unit_test(test_codes),
