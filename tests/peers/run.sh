@@ -10,7 +10,7 @@
 #           must choose its ratios and, where it does, the bits of its channel scales and 99.9 % of its codes;
 #           once more with the square roots of MKL, where 98 % suffice (tests/vectors/make_autoawq_f32.py). It
 #           reads what our quantizer writes: with the weights that it makes of the codes, transformers gives
-#           our engine's logits
+#           our engine's logits, of mixtures of experts, too (vLLM's CPU build has no AWQ experts)
 #   tlog    Go's sumdb/tlog and tessera's fsck verify an exported audit log
 #   vllm    vLLM (CPU build) downloads the quantized model, loads it offline, and answers a prompt;
 #           with what our quantizer writes, it continues prompts with the tokens that our engine chooses
@@ -115,16 +115,22 @@ run_hf() {
 # answered FIXTURE METHOD: quantizes it into $quantized/FIXTURE-METHOD; beside it, what our engine makes
 # of the prompts with that, and with the fixture
 fixtures=(model llama)
+mixtures=(mixtral qwen3-moe qwen3-moe-raw)
 prompts=24
 steps=32
 answered() {
-	local dir=$quantized/$1-$2
+	local dir=$quantized/$1-$2 from=$TREE/tests/fixtures/$1 group=128
 	[ ! -f "$dir.answers" ] || return 0
 	mkdir -p "$quantized"
+	if [ -d "$TREE/tests/fixtures/arch/$1" ]; then # tiny, and without a tokenizer
+		from=$quantized/$1 group=32
+		cp -rT "$TREE/tests/fixtures/arch/$1" "$from"
+		python3 "$TREE/tests/integration/byte_tokenizer.py" "$from"
+	fi
 	head -n $prompts "$TREE/tests/fixtures/heldout.jsonl" | jq -c '{text: .text[:160]}' >"$quantized/prompts"
-	nice sallyctl quantize "$TREE/tests/fixtures/$1" "$dir" --method "$2" --samples 32 --threads 1 \
+	nice sallyctl quantize "$from" "$dir" --method "$2" --group-size $group --samples 32 --threads 1 \
 		--calibration "$TREE/tests/fixtures/calibration.jsonl" >"$dir.log" 2>&1 || { cat "$dir.log" >&2; return 1; }
-	sp-greedy "$TREE/tests/fixtures/$1" "$quantized/prompts" $steps "$quantized/$1.answers"
+	sp-greedy "$from" "$quantized/prompts" $steps "$quantized/$1.answers"
 	sp-greedy "$dir" "$quantized/prompts" $steps "$dir.answers"
 }
 compared() { # PEER FIXTURE METHOD VARIABLE=… PROGRAM…: what PEER makes of it beside that
@@ -172,6 +178,11 @@ run_autoawq() {
 			clean autoawq HF_HUB_OFFLINE=1 ROOTS=$roots "${quiet[@]}" "${env_of[autoawq]}/bin/python" \
 				"$TREE/tests/vectors/make_autoawq_f32.py" "$fixture" 6 "$dumped"
 			(cd "$TREE" && "$B/unit/awq_f32" "tests/fixtures/$fixture" "$dumped"/layer-*.safetensors)
+		done
+	done
+	for fixture in "${mixtures[@]}"; do
+		for method in awq awq+; do
+			compared autoawq "$fixture" $method "${quiet[@]}" "${env_of[autoawq]}/bin/python" "$here/awq_logits.py"
 		done
 	done
 	for fixture in "${fixtures[@]}"; do
