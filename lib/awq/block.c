@@ -403,6 +403,14 @@ divide(const float *x, const float *scales, size_t n, size_t in, float *y)
 	}
 }
 
+/* Of how many sequences, evenly between all, errors are measured. With experts of all, as
+ * sp_mix_before does. */
+static size_t
+measured(const struct sp_layer *layer, size_t n_seq)
+{
+	return layer->n_experts > 0 || n_seq < SP_BLOCK_MEASURED ? n_seq : SP_BLOCK_MEASURED;
+}
+
 /* What one part of a packed layer gives for inputs divided by scales, against `exact`. */
 static enum sp_code
 part_error(const struct sp_layer_env *env, const struct sp_layer *layer,
@@ -411,34 +419,30 @@ part_error(const struct sp_layer_env *env, const struct sp_layer *layer,
 {
 	const float *from = mlp ? inputs->mlp : inputs->attn;
 	const float *exact = mlp ? inputs->mlp_out : inputs->attn_out;
-	size_t step = sp_block_step(inputs->len), hidden = env->config.hidden;
-	size_t each = inputs->len * hidden;
+	size_t each = inputs->len * env->config.hidden, count = measured(layer, inputs->n_seq);
 	float *x = NULL, *y = NULL;
 	enum sp_code rc;
 
 	*error = 0;
-	step = step < inputs->n_seq ? step : inputs->n_seq;
-	if ((rc = sp_block_floats(&x, step, each, err)) ||
-	    (rc = sp_block_floats(&y, step, each, err)))
+	if ((rc = sp_block_floats(&x, 1, each, err)) || (rc = sp_block_floats(&y, 1, each, err)))
 		goto out;
-	for (size_t s = 0; s < inputs->n_seq; s += step) {
-		size_t n = inputs->n_seq - s < step ? inputs->n_seq - s : step;
+	for (size_t i = 0; i < count; i++) {
+		size_t at = (2 * i + 1) * inputs->n_seq / (2 * count) * each;
 		double one;
 
-		divide(from + s * each, scales, n * inputs->len, hidden, x);
+		divide(from + at, scales, inputs->len, env->config.hidden, x);
 		if (mlp)
-			rc = sp_layer_mlp(env, layer, x, n * inputs->len, NULL, y, err);
+			rc = sp_layer_mlp(env, layer, x, inputs->len, NULL, y, err);
 		else
-			rc = sp_layer_attention(env, layer, x, n, inputs->len, NULL, y, err);
+			rc = sp_layer_attention(env, layer, x, 1, inputs->len, NULL, y, err);
 		if (rc == SP_OK)
-			rc = sp_block_difference(
-			    env->pool, y, exact + s * each, n * each, &one, err);
+			rc = sp_block_difference(env->pool, y, exact + at, each, &one, err);
 		if (rc != SP_OK)
 			goto out;
-		*error += one * (double)n;
+		*error += one;
 		inputs_rest(inputs);
 	}
-	*error /= (double)inputs->n_seq;
+	*error /= (double)count;
 out:
 	free(x);
 	free(y);

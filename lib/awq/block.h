@@ -74,6 +74,8 @@ sp_block_skips(const struct sp_block_plan *plan, size_t which)
 }
 
 #define SP_BLOCK_GROUPS_MAX 4
+/* Sequences that errors are measured on, in a layer without experts. */
+#define SP_BLOCK_MEASURED 4
 
 struct sp_block_group {
 	const char *prev;
@@ -92,8 +94,9 @@ struct sp_block {
 	size_t group_count;
 	float *limits[SP_LAYER_LINEARS];	 /* clip, [out][in / group]; NULL: not clipped */
 	struct sp_codes codes[SP_LAYER_LINEARS]; /* empty where the plan skips it */
-	/* mean squared errors of the parts' outputs on the exact inputs, quantized against not;
-	 * before: when each weight is only rounded to its nearest code */
+	/* mean squared errors of the parts' outputs on the exact inputs of SP_BLOCK_MEASURED
+	 * sequences (of all in a layer with experts), quantized against not; before: when each
+	 * weight is only rounded to its nearest code */
 	double attn_error, mlp_error, attn_before, mlp_before;
 	int plus; /* by awq/plus.h */
 	/* of that: mean squares of what the next layer takes, and of its error */

@@ -21,14 +21,14 @@ struct sp_partial {
 	struct sp_safetensors *file;
 	/*
 	 * {"attn_before", "attn_error", "mlp_before", "mlp_error": mean squared errors of the
-	 * parts' outputs on exact inputs, rounded to nearest and as quantized, "groups": [{"after":
-	 * what the scales are taken out of, "losses": [of each trial], "ratio": the best one's
-	 * number, "shares": [of the tokens each loss is the mean of; below 1 where it was clear by
-	 * then that the trial is worse than others, or the best]}]}; of a layer with experts also
-	 * "experts": [{"tokens": it was calibrated with, "losses", "ratio", "shares": of its scales
-	 * after up_proj}]; awq+ also "stream" and "stream_error",
-	 * mean squares of what the next layer takes in the exact model and of its error in the
-	 * quantized one.
+	 * parts' outputs on the exact inputs of a few sequences, rounded to nearest and as
+	 * quantized, "groups": [{"after": what the scales are taken out of, "losses": [of each
+	 * trial], "ratio": the best one's number, "shares": [of the tokens each loss is the mean
+	 * of; below 1 where it was clear by then that the trial is worse than others, or the
+	 * best]}]}; of a layer with experts also "experts": [{"tokens": it was calibrated with,
+	 * "losses", "ratio", "shares": of its scales after up_proj}]; awq+ also "stream" and
+	 * "stream_error", mean squares of what the next layer takes in the exact model and of its
+	 * error in the quantized one.
 	 */
 	json_t *report;
 };

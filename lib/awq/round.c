@@ -1,6 +1,7 @@
 /* round.c -- 4-bit rounding of weights in groups. */
 #include "awq/round.h"
 
+#include "engine/kernels.h"
 #include "model/dtype.h"
 
 #include <math.h>
@@ -46,21 +47,8 @@ void
 sp_round_fake(const float *w, size_t count, struct sp_grid grid, float *out)
 {
 	SP_ASSERT(grid.group > 0 && count % grid.group == 0);
-	for (size_t g = 0; g < count; g += grid.group) {
-		float min, max, scale, zero;
-
-		range(w + g, grid.group, &min, &max);
-		if (grid.symmetric) {
-			max = max > -min ? max : -min;
-			scale = (max < RANGE_MIN ? RANGE_MIN : max) / SYMMETRIC_MAX;
-			zero = SP_GRID_MIDDLE;
-		} else {
-			scale = (max - min < RANGE_MIN ? RANGE_MIN : max - min) / SP_ROUND_MAX;
-			zero = clamp(-nearest(min / scale));
-		}
-		for (size_t i = g; i < g + grid.group; i++)
-			out[i] = (clamp(nearest(w[i] / scale) + zero) - zero) * scale;
-	}
+	for (size_t g = 0; g < count; g += grid.group)
+		sp_kernels_round(w + g, grid.group, grid.symmetric, out + g);
 }
 
 static float

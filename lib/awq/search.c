@@ -1,6 +1,7 @@
 /* search.c -- AutoAWQ's searches for scales and clip limits. */
 #include "awq/search.h"
 
+#include "awq/gram.h"
 #include "awq/power.h"
 #include "awq/round.h"
 
@@ -14,7 +15,7 @@
 #define SUMS_MAX SP_SEARCH_GROUP_MAX
 #define CHUNK_BYTES ((size_t)1 << 30) /* AutoAWQ's max_chunk_memory */
 #define CLIP_TOKENS 512		      /* AutoAWQ's n_sample_token */
-#define TILE 64			      /* tokens multiplied at a time in the clip search */
+#define CLIP_ROWS 32		      /* of a unit of work in the clip search */
 
 static size_t
 smaller(size_t a, size_t b)
@@ -198,7 +199,7 @@ sp_search_scales(const float *x_mean, const float *w_mean, size_t in, size_t k, 
 }
 
 struct round {
-	const float *w, *scales;
+	const float *w, *scales, *inverse;
 	float *out;
 	size_t in;
 	struct sp_grid grid;
@@ -215,16 +216,21 @@ round_row(void *arg, size_t r)
 		out[c] = w[c] * job->scales[c];
 	sp_round_fake(out, job->in, job->grid, out);
 	for (size_t c = 0; c < job->in; c++)
-		out[c] /= job->scales[c];
+		out[c] *= job->inverse[c];
 }
 
 void
 sp_search_round(struct sp_pool *pool, const float *w, size_t rows, size_t in, struct sp_grid grid,
     const float *scales, float *out)
 {
-	struct round job = {.w = w, .scales = scales, .out = out, .in = in, .grid = grid};
+	float *inverse = sp_xcalloc(in, sizeof(*inverse));
+	struct round job = {
+	    .w = w, .scales = scales, .inverse = inverse, .out = out, .in = in, .grid = grid};
 
+	for (size_t c = 0; c < in; c++)
+		inverse[c] = 1.0f / scales[c];
 	sp_pool_run(pool, rows, round_row, &job);
+	free(inverse);
 }
 
 enum sp_code
@@ -259,63 +265,67 @@ sp_search_ratio(const float *x_mean, const float *w_mean, size_t in, sp_search_l
 
 struct clip {
 	const float *w;
-	const float *tokens; /* [in / group][n][group] */
+	const float *moments; /* [in / group]: of the group's inputs, in panels */
 	float *limits;
 	uint8_t *steps;
-	size_t out, in, group, n;
+	size_t out, in, group;
 	struct sp_grid grid;
 };
 
-/* err[c] = Σ over tokens of (tokens · column c of panel)². */
-static void
-clip_error(const struct clip *job, const float *tokens, const float *panel, double *err)
+static size_t
+panels_size(size_t group)
 {
-	float y[TILE * SP_PANEL];
+	return sp_kernels_panels(group) * group * SP_PANEL;
+}
 
-	memset(err, 0, SP_PANEL * sizeof(*err));
-	for (size_t t = 0; t < job->n; t += TILE) {
-		size_t count = smaller(TILE, job->n - t);
+/* err[r] = dᵀGd, Σ over tokens of (x · d)², of each row d[rows][group]. */
+static void
+clip_error(const struct clip *job, const float *g, const float *d, size_t rows, double *err)
+{
+	float y[CLIP_ROWS * SP_SEARCH_GROUP_MAX];
+	size_t group = job->group;
 
-		sp_kernels_panel(tokens + t * job->group, job->group, count, job->group, panel,
-		    SP_PANEL, 0, y, SP_PANEL);
-		for (size_t i = 0; i < count; i++) {
-			for (size_t c = 0; c < SP_PANEL; c++)
-				err[c] += (double)y[i * SP_PANEL + c] * y[i * SP_PANEL + c];
-		}
+	for (size_t p = 0; p < group; p += SP_PANEL)
+		sp_kernels_panel(d, group, rows, group, g + p * group, smaller(SP_PANEL, group - p),
+		    0, y + p, group);
+	for (size_t r = 0; r < rows; r++) {
+		err[r] = 0;
+		for (size_t c = 0; c < group; c++)
+			err[r] += (double)d[r * group + c] * (double)y[r * group + c];
 	}
 }
 
-/* SP_PANEL rows of one group. What is multiplied is the difference Q(clamp(w)) - w, which says the
- * same as two products and their difference, in half the work and without their cancellation. */
+/* Some rows of one group. What is multiplied is the difference Q(clamp(w)) - w, which says the same
+ * as two products and their difference, without their cancellation. */
 static void
 clip_unit(void *arg, size_t unit)
 {
 	const struct clip *job = arg;
-	size_t blocks = (job->out + SP_PANEL - 1) / SP_PANEL;
-	size_t g = unit / blocks, first = unit % blocks * SP_PANEL;
-	size_t rows = smaller(SP_PANEL, job->out - first), groups = job->in / job->group;
-	float panel[SP_SEARCH_GROUP_MAX * SP_PANEL] = {0}, q[SP_SEARCH_GROUP_MAX];
-	float max[SP_PANEL] = {0};
-	double err[SP_PANEL], least[SP_PANEL];
+	size_t blocks = (job->out + CLIP_ROWS - 1) / CLIP_ROWS, group = job->group;
+	size_t g = unit / blocks, first = unit % blocks * CLIP_ROWS;
+	size_t rows = smaller(CLIP_ROWS, job->out - first), groups = job->in / group;
+	const float *moments = job->moments + g * panels_size(group);
+	float d[CLIP_ROWS * SP_SEARCH_GROUP_MAX];
+	float max[CLIP_ROWS] = {0};
+	double err[CLIP_ROWS], least[CLIP_ROWS];
 
 	for (size_t k = 0; k < SP_SEARCH_CLIP_STEPS; k++) {
-		float limit[SP_PANEL];
+		float limit[CLIP_ROWS];
 
 		for (size_t r = 0; r < rows; r++) {
-			const float *w = job->w + (first + r) * job->in + g * job->group;
+			const float *w = job->w + (first + r) * job->in + g * group;
+			float *q = d + r * group;
 
-			if (k == 0) {
-				for (size_t c = 0; c < job->group; c++)
-					max[r] = fabsf(w[c]) > max[r] ? fabsf(w[c]) : max[r];
-			}
+			for (size_t c = 0; k == 0 && c < group; c++)
+				max[r] = fabsf(w[c]) > max[r] ? fabsf(w[c]) : max[r];
 			limit[r] = max[r] * (float)(1.0 - (double)k / 20);
-			memcpy(q, w, job->group * sizeof(*q));
-			sp_search_clamp(q, 1, job->group, job->group, &limit[r]);
-			sp_round_fake(q, job->group, job->grid, q);
-			for (size_t c = 0; c < job->group; c++)
-				panel[c * SP_PANEL + r] = q[c] - w[c];
+			memcpy(q, w, group * sizeof(*q));
+			sp_search_clamp(q, 1, group, group, &limit[r]);
+			sp_round_fake(q, group, job->grid, q);
+			for (size_t c = 0; c < group; c++)
+				q[c] -= w[c];
 		}
-		clip_error(job, job->tokens + g * job->n * job->group, panel, err);
+		clip_error(job, moments, d, rows, err);
 		for (size_t r = 0; r < rows; r++) {
 			size_t at = (first + r) * groups + g;
 
@@ -329,38 +339,66 @@ clip_unit(void *arg, size_t unit)
 	}
 }
 
+/* The moments of every stride-th token, divided by the scales, group by group. */
+static enum sp_code
+clip_moments(struct sp_pool *pool, const float *x, size_t n, size_t stride, const float *scales,
+    size_t in, size_t group, float *moments, struct sp_err *err)
+{
+	size_t count = (n + stride - 1) / stride;
+	float *tokens = malloc(count * group * sizeof(*tokens));
+	float *g = malloc(group * group * sizeof(*g));
+	enum sp_code rc = SP_OK;
+
+	if (tokens == NULL || g == NULL)
+		rc = sp_err_set(err, SP_E_NO_MEMORY, "no memory for the moments of %zu tokens", n);
+	for (size_t first = 0; first < in && rc == SP_OK; first += group) {
+		for (size_t t = 0; t < count; t++) {
+			const float *from = x + t * stride * in + first;
+
+			for (size_t c = 0; c < group; c++)
+				tokens[t * group + c] =
+				    from[c] / (scales != NULL ? scales[first + c] : 1.0f);
+		}
+		memset(g, 0, group * group * sizeof(*g));
+		rc = sp_gram_add(pool, tokens, count, group, g, err);
+		sp_gram_mirror(pool, group, g);
+		if (rc == SP_OK)
+			sp_kernels_pack(pool, SP_PANEL_F32, g, group, group,
+			    moments + first / group * panels_size(group));
+	}
+	free(tokens);
+	free(g);
+	return rc;
+}
+
 enum sp_code
 sp_search_clip(struct sp_pool *pool, const float *w, size_t out, size_t in, struct sp_grid grid,
     const float *x, size_t n, const float *scales, float *limits, uint8_t *steps,
     struct sp_err *err)
 {
-	size_t stride = n / CLIP_TOKENS > 0 ? n / CLIP_TOKENS : 1;
-	size_t count = (n + stride - 1) / stride;
+	size_t stride = n / CLIP_TOKENS > 0 ? n / CLIP_TOKENS : 1, group = grid.group;
 	struct clip job = {.w = w,
 	    .limits = limits,
 	    .steps = steps,
 	    .out = out,
 	    .in = in,
-	    .group = grid.group,
-	    .grid = grid,
-	    .n = count};
-	size_t group = grid.group;
-	float *tokens;
+	    .group = group,
+	    .grid = grid};
+	float *moments;
+	enum sp_code rc;
 
 	SP_ASSERT(group <= SP_SEARCH_GROUP_MAX && in % group == 0 && n > 0);
-	tokens = malloc(count * in * sizeof(*tokens));
-	if (tokens == NULL)
+	moments = malloc(in / group * panels_size(group) * sizeof(*moments));
+	if (moments == NULL)
 		return sp_err_set(
-		    err, SP_E_NO_MEMORY, "no memory for %zu tokens of %zu values", count, in);
-	for (size_t t = 0; t < count; t++) {
-		for (size_t c = 0; c < in; c++)
-			tokens[(c / group * count + t) * group + c % group] =
-			    x[t * stride * in + c] / (scales != NULL ? scales[c] : 1.0f);
-	}
-	job.tokens = tokens;
-	sp_pool_run(pool, (out + SP_PANEL - 1) / SP_PANEL * (in / group), clip_unit, &job);
-	free(tokens);
-	return SP_OK;
+		    err, SP_E_NO_MEMORY, "no memory for the second moments of %zu inputs", in);
+	rc = clip_moments(pool, x, n, stride, scales, in, group, moments, err);
+	job.moments = moments;
+	if (rc == SP_OK)
+		sp_pool_run(
+		    pool, (out + CLIP_ROWS - 1) / CLIP_ROWS * (in / group), clip_unit, &job);
+	free(moments);
+	return rc;
 }
 
 void

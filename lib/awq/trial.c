@@ -10,8 +10,9 @@
 
 #pragma GCC optimize("O3")
 
-#define UNIT 64	   /* tokens of a sequence that hang together through attention */
-#define STRIPES 64 /* where tokens are on their own: parts of every 64th token each */
+#define UNIT 64	      /* tokens of a sequence that hang together through attention */
+#define STRIPES 64    /* where tokens are on their own: parts of every 64th token each */
+#define ROWS_MAX 8192 /* that are brought together at a time, where a piece is not more */
 #define LANES 16
 /* Trials on all tokens that a race over tokens costs together, roughly */
 #define RACE_COST 4
@@ -377,11 +378,16 @@ run_race(struct trial *trial, int exhaustive, const float *x_mean, const float *
 		return sp_err_set(
 		    err, SP_E_NO_MEMORY, "no memory for the losses of %zu units", race.all);
 	while (rc == SP_OK && race.done < trial->pieces && race.left > 1) {
-		size_t pieces = exhaustive ? trial->pieces : sp_race_next(trial->pieces, race.done);
+		size_t pieces =
+		    exhaustive ? trial->pieces - race.done : sp_race_next(trial->pieces, race.done);
 
+		while (pieces > 1 && pieces * piece_rows(trial, 0) > ROWS_MAX)
+			pieces--;
 		rc = run_round(trial, &race, pieces, x_mean, w_mean, scales, err);
 		if (rc != SP_OK)
 			break;
+		if (exhaustive && race.done < trial->pieces)
+			continue;
 		out->best = sp_race_cut(
 		    race.losses, race.all, SP_SEARCH_RATIOS, race.seen, race.all, race.alive);
 		race.left = 0;

@@ -34,6 +34,7 @@ struct isa {
 	void (*rmsnorm)(const float *x, const float *weight, float eps, size_t dim, float *y);
 	void (*softmax)(float *x, size_t count, float scale);
 	void (*silu_mul)(float *gate, const float *up, size_t count);
+	void (*round)(const float *w, size_t count, int symmetric, float *out);
 };
 
 static inline __attribute__((always_inline)) float
@@ -78,6 +79,26 @@ exp_of(float x)
 	bits = (bits + 127) << 23;
 	memcpy(&scale, &bits, sizeof(scale));
 	return p * scale;
+}
+
+#define CODE_MAX 15.0f
+#define CODE_MIDDLE 8.0f
+#define RANGE_MIN 1e-5f /* of a group: keeps the scale of a constant group above 0 */
+
+/* Half to even, and exact below 2^22; beyond that the clamp decides, not the rounding. */
+static inline __attribute__((always_inline)) float
+nearest(float x)
+{
+	const float shift = 0x1.8p23f;
+
+	return (x + shift) - shift;
+}
+
+static inline __attribute__((always_inline)) float
+clamp_code(float x)
+{
+	x = x < 0.0f ? 0.0f : x;
+	return x > CODE_MAX ? CODE_MAX : x;
 }
 
 #define ISA(name) name##_portable
@@ -667,6 +688,12 @@ sp_kernels_add(struct sp_pool *pool, float *a, const float *b, size_t count)
 	struct pair job = {a, b, count};
 
 	sp_pool_run(pool, (count + PIECE - 1) / PIECE, add_piece, &job);
+}
+
+void
+sp_kernels_round(const float *w, size_t count, int symmetric, float *out)
+{
+	chosen->round(w, count, symmetric, out);
 }
 
 void

@@ -79,6 +79,11 @@ void sp_kernels_silu_mul(struct sp_pool *pool, float *gate, const float *up, siz
 /* a += b, count values. */
 void sp_kernels_add(struct sp_pool *pool, float *a, const float *b, size_t count);
 
+/* Rounds a group of weights to 4 bits: w becomes (q - z) * s with s = max(max - min, 1e-5) / 15,
+ * z = clamp(-round(min / s)), q = clamp(round(w / s) + z), both within 0..15, halves to even;
+ * symmetric: s = max(max|w|, 1e-5) / 7, z = 8. out may be w; count > 0. */
+void sp_kernels_round(const float *w, size_t count, int symmetric, float *out);
+
 /* Rotates one head in place; rope[2i], rope[2i+1] are cos and sin of dimension pair i, which is
  * (x[i], x[i + dim/2]) (rotate_half, as transformers lays checkpoints out). */
 void sp_kernels_rope(float *x, size_t dim, const float *rope);
