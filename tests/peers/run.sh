@@ -13,7 +13,9 @@
 #           our engine's logits, of mixtures of experts, too (vLLM's CPU build has no AWQ experts)
 #   tlog    Go's sumdb/tlog and tessera's fsck verify an exported audit log
 #   vllm    vLLM (CPU build) downloads the quantized model, loads it offline, and answers a prompt;
-#           with what our quantizer writes, it continues prompts with the tokens that our engine chooses
+#           with what our quantizer writes, it continues prompts with the tokens that our engine chooses;
+#           made a directory of compressed-tensors by that package's AutoAWQConverter, and loaded by
+#           transformers, it gives our engine's logits
 #
 # Each has an environment, made once and kept in a cache (venv.sh, tlog/build.sh; SALLYPORT_CACHE).
 # One that is not there yet is built when its tools are, there is room for it, and PEERS_BUILD_S
@@ -162,6 +164,7 @@ run_vllm() {
 	clean vllm "${offline[@]}" "$here/vllm_answer.py" fixture/qwen2-tiny-AWQ
 	for fixture in "${fixtures[@]}"; do
 		compared vllm "$fixture" awq+ "${offline[@]}" "$here/vllm_greedy.py"
+		compared vllm "$fixture" awq+ "${quiet[@]}" "$python" "$here/awq_logits.py" converter
 		# by our engine's reading of the copy: one more start of vLLM would take minutes
 		sabotaged "$fixture"
 		clean vllm "$python" "$here/greedy_judge.py" "$quantized/$fixture-awq+.answers" \
@@ -182,15 +185,17 @@ run_autoawq() {
 	done
 	for fixture in "${mixtures[@]}"; do
 		for method in awq awq+; do
-			compared autoawq "$fixture" $method "${quiet[@]}" "${env_of[autoawq]}/bin/python" "$here/awq_logits.py"
+			compared autoawq "$fixture" $method "${quiet[@]}" "${env_of[autoawq]}/bin/python" "$here/awq_logits.py" \
+				autoawq
 		done
 	done
 	for fixture in "${fixtures[@]}"; do
 		for method in awq awq+; do
-			compared autoawq "$fixture" $method "${quiet[@]}" "${env_of[autoawq]}/bin/python" "$here/awq_logits.py"
+			compared autoawq "$fixture" $method "${quiet[@]}" "${env_of[autoawq]}/bin/python" "$here/awq_logits.py" \
+				autoawq
 		done
 		sabotaged "$fixture"
-		if clean autoawq "${quiet[@]}" "${env_of[autoawq]}/bin/python" "$here/awq_logits.py" \
+		if clean autoawq "${quiet[@]}" "${env_of[autoawq]}/bin/python" "$here/awq_logits.py" autoawq \
 			"$quantized/$fixture-sabotaged" "$quantized/prompts" "$quantized/$fixture-awq+.answers" \
 			"$quantized/$fixture.answers" >"$RUN/autoawq/said" 2>&1; then
 			die "$fixture: a sabotaged copy passes: $(cat "$RUN/autoawq/said")"
