@@ -597,6 +597,67 @@ test_full_disk(void **state)
 	same_checkpoint(at("out"), at("full-out"));
 }
 
+/* From the first layer on there is no memory for another. */
+static void
+on_progress_starve(void *arg, size_t done, size_t total, const json_t *layer)
+{
+	FILE *file = fopen("/proc/self/statm", "re");
+	struct rlimit limit;
+	char line[128];
+
+	(void)arg;
+	(void)total;
+	(void)layer;
+	if (done == 0 || file == NULL || fgets(line, sizeof(line), file) == NULL ||
+	    getrlimit(RLIMIT_AS, &limit) != 0)
+		goto out;
+	limit.rlim_cur =
+	    strtoul(line, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE) + ((rlim_t)256 << 10);
+	if (setrlimit(RLIMIT_AS, &limit) != 0)
+		_exit(99);
+out:
+	if (file != NULL)
+		fclose(file);
+}
+
+/* Out of memory is told as such, which a worker tries again, and what was done is kept. */
+static void
+test_starved(void **state)
+{
+	struct sp_quantize quantize = spec("starved", "starved-out");
+	struct steps steps = {.fd = -1};
+	int status;
+	pid_t pid;
+
+	(void)state;
+#ifdef __SANITIZE_ADDRESS__
+	skip(); /* its allocator ends the process instead */
+#endif
+	quantize.method = SP_QUANTIZE_PLUS;
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		json_t *report;
+
+		/* files are mapped anew, whatever memory the allocator has left */
+		quantize.rows_bytes = 1;
+		quantize.progress = on_progress_starve;
+		if (sp_pool_open(1, &quantize.pool, &err) != SP_OK)
+			_exit(98);
+		_exit((int)sp_quantize_run(&quantize, &report, &err));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), SP_E_NO_MEMORY);
+	assert_true(sp_err_may_retry(SP_E_NO_MEMORY) && sp_err_may_retry(SP_E_NO_SPACE));
+	only_results(at("starved"));
+	quantize.progress = on_progress;
+	quantize.arg = &steps;
+	run(&quantize);
+	assert_int_equal(steps.first, 1);
+	same_checkpoint(at("quiet-out"), at("starved-out"));
+}
+
 /* --- forms of a checkpoint -----------------------------------------------------------------------
  */
 
@@ -813,6 +874,7 @@ main(void)
 	    cmocka_unit_test(test_options),
 	    cmocka_unit_test(test_damaged),
 	    cmocka_unit_test(test_full_disk),
+	    cmocka_unit_test(test_starved),
 	    cmocka_unit_test(test_shards),
 	    cmocka_unit_test(test_other_files),
 	    cmocka_unit_test(test_refused),

@@ -4,6 +4,7 @@
 #include "engine/forward.h"
 #include "engine/stream.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -204,6 +205,19 @@ test_bad_token(void **state)
 	sp_stream_close(&stream);
 }
 
+static size_t
+names_in(const char *path)
+{
+	DIR *d = opendir(path);
+	size_t count = 0;
+
+	assert_non_null(d);
+	for (const struct dirent *entry; (entry = readdir(d)) != NULL;)
+		count += entry->d_name[0] != '.';
+	closedir(d);
+	return count;
+}
+
 static void
 test_spill(void **state)
 {
@@ -213,6 +227,8 @@ test_spill(void **state)
 	(void)state;
 	ok(sp_spill_open(&spill, count, count * sizeof(float) - 1, dir, &err));
 	assert_true(spill.mapped);
+	/* nobody else can open it, and nothing is left when the process is killed */
+	assert_int_equal(names_in(dir), 0);
 	for (size_t i = 0; i < count; i++) {
 		assert_true(spill.values[i] == 0);
 		spill.values[i] = (float)i;
