@@ -32,7 +32,7 @@ enum sp_code quantd_check_source(const struct sp_trust *trust, const Sallyport__
 struct quantd_machine {
 	char cpu[128], instructions[128]; /* "" where the system does not say */
 	char program[64];		  /* sp_program_name */
-	char glibc[32], gnutls[32], jansson[32], pcre2[64];
+	char glibc[32], gnutls[32], jansson[32], pcre2[64], sleef[32];
 };
 /* Asks processor and libraries; no file is opened. program: sp_program_name. */
 void quantd_machine_read(const char *program, struct quantd_machine *out);

@@ -1,6 +1,8 @@
 /* quantd_machine.c -- where a quantization ran, for its provenance. */
 #include "quantd.h"
 
+#include "awq/power.h"
+
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <gnu/libc-version.h>
 #include <gnutls/gnutls.h>
@@ -77,4 +79,5 @@ quantd_machine_read(const char *program, struct quantd_machine *out)
 	snprintf(out->gnutls, sizeof(out->gnutls), "%s", gnutls_check_version(NULL));
 	snprintf(out->jansson, sizeof(out->jansson), "%s", jansson_version_str());
 	pcre2_config(PCRE2_CONFIG_VERSION, out->pcre2);
+	snprintf(out->sleef, sizeof(out->sleef), "%s", sp_power_library());
 }

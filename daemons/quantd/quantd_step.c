@@ -77,9 +77,10 @@ quantd_check_source(const struct sp_trust *trust, const Sallyport__Task *task, c
 static json_t *
 machine_json(const struct quantd_machine *m)
 {
-	return json_pack("{s:s, s:{s:s, s:s}, s:{s:s, s:s, s:s, s:s}}", "program", m->program,
+	return json_pack("{s:s, s:{s:s, s:s}, s:{s:s, s:s, s:s, s:s, s:s}}", "program", m->program,
 	    "hardware", "cpu", m->cpu, "instructions", m->instructions, "libraries", "glibc",
-	    m->glibc, "gnutls", m->gnutls, "jansson", m->jansson, "pcre2", m->pcre2);
+	    m->glibc, "gnutls", m->gnutls, "jansson", m->jansson, "pcre2", m->pcre2, "sleef",
+	    m->sleef);
 }
 
 char *

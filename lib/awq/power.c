@@ -8,6 +8,9 @@
 #endif
 #include <sleef.h>
 
+#define TEXT(x) #x
+#define DOTTED(major, minor, patch) TEXT(major) "." TEXT(minor) "." TEXT(patch)
+
 static int
 has_fma(void)
 {
@@ -28,4 +31,10 @@ sp_power(float x, float y)
 	if (y == 1.0f)
 		return x;
 	return has_fma() ? Sleef_finz_powf1_u10purecfma(x, y) : Sleef_cinz_powf1_u10purec(x, y);
+}
+
+const char *
+sp_power_library(void)
+{
+	return DOTTED(SLEEF_VERSION_MAJOR, SLEEF_VERSION_MINOR, SLEEF_VERSION_PATCHLEVEL);
 }

@@ -9,4 +9,7 @@
  * once in a thousand times, a neighbour of what others get. */
 float sp_power(float x, float y);
 
+/* "3.5.1": SLEEF as it was compiled against; it does not say at run time what it is. */
+const char *sp_power_library(void);
+
 #endif

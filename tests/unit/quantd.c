@@ -288,7 +288,7 @@ check_statement(const struct sp_outcome *outcome, const struct rig_task *t)
 	    sp_outcome_find(outcome, "calibration")->digest.s);
 	internal = json_object_get(definition, "internalParameters");
 	assert_non_null(json_object_get(json_object_get(internal, "hardware"), "cpu"));
-	assert_int_equal(json_object_size(json_object_get(internal, "libraries")), 4);
+	assert_int_equal(json_object_size(json_object_get(internal, "libraries")), 5);
 	assert_non_null(strchr(json_string_value(json_object_get(internal, "program")), '+'));
 	assert_string_equal(
 	    sp_outcome_get(outcome, "revision"), sp_tree_revision(candidate->digest.s).s);
