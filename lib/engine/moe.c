@@ -17,11 +17,13 @@ sp_moe_route_open(struct sp_moe_route *route, const struct sp_model_config *conf
 	route->probs = malloc(max * n_experts * sizeof(*route->probs));
 	route->experts = malloc(max * k * sizeof(*route->experts));
 	route->weights = malloc(max * k * sizeof(*route->weights));
+	route->chosen = malloc(n_experts);
 	route->first = malloc((n_experts + 1) * sizeof(*route->first));
 	route->tokens = malloc(max * k * sizeof(*route->tokens));
 	route->shares = malloc(max * k * sizeof(*route->shares));
 	if (route->probs == NULL || route->experts == NULL || route->weights == NULL ||
-	    route->first == NULL || route->tokens == NULL || route->shares == NULL) {
+	    route->chosen == NULL || route->first == NULL || route->tokens == NULL ||
+	    route->shares == NULL) {
 		sp_moe_route_close(route);
 		return sp_err_set(err, SP_E_NO_MEMORY, "routes of %zu tokens", max);
 	}
@@ -34,6 +36,7 @@ sp_moe_route_close(struct sp_moe_route *route)
 	free(route->probs);
 	free(route->experts);
 	free(route->weights);
+	free(route->chosen);
 	free(route->first);
 	free(route->tokens);
 	free(route->shares);
@@ -42,22 +45,20 @@ sp_moe_route_close(struct sp_moe_route *route)
 
 /* The k largest of probs[n_experts], the first of equals before the others; NaN is not larger. */
 static void
-choose(const float *probs, size_t n_experts, size_t k, int normalized, uint32_t *experts,
-    float *weights)
+choose(const float *probs, size_t n_experts, size_t k, int normalized, uint8_t *chosen,
+    uint32_t *experts, float *weights)
 {
 	float sum = 0;
 
+	memset(chosen, 0, n_experts);
 	for (size_t i = 0; i < k; i++) {
 		size_t best = n_experts;
 
 		for (size_t e = 0; e < n_experts; e++) {
-			size_t j = 0;
-
-			while (j < i && experts[j] != e)
-				j++;
-			if (j == i && (best == n_experts || probs[e] > probs[best]))
+			if (!chosen[e] && (best == n_experts || probs[e] > probs[best]))
 				best = e;
 		}
+		chosen[best] = 1;
 		experts[i] = (uint32_t)best;
 		weights[i] = probs[best];
 		sum += probs[best];
@@ -99,7 +100,7 @@ sp_moe_route(const struct sp_layer_env *env, const struct sp_layer *layer, const
 		float *probs = route->probs + t * route->n_experts;
 
 		sp_kernels_softmax(probs, route->n_experts, 1);
-		choose(probs, route->n_experts, route->k, env->config.moe_normalized,
+		choose(probs, route->n_experts, route->k, env->config.moe_normalized, route->chosen,
 		    route->experts + t * route->k, route->weights + t * route->k);
 	}
 	sort(route);

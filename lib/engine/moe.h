@@ -17,6 +17,7 @@ struct sp_moe_route {
 	float *probs;	   /* [n][n_experts] */
 	uint32_t *experts; /* [n][k], falling probability */
 	float *weights;	   /* [n][k] */
+	uint8_t *chosen;   /* [n_experts], work memory */
 	/* the same by expert: expert e takes tokens[first[e]] … tokens[first[e+1] - 1], which rise,
 	 * with the shares of the same place */
 	size_t *first;	  /* [n_experts + 1] */

@@ -638,7 +638,8 @@ die_after_one(void *arg, size_t done, size_t total, const json_t *layer)
 		raise(SIGKILL);
 }
 
-/* By one thread and by two; killed behind its first layer (dense or not) and taken up again. */
+/* By one thread and by two; all activations in files; killed behind its first layer (dense or not)
+ * and taken up again. */
 static void
 check_same(const char *source, const char *method)
 {
@@ -648,6 +649,7 @@ check_same(const char *source, const char *method)
 	pid_t pid;
 
 	two.method = one.method = method;
+	one.rows_bytes = 1;
 	ok(sp_file_remove_all(two.work, &err));
 	ok(sp_file_remove_all(one.work, &err));
 	json_decref(run(&two));

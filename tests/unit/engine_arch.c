@@ -469,6 +469,48 @@ test_route(void **state)
 	free(layer.router.packed);
 }
 
+#define EXPERTS ((size_t)1024) /* as many as a config.json may have, and a token go to */
+#define TOKENS ((size_t)1024)
+
+/* A token that goes to all experts finds them at once: what looked for each among those found
+ * before took the minutes that a test has. Expert e's product is e mod 7; all of NaN are equal. */
+static void
+test_route_all(void **state)
+{
+	struct sp_layer layer = {.n_experts = EXPERTS, .router = {.out = EXPERTS, .in = 1}};
+	struct sp_layer_env env = {
+	    .config = {.hidden = 1, .experts = EXPERTS, .experts_per_token = EXPERTS},
+	    .pool = pools[1],
+	};
+	float *w = malloc(EXPERTS * sizeof(*w)), *x = malloc(TOKENS * sizeof(*x));
+	struct sp_moe_route route;
+
+	(void)state;
+	assert_true(w != NULL && x != NULL);
+	for (size_t e = 0; e < EXPERTS; e++)
+		w[e] = (float)(e % 7);
+	for (size_t t = 0; t < TOKENS; t++)
+		x[t] = 1.0f;
+	x[1] = NAN;
+	layer.router.w = w;
+	ok(sp_linear_pack(&layer.router, pools[1], &err));
+	ok(sp_moe_route_open(&route, &env.config, TOKENS, &err));
+	sp_moe_route(&env, &layer, x, TOKENS, &route);
+	for (size_t e = 0; e < EXPERTS; e++) {
+		assert_int_equal(sp_moe_count(&route, e), TOKENS);
+		assert_int_equal(route.experts[EXPERTS + e], e);
+	}
+	for (size_t i = 1; i < EXPERTS; i++) {
+		uint32_t before = route.experts[i - 1], e = route.experts[i];
+
+		assert_true(before % 7 > e % 7 || (before % 7 == e % 7 && before < e));
+	}
+	sp_moe_route_close(&route);
+	free(layer.router.packed);
+	free(w);
+	free(x);
+}
+
 int
 main(void)
 {
@@ -478,6 +520,7 @@ main(void)
 	    cmocka_unit_test(test_stream),
 	    cmocka_unit_test(test_codes),
 	    cmocka_unit_test(test_route),
+	    cmocka_unit_test(test_route_all),
 	};
 	int failed;
 
