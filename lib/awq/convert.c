@@ -6,9 +6,14 @@
 #include "base/file.h"
 #include "base/version.h"
 
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#define README "README.md"
 #define README_MAX ((size_t)16 << 20)
 
 /* --- the report
@@ -56,26 +61,67 @@ write_file(const char *dir, const char *name, char *text, size_t len, struct sp_
 	return rc;
 }
 
-static enum sp_code
-write_card(const struct sp_convert *convert, const json_t *report, struct sp_err *err)
-{
-	char *path = sp_xasprintf("%s/README.md", convert->source), *text;
-	uint8_t *readme = NULL;
-	size_t size = 0, len;
-	enum sp_code rc;
+/* The source's model card. */
+struct readme {
+	uint8_t *text; /* NULL: there is none */
+	size_t size;
+};
 
-	rc = sp_file_read(path, README_MAX, &readme, &size, err);
-	if (rc == SP_OK || rc == SP_E_NOT_FOUND) {
-		text = sp_card_write(readme, size, report, &len);
-		rc = write_file(convert->out, "README.md", text, len, err);
-	}
-	free(readme);
+static enum sp_code
+read_card(const struct sp_convert *convert, struct readme *readme, struct sp_err *err)
+{
+	char *path = sp_xasprintf("%s/" README, convert->source);
+	enum sp_code rc = sp_file_read(path, README_MAX, &readme->text, &readme->size, err);
+
 	free(path);
+	return rc == SP_E_NOT_FOUND ? SP_OK : rc;
+}
+
+/* Whether the new directory has a file of that name, whatever the source has. */
+static int
+is_written(const char *name)
+{
+	static const char *const names[] = {README, SP_CONVERT_REPORT, SP_CONVERT_PICTURE};
+	size_t len = strlen(name), suffix = strlen(".safetensors");
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		if (strcmp(name, names[i]) == 0)
+			return 1;
+	}
+	return len > suffix && strcmp(name + len - suffix, ".safetensors") == 0;
+}
+
+/* A directory by the name of such a file would be found out when all layers are done, and again at
+ * every attempt. */
+static enum sp_code
+check_names(const char *source, struct sp_err *err)
+{
+	DIR *dir = opendir(source);
+	struct dirent *entry;
+	enum sp_code rc = SP_OK;
+
+	if (dir == NULL)
+		return sp_err_errno(err, "%s", source);
+	while (rc == SP_OK && (errno = 0, entry = readdir(dir)) != NULL) {
+		struct stat st;
+
+		if (is_written(entry->d_name) &&
+		    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    S_ISDIR(st.st_mode))
+			rc = sp_err_set(err, SP_E_INVALID,
+			    "%s/%s is a directory, but a quantized model has a file of that name: "
+			    "a model without it can be quantized",
+			    source, entry->d_name);
+	}
+	if (rc == SP_OK && errno != 0)
+		rc = sp_err_errno(err, "%s", source);
+	closedir(dir);
 	return rc;
 }
 
 static enum sp_code
-write_all(const struct sp_convert *convert, const json_t *report, struct sp_err *err)
+write_all(const struct sp_convert *convert, const struct readme *readme, const json_t *report,
+    struct sp_err *err)
 {
 	size_t len;
 	char *text = sp_json_canonical(report, &len);
@@ -85,7 +131,10 @@ write_all(const struct sp_convert *convert, const json_t *report, struct sp_err 
 		return rc;
 	text = sp_picture_draw(report, &len);
 	rc = write_file(convert->out, SP_CONVERT_PICTURE, text, len, err);
-	return rc == SP_OK ? write_card(convert, report, err) : rc;
+	if (rc != SP_OK)
+		return rc;
+	text = sp_card_write(readme->text, readme->size, report, &len);
+	return write_file(convert->out, README, text, len, err);
 }
 
 static enum sp_code
@@ -121,10 +170,13 @@ sp_convert_run(const struct sp_convert *convert, json_t **report, struct sp_err 
 	const uint8_t *texts = convert->calibration;
 	size_t size = convert->calibration_size;
 	uint8_t *shuffled = NULL;
+	struct readme readme = {0};
 	json_t *run = NULL;
 	enum sp_code rc;
 
 	*report = NULL;
+	if ((rc = check_names(convert->source, err)) || (rc = read_card(convert, &readme, err)))
+		goto out;
 	if (convert->settings->seed != 0)
 		texts = shuffled = sp_settings_shuffle(texts, size, convert->settings->seed, &size);
 	rc = quantize(convert, texts, size, &run, err);
@@ -134,13 +186,14 @@ sp_convert_run(const struct sp_convert *convert, json_t **report, struct sp_err 
 		goto out;
 	*report = report_of(convert, run);
 	SP_ASSERT(*report != NULL);
-	rc = write_all(convert, *report, err);
+	rc = write_all(convert, &readme, *report, err);
 	if (rc != SP_OK) {
 		json_decref(*report);
 		*report = NULL;
 	}
 out:
 	json_decref(run);
+	free(readme.text);
 	free(shuffled);
 	return rc;
 }

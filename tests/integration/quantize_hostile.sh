@@ -104,11 +104,18 @@ spoil badconfig write config.json '{"architectures": ['
 refused badconfig config.json
 spoil link link
 refused link $'symbolic link\ncp -rL'
+# what would be in the way of files that are written last
+for name in README.md quantization-report.json model-00001-of-00009.safetensors; do
+	cp -r "$model" inway && rm -f "inway/$name" && mkdir "inway/$name" && echo >"inway/$name/x"
+	refused inway "inway/$name is a directory"
+done
+cp -r "$model" card && head -c 16777217 /dev/zero >card/README.md
+refused card README.md
 refused "$model" "1200 texts were asked for" --samples 1200 --sequence 64
 refused "$model" $'less than one block\ntake more texts' --samples 1
 echo '{"text": 1}' >bad.jsonl
 refused "$model" $'line 1\ntext' --calibration bad.jsonl
-[ $cases = 24 ] || die "$cases cases, not 24"
+[ $cases = 28 ] || die "$cases cases, not 28"
 
 # --- places that will not do are found before the first layer, too; DIR itself may be a link
 cp -r "$model" there
