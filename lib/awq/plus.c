@@ -143,6 +143,11 @@ try_scales(const struct plus *p, const struct sp_block_group *which, const struc
 		double one;
 
 		rc = sp_plane_round(p->env->pool, plane, linear->w, linear->out, NULL, &one, err);
+		/* too large for fp16 with these scales: others, 1 at least, will do */
+		if (rc == SP_E_INVALID) {
+			rc = SP_OK;
+			one = INFINITY;
+		}
 		*loss += one;
 	}
 	return rc;

@@ -283,6 +283,58 @@ test_idle(void **state)
 	check_idle(1);
 }
 
+/* Gate's weights are fp16 as they are, but not by the scales that a norm like this asks for: those
+ * are no choice, and the layer is quantized by others. */
+static void
+check_huge(size_t index)
+{
+	const struct sp_block_plan plan = {.grid = grid};
+	const struct sp_search_result *result;
+	struct one one = {0};
+	struct sp_layer *layer = &one.layer;
+	struct sp_spill exact, runs;
+	size_t infinite = 0;
+
+	ok(sp_weights_open(ARCH "qwen3-moe", &one.weights, &err));
+	ok(sp_layer_env_open(&one.env, sp_weights_config(one.weights), LEN, pool, &err));
+	ok(sp_weights_layer(one.weights, index, layer, &err));
+	for (size_t i = 0; i < HIDDEN; i++)
+		layer->post_norm[i] = i % 16 == 0 ? 1000.0f : 0.01f;
+	for (size_t i = SP_LAYER_GATE; i < sp_layer_linears(&one.env.config, index); i += 3) {
+		struct sp_linear *gate = sp_layer_linear(layer, i);
+
+		for (size_t k = 0; k < gate->out * gate->in; k++)
+			gate->w[k] = k % 2 == 0 ? 20000.0f : -20000.0f;
+	}
+	for (size_t i = 0; i < sp_layer_linears(&one.env.config, index); i++) {
+		struct sp_linear *linear = sp_layer_linear(layer, i);
+
+		ok(sp_round_half(linear->w, linear->out * linear->in, &err));
+	}
+	ok(sp_round_half(layer->post_norm, HIDDEN, &err));
+	ok(sp_layer_pack(layer, pool, &err));
+	one.exact = hidden_new(LEN);
+	one.runs = hidden_new(LEN);
+	exact = (struct sp_spill){.values = one.exact, .count = LEN * HIDDEN};
+	runs = (struct sp_spill){.values = one.runs, .count = LEN * HIDDEN};
+	ok(sp_plus_quantize(&one.env, layer, &exact, &runs, 1, LEN, &plan, NULL, &one.block, &err));
+	result = &one.block.groups[2].result;
+	assert_string_equal(one.block.groups[2].prev, "post_attention_layernorm");
+	for (size_t k = 0; k < result->count; k++)
+		infinite += isinf(result->losses[k]) != 0;
+	assert_true(infinite > 0 && infinite < result->count);
+	assert_true(isfinite(result->losses[result->best]));
+	close_one(&one);
+}
+
+static void
+test_huge(void **state)
+{
+	(void)state;
+	check_huge(0); /* dense */
+	check_huge(1);
+}
+
 /* A channel whose scale fp16 could not undo keeps a smaller one. */
 static void
 test_exact(void **state)
@@ -705,6 +757,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_layers),
 	    cmocka_unit_test(test_idle),
+	    cmocka_unit_test(test_huge),
 	    cmocka_unit_test(test_exact),
 	    cmocka_unit_test(test_plan),
 	    cmocka_unit_test(test_checkpoints),
