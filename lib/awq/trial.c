@@ -10,9 +10,10 @@
 
 #pragma GCC optimize("O3")
 
-#define UNIT 64	      /* tokens of a sequence that hang together through attention */
-#define STRIPES 64    /* where tokens are on their own: parts of every 64th token each */
-#define ROWS_MAX 8192 /* that are brought together at a time, where a piece is not more */
+#define UNIT 64		 /* tokens of a sequence that hang together through attention */
+#define STRIPES 64	 /* pieces where tokens are on their own, or more, … */
+#define STRIPE_ROWS 1024 /* … so that one has no more tokens than that */
+#define ROWS_MAX 8192	 /* that are brought together at a time, where a piece is not more */
 #define LANES 16
 /* Trials on all tokens that a race over tokens costs together, roughly */
 #define RACE_COST 4
@@ -22,7 +23,8 @@ enum kind { ATTENTION, MLP, LINEAR, GRAM };
 
 /*
  * One search: the layer with trial weights in place of some linear layers. Tokens come in pieces: a
- * sequence under attention, every 64th token otherwise; of a Gram matrix there is one piece, all.
+ * sequence under attention, every step-th token otherwise; of a Gram matrix there is one piece,
+ * all.
  */
 struct trial {
 	const struct sp_layer_env *env;
@@ -36,6 +38,7 @@ struct trial {
 	struct sp_layer with;  /* weights of `which` are the trial's own, all else borrowed */
 	struct sp_gram gram;   /* for GRAM */
 	size_t pieces, *order; /* in which they are taken */
+	size_t step;	       /* from a token of a piece to the next in its sequence */
 	float *some_x, *some_out, *y; /* of the pieces at hand */
 	size_t rows, units;	      /* at hand */
 };
@@ -55,12 +58,29 @@ own_linear(struct trial *trial, size_t i)
 /* --- pieces ------------------------------------------------------------------------------------
  */
 
+/*
+ * The first token of sequence s that is in the piece, and each trial->step-th behind it; none: len.
+ * Each sequence begins at another piece: what only the first tokens have (Sun et al., Massive
+ * Activations in Large Language Models, 2024), every piece has its share of.
+ */
+static size_t
+first_of(const struct trial *trial, size_t piece, size_t s)
+{
+	if (trial->kind == ATTENTION)
+		return s == piece ? 0 : trial->inputs->len;
+	return (piece + trial->pieces - s % trial->pieces) % trial->pieces;
+}
+
 static size_t
 piece_rows(const struct trial *trial, size_t piece)
 {
+	size_t rows = 0, len = trial->inputs->len;
+
 	if (trial->kind == ATTENTION)
-		return trial->inputs->len;
-	return (trial->n - piece + trial->pieces - 1) / trial->pieces;
+		return len;
+	for (size_t s = 0; s < trial->inputs->n_seq; s++)
+		rows += (len - first_of(trial, piece, s) + trial->step - 1) / trial->step;
+	return rows;
 }
 
 static size_t
@@ -72,11 +92,23 @@ piece_units(const struct trial *trial, size_t piece)
 					: piece_rows(trial, piece);
 }
 
+/* Brings the piece's tokens to row `at` and those behind it; returns the row after them. */
 static size_t
-token_of(const struct trial *trial, size_t piece, size_t row)
+gather_piece(struct trial *trial, size_t piece, size_t at)
 {
-	return trial->kind == ATTENTION ? piece * trial->inputs->len + row
-					: piece + row * trial->pieces;
+	size_t in = trial->in, width = trial->width, len = trial->inputs->len;
+
+	for (size_t s = 0; s < trial->inputs->n_seq; s++) {
+		for (size_t i = first_of(trial, piece, s); i < len; i += trial->step, at++) {
+			size_t token = s * len + i;
+
+			memcpy(trial->some_x + at * in, trial->x + token * in, in * sizeof(float));
+			if (trial->out != NULL)
+				memcpy(trial->some_out + at * width, trial->out + token * width,
+				    width * sizeof(float));
+		}
+	}
+	return at;
 }
 
 static void
@@ -107,18 +139,8 @@ gather(struct trial *trial, size_t first, size_t count, struct sp_err *err)
 	    (rc = sp_block_floats(&trial->some_out, trial->rows, width, err)) ||
 	    (rc = sp_block_floats(&trial->y, trial->rows, width, err)))
 		return rc;
-	for (size_t i = first; i < first + count; i++) {
-		size_t piece = trial->order[i];
-
-		for (size_t r = 0; r < piece_rows(trial, piece); r++, at++) {
-			size_t token = token_of(trial, piece, r);
-
-			memcpy(trial->some_x + at * in, trial->x + token * in, in * sizeof(float));
-			if (trial->out != NULL)
-				memcpy(trial->some_out + at * width, trial->out + token * width,
-				    width * sizeof(float));
-		}
-	}
+	for (size_t i = first; i < first + count; i++)
+		at = gather_piece(trial, trial->order[i], at);
 	return SP_OK;
 }
 
@@ -254,6 +276,16 @@ moments_pay(size_t n, size_t in, size_t out)
 	return moments < 2.0 * RACE_COST * (double)n * (double)in * (double)out;
 }
 
+/* Pieces where tokens are on their own: no more than each sequence has a token for. */
+static size_t
+stripes(size_t n, size_t len)
+{
+	size_t count = (n + STRIPE_ROWS - 1) / STRIPE_ROWS;
+
+	count = count < STRIPES ? STRIPES : count;
+	return len < count ? len : count;
+}
+
 static void
 choose_kind(struct trial *trial)
 {
@@ -262,17 +294,19 @@ choose_kind(struct trial *trial)
 	trial->n = trial->inputs->n_seq * trial->inputs->len;
 	trial->in = trial->which->in;
 	trial->width = trial->which->count > 1 ? trial->env->config.hidden : first->out;
-	trial->pieces = trial->n < STRIPES ? trial->n : STRIPES;
+	trial->pieces = stripes(trial->n, trial->inputs->len);
+	trial->step = trial->pieces;
 	if (trial->which->first == SP_LAYER_Q) {
 		trial->kind = ATTENTION;
 		trial->out = trial->inputs->attn_out;
 		trial->pieces = trial->inputs->n_seq;
+		trial->step = 1;
 	} else if (trial->which->count > 1) {
 		trial->kind = MLP;
 		trial->out = trial->inputs->mlp_out;
 	} else if (moments_pay(trial->n, first->in, first->out)) {
 		trial->kind = GRAM;
-		trial->pieces = 1;
+		trial->pieces = trial->step = 1;
 	} else {
 		trial->kind = LINEAR;
 	}

@@ -2,9 +2,11 @@
  * awq.c -- one layer against AutoAWQ's own searches, codes and packing (tests/vectors/README.md),
  * and what the vectors cannot say: round trips, errors, independence of the number of threads.
  */
+#include "../draw.h"
 #include "awq/block.h"
 #include "awq/gram.h"
 #include "awq/pack.h"
+#include "awq/trial.h"
 
 #include "base/file.h"
 #include "base/json.h"
@@ -377,6 +379,53 @@ test_exhaustive(void **state)
 	sp_block_free(&block);
 }
 
+static float
+near_0(uint64_t *seed)
+{
+	return (float)(int64_t)draw_next(seed) * 0x1p-63f;
+}
+
+/*
+ * What the first token of each sequence alone has, here channels that are silent elsewhere, weighs
+ * in the race what it weighs in all: however loud, the race ends where measuring everything ends.
+ */
+static void
+test_first_tokens(void **state)
+{
+	enum { N_SEQ = 64, LEN = 128, IN = 384, OUT = 32, N = N_SEQ * LEN };
+	const struct sp_block_inputs inputs = {.n_seq = N_SEQ, .len = LEN};
+	float *x = malloc(N * IN * sizeof(*x)), *w = malloc(OUT * IN * sizeof(*w));
+	const struct sp_layer layer = {.down = {.w = w, .out = OUT, .in = IN}};
+	uint64_t seed = 1;
+
+	(void)state;
+	assert_true(x != NULL && w != NULL);
+	for (size_t i = 0; i < OUT * IN; i++)
+		w[i] = near_0(&seed);
+	for (unsigned loud = 4; loud <= 10; loud += 2) {
+		size_t best[2];
+
+		for (size_t i = 0; i < N * IN; i++) {
+			size_t first = i / IN % LEN == 0;
+			float size = i % 16 == (first ? 8 : 0) ? first ? (float)loud : 4 : 0.5F;
+
+			x[i] = first && i >= IN ? x[i % IN] : near_0(&seed) * size;
+		}
+		for (int exhaustive = 0; exhaustive < 2; exhaustive++) {
+			const struct sp_block_plan plan = {.grid = GRID, .exhaustive = exhaustive};
+			struct sp_block_group group = {
+			    .prev = "up_proj", .first = SP_LAYER_DOWN, .count = 1};
+
+			ok(sp_trial_search(&t.env, &layer, &inputs, &plan, x, &group, &err));
+			best[exhaustive] = group.result.best;
+			free(group.scales);
+		}
+		assert_int_equal(best[0], best[1]);
+	}
+	free(x);
+	free(w);
+}
+
 /* The block that AutoAWQ's own scales and clip limits make of the layer. */
 static void
 follow(struct sp_layer *layer, struct sp_block *block, int clip)
@@ -692,6 +741,7 @@ main(void)
 	    cmocka_unit_test(test_means),
 	    cmocka_unit_test(test_ratios),
 	    cmocka_unit_test(test_exhaustive),
+	    cmocka_unit_test(test_first_tokens),
 	    cmocka_unit_test(test_apply),
 	    cmocka_unit_test(test_clip),
 	    cmocka_unit_test(test_codes),
