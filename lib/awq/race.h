@@ -14,7 +14,9 @@
 #include <stdint.h>
 
 #define SP_RACE_UNITS_MIN 24 /* fewer say too little of the spread */
-/* Standard errors that a difference must be from 0: one chance in 30,000 to be wrong. */
+/* Standard errors that a difference must be from 0: one chance in 30,000 to be wrong, where units
+ * are many and apart. Of 24 units, one in 3,600; and neighbours in a sequence are alike, which
+ * makes true standard errors of attention up to 1.5 times those computed (tests/fixtures). */
 #define SP_RACE_DOUBT 4.0
 
 /*
