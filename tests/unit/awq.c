@@ -394,12 +394,11 @@ test_first_tokens(void **state)
 {
 	enum { N_SEQ = 64, LEN = 128, IN = 384, OUT = 32, N = N_SEQ * LEN };
 	const struct sp_block_inputs inputs = {.n_seq = N_SEQ, .len = LEN};
-	float *x = malloc(N * IN * sizeof(*x)), *w = malloc(OUT * IN * sizeof(*w));
+	float *x = sp_xcalloc(N * IN, sizeof(*x)), *w = sp_xcalloc(OUT * IN, sizeof(*w));
 	const struct sp_layer layer = {.down = {.w = w, .out = OUT, .in = IN}};
 	uint64_t seed = 1;
 
 	(void)state;
-	assert_true(x != NULL && w != NULL);
 	for (size_t i = 0; i < OUT * IN; i++)
 		w[i] = near_0(&seed);
 	for (unsigned loud = 4; loud <= 10; loud += 2) {
