@@ -14,7 +14,10 @@ B := build/$(if $(filter 1,$(SAN)),san,rel)
 # where `make san` builds: beside B when the command line names one
 SAN_B := $(if $(filter command,$(firstword $(origin B))),$(B)-san,build/san)
 CC := gcc
+CXX := g++
 AR := ar
+# 1: also what runs on a GPU, by the system's CUDA or by the packages of cuda/toolkit.txt
+CUDA ?= 0
 PREFIX ?= /usr/local
 # where `make fuzz` builds, likewise, and for how long each target runs
 FUZZ_B := $(if $(filter command,$(firstword $(origin B))),$(B)-fuzz,build/fuzz)
@@ -26,7 +29,8 @@ CRASH_KILLS ?= 1000
 CRASH_SEED ?=
 
 # Debian 12's packages: what is built against, what checks, and what the tests run
-PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libzmq3-dev libprotobuf-c-dev \
+# (g++: the kernels of cuda/, which tests run on the CPU)
+PACKAGES := gcc g++ libc6-dev make pkg-config protobuf-c-compiler libzmq3-dev libprotobuf-c-dev \
 	libuv1-dev libsodium-dev libgnutls28-dev libcurl4-gnutls-dev libmicrohttpd-dev \
 	libjansson-dev libpcre2-dev libutf8proc-dev libisal-dev libseccomp-dev libconfig-dev \
 	libsqlite3-dev zlib1g-dev libsleef-dev \
@@ -41,7 +45,7 @@ PKGS := libzmq libprotobuf-c libuv libsodium gnutls libcurl libmicrohttpd jansso
 	libutf8proc libisal libseccomp libconfig sqlite3 zlib sleef
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual -Werror
 CFLAGS ?= -O2 -g
-CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(WARN) -Ilib -Idaemons -I$(B) -I$(B)/proto $(PKG_CFLAGS) \
+CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(WARN) -Ilib -Idaemons -Icuda -I$(B) -I$(B)/proto $(PKG_CFLAGS) \
 	-ffile-prefix-map=$(CURDIR)=. -fno-strict-aliasing -fstack-protector-strong \
 	-ffp-contract=off -pthread $(SANFLAGS) $(CFLAGS)
 # what protoc-c writes is not ours to warn about
@@ -119,6 +123,7 @@ all: deps-present ## build every program (default)
 	+$(Q)$(SUBMAKE) programs
 
 include $(sort $(wildcard lib/*/module.mk daemons/*/module.mk tests/*/module.mk)) systemd/module.mk
+include cuda/module.mk
 
 programs: $$(ALL)
 units: $$(UNIT)
@@ -175,6 +180,12 @@ bench: all ## speeds and sizes, as ratios; `make bench-NAME` runs one (tests/ben
 bench-%: all
 	$(Q)$(RUN_ENV) tests/bench/run.py $*
 
+gpu-check: deps-present ## on a GPU: every kernel against the CPU's; fails where there is none
+	+$(Q)$(SUBMAKE) CUDA=1 gpu-check-run
+
+gpu-bench: deps-present ## on a GPU: bandwidth, products, every kernel beside what is attainable
+	+$(Q)$(SUBMAKE) CUDA=1 gpu-bench-run
+
 peers: all $(B)/unit/awq_f32 ## against the real peers (PEERS="hf tlog": only those); says which could not be had
 	$(Q)sh tests/check/deps.sh install $(PEERS_PACKAGES) >&2 || true
 	$(Q)$(RUN_ENV) tests/peers/run.sh $(PEERS)
@@ -200,17 +211,18 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 	@echo; echo "V=1 shows commands, SAN=1 builds with sanitizers, B=DIR builds in DIR, -jN limits"
 
-.PHONY: all programs units deps deps-present test test-unit san fuzz coverage coverage-run crash check demo bench peers install clean help \
+.PHONY: all programs units deps deps-present test test-unit san fuzz coverage coverage-run crash check demo bench peers gpu-check gpu-bench install clean help \
 	check-format check-budgets check-headers check-cppcheck check-tidy check-reproducible FORCE
 
 # --- checks --------------------------------------------------------------------------------------
 # tests/vectors holds what other implementations wrote
 SOURCES := $(sort $(filter-out tests/vectors/%,$(shell find lib daemons tests cuda \
 	-name '*.[ch]' 2>/dev/null)))
-HEADERS := $(filter %.h,$(SOURCES))
+# those of C++ have others that need them
+HEADERS := $(filter-out cuda/gpu.h cuda/mma.h cuda/emu/%,$(filter %.h,$(SOURCES)))
 
 check-format:
-	$(Q)clang-format --dry-run -Werror $(SOURCES)
+	$(Q)clang-format --dry-run -Werror $(SOURCES) $(wildcard cuda/*.cu cuda/emu/*.cc)
 
 check-budgets:
 	$(Q)python3 tests/check/budgets.py && python3 tests/check/conf_keys.py

@@ -1,0 +1,185 @@
+/* memory.cu -- arrays within the limit: what is freed is kept for the next of its size. */
+#include "gpu.h"
+
+size_t
+sp_gpu_type_size(enum sp_gpu_type type)
+{
+	static const size_t sizes[] = {4, 2, 2, 4, 1, 8};
+
+	return sizes[type];
+}
+
+enum sp_code
+sp__gpu_check(cudaError_t error, const char *what, struct sp_err *err)
+{
+	if (error == cudaSuccess)
+		return SP_OK;
+	return sp_err_set(err,
+	    error == cudaErrorMemoryAllocation ? SP_E_NO_MEMORY : SP_E_INTERNAL, "GPU: %s: %s",
+	    what, cudaGetErrorString(error));
+}
+
+static void
+drop(struct sp_gpu *gpu, size_t i)
+{
+	gpu->info.used -= gpu->blocks[i].size;
+	cudaFree(gpu->blocks[i].at);
+	gpu->blocks[i] = gpu->blocks[--gpu->block_count];
+}
+
+/* Gives back what nobody uses until size more fits; the largest first. */
+static void
+make_room(struct sp_gpu *gpu, size_t size)
+{
+	while (gpu->info.used + size > gpu->info.limit) {
+		size_t best = gpu->block_count;
+
+		for (size_t i = 0; i < gpu->block_count; i++) {
+			if (!gpu->blocks[i].used &&
+			    (best == gpu->block_count ||
+				gpu->blocks[i].size > gpu->blocks[best].size))
+				best = i;
+		}
+		if (best == gpu->block_count)
+			return;
+		drop(gpu, best);
+	}
+}
+
+/* A kept block that wastes at most an eighth. */
+static int
+reuse(struct sp_gpu *gpu, size_t size, void **out)
+{
+	struct sp_gpu_block *best = NULL;
+
+	for (size_t i = 0; i < gpu->block_count; i++) {
+		struct sp_gpu_block *block = &gpu->blocks[i];
+
+		if (!block->used && block->size >= size && block->size - size <= size / 8 &&
+		    (best == NULL || block->size < best->size))
+			best = block;
+	}
+	if (best == NULL)
+		return 0;
+	best->used = 1;
+	*out = best->at;
+	return 1;
+}
+
+static enum sp_code
+take(struct sp_gpu *gpu, size_t size, void **out, struct sp_err *err)
+{
+	enum sp_code rc;
+
+	if (reuse(gpu, size, out))
+		return SP_OK;
+	make_room(gpu, size);
+	if (gpu->info.used + size > gpu->info.limit)
+		return sp_err_set(err, SP_E_NO_MEMORY,
+		    "%zu MiB of GPU memory do not fit: %zu of %zu MiB are in use; raise the limit",
+		    size >> 20, gpu->info.used >> 20, gpu->info.limit >> 20);
+	if ((rc = sp__gpu_check(cudaMalloc(out, size), "memory", err)))
+		return rc;
+	if (gpu->block_count == gpu->block_max) {
+		gpu->block_max = gpu->block_max * 2 + 64;
+		gpu->blocks = (struct sp_gpu_block *)sp_xrealloc(
+		    gpu->blocks, gpu->block_max, sizeof(*gpu->blocks));
+	}
+	gpu->blocks[gpu->block_count].at = *out;
+	gpu->blocks[gpu->block_count].size = size;
+	gpu->blocks[gpu->block_count++].used = 1;
+	gpu->info.used += size;
+	if (gpu->info.used > gpu->info.peak)
+		gpu->info.peak = gpu->info.used;
+	return SP_OK;
+}
+
+enum sp_code
+sp_gpu_alloc(struct sp_gpu *gpu, enum sp_gpu_type type, size_t count, struct sp_gpu_array *out,
+    struct sp_err *err)
+{
+	size_t size;
+	void *memory = NULL;
+	enum sp_code rc;
+
+	memset(out, 0, sizeof(*out));
+	out->type = type;
+	if (count == 0)
+		return SP_OK;
+	if (__builtin_mul_overflow(count, sp_gpu_type_size(type), &size) ||
+	    size > SIZE_MAX / 2)
+		return sp_err_set(err, SP_E_NO_MEMORY, "%zu values of GPU memory", count);
+	if ((rc = take(gpu, ceil_div(size, 256) * 256, &memory, err)))
+		return rc;
+	out->at = (uintptr_t)memory;
+	out->count = count;
+	return SP_OK;
+}
+
+void
+sp_gpu_free(struct sp_gpu *gpu, struct sp_gpu_array *array)
+{
+	if (array->at == 0)
+		return;
+	for (size_t i = 0; i < gpu->block_count; i++) {
+		if ((uintptr_t)gpu->blocks[i].at != array->at)
+			continue;
+		SP_ASSERT(gpu->blocks[i].used);
+		gpu->blocks[i].used = 0;
+		/* of an own allocation each time, so that a use after this is seen */
+		if (gpu->info.emulated)
+			drop(gpu, i);
+		memset(array, 0, sizeof(*array));
+		return;
+	}
+	SP_ASSERT(!"an array that is none, or a part of one");
+}
+
+struct sp_gpu_array
+sp_gpu_part(struct sp_gpu_array array, size_t first, size_t count)
+{
+	SP_ASSERT(first <= array.count && count <= array.count - first);
+	array.at += first * sp_gpu_type_size(array.type);
+	array.count = count;
+	return array;
+}
+
+enum sp_code
+sp_gpu_zero(struct sp_gpu *gpu, struct sp_gpu_array array, struct sp_err *err)
+{
+	if (array.count == 0)
+		return SP_OK;
+	return sp__gpu_check(cudaMemsetAsync(at<void>(array), 0,
+				 array.count * sp_gpu_type_size(array.type), gpu->stream),
+	    "clearing", err);
+}
+
+static enum sp_code
+copy(struct sp_gpu *gpu, void *to, const void *from, size_t size, struct sp_err *err)
+{
+	enum sp_code rc;
+
+	if (size == 0)
+		return SP_OK;
+	rc = sp__gpu_check(
+	    cudaMemcpyAsync(to, from, size, cudaMemcpyDefault, gpu->stream), "copying", err);
+	return rc != SP_OK ? rc : sp_gpu_finish(gpu, err);
+}
+
+enum sp_code
+sp_gpu_write(struct sp_gpu *gpu, struct sp_gpu_array to, const void *from, struct sp_err *err)
+{
+	return copy(gpu, at<void>(to), from, to.count * sp_gpu_type_size(to.type), err);
+}
+
+enum sp_code
+sp_gpu_read(struct sp_gpu *gpu, struct sp_gpu_array from, void *to, struct sp_err *err)
+{
+	return copy(gpu, to, at<void>(from), from.count * sp_gpu_type_size(from.type), err);
+}
+
+void
+sp_gpu_describe(const struct sp_gpu *gpu, struct sp_gpu_info *info)
+{
+	*info = gpu->info;
+}
