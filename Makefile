@@ -36,7 +36,7 @@ PACKAGES := gcc g++ libc6-dev make pkg-config protobuf-c-compiler libzmq3-dev li
 	libsqlite3-dev zlib1g-dev libsleef-dev \
 	libcmocka-dev clang-format clang-tidy cppcheck \
 	bubblewrap python3 jq curl gnutls-bin ca-certificates systemd strace
-# `make peers` alone
+# `make peers` and, without the system's CUDA, `make cuda` alone
 PEERS_PACKAGES := python3-venv
 # `make fuzz` alone
 FUZZ_PACKAGES := clang-14 libclang-rt-14-dev
@@ -180,6 +180,10 @@ bench: all ## speeds and sizes, as ratios; `make bench-NAME` runs one (tests/ben
 bench-%: all
 	$(Q)$(RUN_ENV) tests/bench/run.py $*
 
+cuda: deps-present ## what runs on a GPU, compiled; where the system has no CUDA it is fetched once
+	$(Q)sh tests/check/deps.sh install $(PEERS_PACKAGES) >&2 || true
+	+$(Q)$(SUBMAKE) CUDA=1 gpu-programs
+
 gpu-check: deps-present ## on a GPU: every kernel against the CPU's; fails where there is none
 	+$(Q)$(SUBMAKE) CUDA=1 gpu-check-run
 
@@ -211,7 +215,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 	@echo; echo "V=1 shows commands, SAN=1 builds with sanitizers, B=DIR builds in DIR, -jN limits"
 
-.PHONY: all programs units deps deps-present test test-unit san fuzz coverage coverage-run crash check demo bench peers gpu-check gpu-bench install clean help \
+.PHONY: all programs units deps deps-present test test-unit san fuzz coverage coverage-run crash check demo bench peers cuda gpu-check gpu-bench install clean help \
 	check-format check-budgets check-headers check-cppcheck check-tidy check-reproducible FORCE
 
 # --- checks --------------------------------------------------------------------------------------

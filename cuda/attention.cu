@@ -1,6 +1,6 @@
 /*
- * attention.cu -- causal grouped-query attention without a matrix of scores (cf. Dao, FlashAttention
- * 2, arXiv:2307.08691), for prefill and for decode.
+ * attention.cu -- causal grouped-query attention without a matrix of scores (cf. Dao,
+ * FlashAttention 2, arXiv:2307.08691), for prefill and for decode.
  *
  * A block has ROWS rows, the query heads of one KV head token by token, and takes them through the
  * keys a tile of KEYS at a time, always at multiples of KEYS: a tile that a row does not see adds
@@ -35,7 +35,7 @@ template <int D> struct rows {
 	uint32_t q[D / 16][4];
 	float out[D / 8][4];
 	float max[2], sum[2];
-	int at[2];		/* the rows' positions; -1: no row */
+	int at[2];		  /* the rows' positions; -1: no row */
 	unsigned head[2], row[2]; /* of q and out */
 };
 
@@ -51,10 +51,10 @@ load_rows(const struct job *job, const struct tile *tile, struct rows<D> *r)
 		unsigned index = first + 8 * i, token = index / job->group;
 		const T *from;
 
-		r->at[i] = token < tile->tokens
-			       ? (int)(seq->prefix_len + seq->own_len - seq->count + tile->token +
-				       token)
-			       : -1;
+		r->at[i] =
+		    token < tile->tokens
+			? (int)(seq->prefix_len + seq->own_len - seq->count + tile->token + token)
+			: -1;
 		r->head[i] = blockIdx.y * job->group + index % job->group;
 		r->row[i] = seq->row + tile->token + token;
 		r->max[i] = -INFINITY;
@@ -89,8 +89,9 @@ load_keys(const struct job *job, const struct sp_gpu_seq *seq, const void *from,
 					    ? seq->prefix + at
 					    : (size_t)seq->own + (at - seq->prefix_len);
 
-			value = *(const uint4 *)((const T *)from +
-						 (source * job->kv_heads + blockIdx.y) * D + column);
+			value =
+			    *(const uint4 *)((const T *)from +
+					     (source * job->kv_heads + blockIdx.y) * D + column);
 		}
 		*(uint4 *)&to[row][column] = value;
 	}
@@ -170,8 +171,8 @@ add_values(struct rows<D> *r, const float (&s)[KEYS / 8][4], const T (*values)[D
 
 #pragma unroll
 	for (unsigned k = 0; k < KEYS / 16; k++) {
-		uint32_t a[4] = {pair<T>(s[2 * k][0], s[2 * k][1]), pair<T>(s[2 * k][2], s[2 * k][3]),
-		    pair<T>(s[2 * k + 1][0], s[2 * k + 1][1]),
+		uint32_t a[4] = {pair<T>(s[2 * k][0], s[2 * k][1]),
+		    pair<T>(s[2 * k][2], s[2 * k][3]), pair<T>(s[2 * k + 1][0], s[2 * k + 1][1]),
 		    pair<T>(s[2 * k + 1][2], s[2 * k + 1][3])};
 
 #pragma unroll
@@ -200,10 +201,10 @@ store_rows(const struct job *job, const struct rows<D> *r)
 		if (r->at[i] < 0)
 			continue;
 		if (job->parts != NULL) {
-			float *to = job->parts + (((size_t)blockIdx.x * job->heads + r->head[i]) *
-							 job->splits +
-						     blockIdx.z) *
-						    (D + 2);
+			float *to = job->parts +
+				    (((size_t)blockIdx.x * job->heads + r->head[i]) * job->splits +
+					blockIdx.z) *
+					(D + 2);
 
 			for (unsigned d = 0; d < D / 8; d++) {
 				to[8 * d + 2 * t] = r->out[d][2 * i];
@@ -214,11 +215,11 @@ store_rows(const struct job *job, const struct rows<D> *r)
 			continue;
 		}
 		for (unsigned d = 0; d < D / 8; d++) {
-			T *to = (T *)job->out +
-				((size_t)r->row[i] * job->heads + r->head[i]) * D + 8 * d + 2 * t;
+			T *to = (T *)job->out + ((size_t)r->row[i] * job->heads + r->head[i]) * D +
+				8 * d + 2 * t;
 
-			*(uint32_t *)to = pair<T>(
-			    r->out[d][2 * i] / r->sum[i], r->out[d][2 * i + 1] / r->sum[i]);
+			*(uint32_t *)to =
+			    pair<T>(r->out[d][2 * i] / r->sum[i], r->out[d][2 * i + 1] / r->sum[i]);
 		}
 	}
 }
@@ -344,8 +345,8 @@ put(struct sp_gpu *gpu, const void *from, size_t size, struct sp_gpu_array *to, 
 
 template <class T, int D>
 static enum sp_code
-run_plan(struct sp_gpu *gpu, struct job *job, const struct plan *plan, int single,
-    struct sp_err *err)
+run_plan(
+    struct sp_gpu *gpu, struct job *job, const struct plan *plan, int single, struct sp_err *err)
 {
 	struct sp_gpu_array tiles = {}, parts = {};
 	size_t shared = 2 * KEYS * (D + 8) * sizeof(T);
@@ -354,8 +355,8 @@ run_plan(struct sp_gpu *gpu, struct job *job, const struct plan *plan, int singl
 	job->tiles = at<const struct tile>(tiles);
 	job->splits = single ? (plan->longest + SPLIT - 1) / SPLIT : 1;
 	if (rc == SP_OK && single)
-		rc = sp_gpu_alloc(gpu, SP_GPU_F32,
-		    plan->count * job->heads * job->splits * (D + 2), &parts, err);
+		rc = sp_gpu_alloc(
+		    gpu, SP_GPU_F32, plan->count * job->heads * job->splits * (D + 2), &parts, err);
 	job->parts = at<float>(parts);
 	if (rc == SP_OK)
 		rc = launch(gpu, "attention", attention_kernel<T, D>,

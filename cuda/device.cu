@@ -159,8 +159,8 @@ transfer(struct sp_gpu *gpu, unsigned order, struct sp_gpu_mark after, void *to,
 	enum sp_code rc = wait_in(gpu, order, after, err);
 
 	if (rc == SP_OK && size > 0)
-		rc = sp__gpu_check(cudaMemcpyAsync(to, from, size, cudaMemcpyDefault,
-				       gpu->state->streams[order]),
+		rc = sp__gpu_check(
+		    cudaMemcpyAsync(to, from, size, cudaMemcpyDefault, gpu->state->streams[order]),
 		    "transfer", err);
 	return rc == SP_OK ? mark_order(gpu, order, mark, err) : rc;
 }

@@ -74,8 +74,7 @@ invert(const float (*l)[BLOCK + 1], unsigned count, float *inverse)
 
 /* Factors the block at `first` and inverts it; failed[0] = 1 when a pivot is not above 0. */
 static __global__ void
-diagonal_kernel(
-    float *g, size_t in, size_t first, unsigned count, float *inverse, uint32_t *failed)
+diagonal_kernel(float *g, size_t in, size_t first, unsigned count, float *inverse, uint32_t *failed)
 {
 	__shared__ float l[BLOCK][BLOCK + 1];
 	float *block = g + first * in + first;
@@ -161,8 +160,8 @@ apply_kernel(float *x, size_t rows, size_t columns, size_t stride, const float *
 			left[i] = SIDE == RIGHT_TRANSPOSED ? tile[r + i][k]
 				  : SIDE == LEFT	   ? by[r + i][k]
 							   : by[k][r + i];
-			right[i] = SIDE == RIGHT_TRANSPOSED ? by[c + 16 * i][k]
-							    : tile[k][c + 16 * i];
+			right[i] =
+			    SIDE == RIGHT_TRANSPOSED ? by[c + 16 * i][k] : tile[k][c + 16 * i];
 		}
 #pragma unroll
 		for (unsigned i = 0; i < 16; i++)
@@ -215,8 +214,8 @@ factor_outer(const struct cholesky *job, size_t first, size_t end, struct sp_err
 		    at<float>(job->g) + next * in + b, in - next, count, in,
 		    at<const float>(job->inverse));
 		if (rc == SP_OK)
-			rc = sp_gpu_gemm(job->gpu, SP_GPU_EXACT, in - next, end - next, count, -1.0f,
-			    part_of(job, next, b, 0), part_of(job, next, b, 1), 1.0f,
+			rc = sp_gpu_gemm(job->gpu, SP_GPU_EXACT, in - next, end - next, count,
+			    -1.0f, part_of(job, next, b, 0), part_of(job, next, b, 1), 1.0f,
 			    part_of(job, next, next, 0), err);
 	}
 	return rc;
@@ -230,8 +229,8 @@ subtract(const struct cholesky *job, size_t first, size_t end, struct sp_err *er
 	struct sp_gpu_matrix big = {sp_gpu_part(job->parts, 0, rest * width), 0, width, 0};
 	struct sp_gpu_matrix small = {
 	    sp_gpu_part(job->parts, rest * width, rest * width), 0, width, 0};
-	enum sp_code rc = sp__split(job->gpu, at<float>(job->g) + end * job->in + first, rest, width,
-	    job->in, at<float>(big.values), at<float>(small.values), err);
+	enum sp_code rc = sp__split(job->gpu, at<float>(job->g) + end * job->in + first, rest,
+	    width, job->in, at<float>(big.values), at<float>(small.values), err);
 
 	for (size_t p = 0; p < rest && rc == SP_OK; p += PANEL) {
 		struct sp_gpu_matrix behind = part_of(job, end + p, end + p, 0);
@@ -296,8 +295,8 @@ factor(const struct cholesky *job, size_t n, double damp, struct sp_err *err)
 }
 
 enum sp_code
-sp_gpu_cholesky(struct sp_gpu *gpu, struct sp_gpu_array g, size_t in, size_t n, double damp,
-    struct sp_err *err)
+sp_gpu_cholesky(
+    struct sp_gpu *gpu, struct sp_gpu_array g, size_t in, size_t n, double damp, struct sp_err *err)
 {
 	struct cholesky job = {};
 	uint32_t failed = 0;
@@ -378,8 +377,9 @@ finish_block(const struct solve *job, int back, size_t first, size_t count, stru
 	float *x = at<float>(job->b) + first * job->columns;
 	const float *inverse = at<const float>(job->inverses) + first / BLOCK * BLOCK * BLOCK;
 
-	return launch(job->gpu, "solving", back ? apply_kernel<LEFT_TRANSPOSED> : apply_kernel<LEFT>,
-	    grid, THREADS, 0, err, x, count, job->columns, job->columns, inverse);
+	return launch(job->gpu, "solving",
+	    back ? apply_kernel<LEFT_TRANSPOSED> : apply_kernel<LEFT>, grid, THREADS, 0, err, x,
+	    count, job->columns, job->columns, inverse);
 }
 
 /* One outer block, by the inner ones in order, or from the last. */

@@ -5,8 +5,7 @@
 
 /* The values of x that TF32 holds exactly; the rest is small enough for TF32 once more. */
 static __global__ void
-split_kernel(
-    const float *x, size_t rows, size_t columns, size_t stride, float *big, float *small)
+split_kernel(const float *x, size_t rows, size_t columns, size_t stride, float *big, float *small)
 {
 	size_t i = (size_t)blockIdx.x * SPLIT_THREADS + threadIdx.x;
 
@@ -103,8 +102,8 @@ out:
 
 enum sp_code
 sp_gpu_gemm(struct sp_gpu *gpu, enum sp_gpu_precision precision, size_t m, size_t n, size_t k,
-    float alpha, struct sp_gpu_matrix a, struct sp_gpu_matrix b, float beta,
-    struct sp_gpu_matrix c, struct sp_err *err)
+    float alpha, struct sp_gpu_matrix a, struct sp_gpu_matrix b, float beta, struct sp_gpu_matrix c,
+    struct sp_err *err)
 {
 	struct sp__product p = {};
 
@@ -150,9 +149,8 @@ static enum sp_code
 fill(struct sp_gpu *gpu, struct sp_gpu_array bias, size_t rows, size_t out, struct sp_gpu_array y,
     struct sp_err *err)
 {
-	return launch(gpu, "bias", bias_kernel<T>,
-	    (unsigned)ceil_div(rows * out, SPLIT_THREADS), SPLIT_THREADS, 0, err,
-	    at<const float>(bias), rows, out, at<T>(y));
+	return launch(gpu, "bias", bias_kernel<T>, (unsigned)ceil_div(rows * out, SPLIT_THREADS),
+	    SPLIT_THREADS, 0, err, at<const float>(bias), rows, out, at<T>(y));
 }
 
 /* rows <= SP_GPU_ROWS of x, multiplied as that many. */
@@ -191,9 +189,8 @@ done:
 }
 
 enum sp_code
-sp_gpu_linear(struct sp_gpu *gpu, struct sp_gpu_array x, size_t n, size_t in,
-    struct sp_gpu_array w, struct sp_gpu_array bias, size_t out, struct sp_gpu_array y,
-    struct sp_err *err)
+sp_gpu_linear(struct sp_gpu *gpu, struct sp_gpu_array x, size_t n, size_t in, struct sp_gpu_array w,
+    struct sp_gpu_array bias, size_t out, struct sp_gpu_array y, struct sp_err *err)
 {
 	struct sp__product p = {};
 	enum sp_code rc = SP_OK;

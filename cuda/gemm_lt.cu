@@ -37,8 +37,7 @@ lt_check(cublasStatus_t status, const char *what, struct sp_err *err)
 {
 	if (status == CUBLAS_STATUS_SUCCESS)
 		return SP_OK;
-	return sp_err_set(
-	    err, SP_E_INTERNAL, "GPU: %s: %s", what, cublasLtGetStatusString(status));
+	return sp_err_set(err, SP_E_INTERNAL, "GPU: %s: %s", what, cublasLtGetStatusString(status));
 }
 
 enum sp_code
@@ -99,9 +98,8 @@ layout(cublasLtMatrixLayout_t *out, enum sp_gpu_type type, size_t rows, size_t c
 static enum sp_code
 open_call(struct call *call, const struct sp__product *p, struct sp_err *err)
 {
-	cublasComputeType_t compute = p->fast && p->type == SP_GPU_F32
-					  ? CUBLAS_COMPUTE_32F_FAST_TF32
-					  : CUBLAS_COMPUTE_32F;
+	cublasComputeType_t compute =
+	    p->fast && p->type == SP_GPU_F32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
 	cublasOperation_t a = p->b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
 	cublasOperation_t b = p->a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
 	cublasStatus_t status;
@@ -133,8 +131,8 @@ propose(struct sp_gpu *gpu, const struct call *call, const struct shape *shape,
 	if ((status = cublasLtMatmulPreferenceCreate(&preference)) ||
 	    (status = cublasLtMatmulPreferenceSetAttribute(preference,
 		 CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof(workspace))) ||
-	    (status = cublasLtMatmulPreferenceSetAttribute(preference,
-		 CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &whole, sizeof(whole))) ||
+	    (status = cublasLtMatmulPreferenceSetAttribute(
+		 preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &whole, sizeof(whole))) ||
 	    (status = cublasLtMatmulPreferenceSetAttribute(preference,
 		 CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &aligned, sizeof(aligned))) ||
 	    (status = cublasLtMatmulPreferenceSetAttribute(preference,

@@ -28,8 +28,8 @@ extern "C" {
 #ifdef SP_EMU
 #define SP_DYNAMIC(type, name) type *name = (type *)emu_shared
 #else
-#define SP_DYNAMIC(type, name)                                                                     \
-	extern __shared__ __align__(16) unsigned char sp_dynamic[];                                \
+#define SP_DYNAMIC(type, name)                                      \
+	extern __shared__ __align__(16) unsigned char sp_dynamic[]; \
 	type *name = (type *)sp_dynamic
 #endif
 
@@ -96,7 +96,8 @@ narrow(float value, sp_bf16 *to)
 }
 
 /* N values that are read and written as one. */
-template <class T, int N> struct __align__(sizeof(T) * N) pack {
+template <class T, int N> struct __align__(sizeof(T) * N) pack
+{
 	T v[N];
 };
 
@@ -236,10 +237,10 @@ launch(struct sp_gpu *gpu, const char *what, void (*kernel)(P...), dim3 grid, un
 	return SP_OK;
 #else
 	if (shared > 48 << 10) {
-		enum sp_code rc = sp__gpu_check(
-		    cudaFuncSetAttribute((const void *)kernel,
-			cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
-		    what, err);
+		enum sp_code rc =
+		    sp__gpu_check(cudaFuncSetAttribute((const void *)kernel,
+				      cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
+			what, err);
 
 		if (rc != SP_OK)
 			return rc;
@@ -250,22 +251,22 @@ launch(struct sp_gpu *gpu, const char *what, void (*kernel)(P...), dim3 grid, un
 }
 
 /* Calls f<T>(…) for the floating type of an array. */
-#define SP_BY_TYPE(type, f, ...)                                                                   \
-	((type) == SP_GPU_F32	 ? f<float>(__VA_ARGS__)                                           \
-	 : (type) == SP_GPU_F16	 ? f<sp_f16>(__VA_ARGS__)                                          \
-	 : (type) == SP_GPU_BF16 ? f<sp_bf16>(__VA_ARGS__)                                         \
-				 : (sp_err_abort(__FILE__, __LINE__, "type of " #f), SP_OK))
+#define SP_BY_TYPE(type, f, ...)                              \
+	((type) == SP_GPU_F32	    ? f<float>(__VA_ARGS__)   \
+	    : (type) == SP_GPU_F16  ? f<sp_f16>(__VA_ARGS__)  \
+	    : (type) == SP_GPU_BF16 ? f<sp_bf16>(__VA_ARGS__) \
+				    : (sp_err_abort(__FILE__, __LINE__, "type of " #f), SP_OK))
 
 /* Calls f<X, Y>(…) for two. */
-#define SP_BY_TYPES_(second, f, X, ...)                                                            \
-	((second) == SP_GPU_F32	   ? f<X, float>(__VA_ARGS__)                                      \
-	 : (second) == SP_GPU_F16  ? f<X, sp_f16>(__VA_ARGS__)                                     \
-	 : (second) == SP_GPU_BF16 ? f<X, sp_bf16>(__VA_ARGS__)                                    \
-				   : (sp_err_abort(__FILE__, __LINE__, "type of " #f), SP_OK))
-#define SP_BY_TYPES(first, second, f, ...)                                                         \
-	((first) == SP_GPU_F32	  ? SP_BY_TYPES_(second, f, float, __VA_ARGS__)                    \
-	 : (first) == SP_GPU_F16  ? SP_BY_TYPES_(second, f, sp_f16, __VA_ARGS__)                   \
-	 : (first) == SP_GPU_BF16 ? SP_BY_TYPES_(second, f, sp_bf16, __VA_ARGS__)                  \
-				  : (sp_err_abort(__FILE__, __LINE__, "type of " #f), SP_OK))
+#define SP_BY_TYPES_(second, f, X, ...)                            \
+	((second) == SP_GPU_F32	      ? f<X, float>(__VA_ARGS__)   \
+	    : (second) == SP_GPU_F16  ? f<X, sp_f16>(__VA_ARGS__)  \
+	    : (second) == SP_GPU_BF16 ? f<X, sp_bf16>(__VA_ARGS__) \
+				      : (sp_err_abort(__FILE__, __LINE__, "type of " #f), SP_OK))
+#define SP_BY_TYPES(first, second, f, ...)                                           \
+	((first) == SP_GPU_F32	     ? SP_BY_TYPES_(second, f, float, __VA_ARGS__)   \
+	    : (first) == SP_GPU_F16  ? SP_BY_TYPES_(second, f, sp_f16, __VA_ARGS__)  \
+	    : (first) == SP_GPU_BF16 ? SP_BY_TYPES_(second, f, sp_bf16, __VA_ARGS__) \
+				     : (sp_err_abort(__FILE__, __LINE__, "type of " #f), SP_OK))
 
 #endif

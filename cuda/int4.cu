@@ -1,11 +1,11 @@
 /*
- * int4.cu -- layers of 4-bit codes as checkpoints hold them: a product with few tokens, and widening
- * to fp16 for one with many.
+ * int4.cu -- layers of 4-bit codes as checkpoints hold them: a product with few tokens, and
+ * widening to fp16 for one with many.
  *
  * The product reads each code once, 128 bits a load, and multiplies on the tensor cores: columns of
  * the layer are the rows of a fragment, tokens its columns. A code q becomes the fp16 1024 + q by
- * its bits alone; Σ x·(q - z) is then Σ x·(1024 + q) - (1024 + z)·Σ x, both sums in fp32, the latter
- * by one more product with ones. Groups of codes are shared out over warps and blocks by the
+ * its bits alone; Σ x·(q - z) is then Σ x·(1024 + q) - (1024 + z)·Σ x, both sums in fp32, the
+ * latter by one more product with ones. Groups of codes are shared out over warps and blocks by the
  * layer's shape alone, and their sums added in order.
  */
 #include "mma.h"
@@ -35,8 +35,7 @@ two_codes(uint32_t word, unsigned i)
 
 /* One word of each of a lane's four inputs: 8 columns, by the tokens of b. */
 static __device__ __forceinline__ void
-multiply_words(
-    const uint32_t (&words)[4], const uint32_t (&b)[2], float (&sums)[4][4])
+multiply_words(const uint32_t (&words)[4], const uint32_t (&b)[2], float (&sums)[4][4])
 {
 #pragma unroll
 	for (unsigned i = 0; i < 4; i++) {
@@ -154,8 +153,7 @@ __launch_bounds__(THREADS) int4_kernel(struct job job)
 
 template <class T>
 static __global__ void
-join_kernel(
-    const float *parts, unsigned count, size_t n, size_t out, const float *bias, T *y)
+join_kernel(const float *parts, unsigned count, size_t n, size_t out, const float *bias, T *y)
 {
 	size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
 	float sum = 0.0f;
@@ -226,8 +224,8 @@ sp_gpu_int4(struct sp_gpu *gpu, const struct sp_gpu_int4 *layer, struct sp_gpu_a
 	rc = sp_gpu_alloc(gpu, SP_GPU_F32, blocks * n * job.out, &parts, err);
 	job.parts = at<float>(parts);
 	if (rc == SP_OK)
-		rc = launch(gpu, "4-bit layer", int4_kernel, dim3(columns, blocks), THREADS, 0, err,
-		    job);
+		rc = launch(
+		    gpu, "4-bit layer", int4_kernel, dim3(columns, blocks), THREADS, 0, err, job);
 	if (rc == SP_OK)
 		rc = SP_BY_TYPE(y.type, join, gpu, &job, blocks, bias, y, err);
 	sp_gpu_free(gpu, &parts);
@@ -274,8 +272,8 @@ widen_kernel(struct job job, sp_f16 *w)
 }
 
 enum sp_code
-sp_gpu_int4_widen(struct sp_gpu *gpu, const struct sp_gpu_int4 *layer, struct sp_gpu_array w,
-    struct sp_err *err)
+sp_gpu_int4_widen(
+    struct sp_gpu *gpu, const struct sp_gpu_int4 *layer, struct sp_gpu_array w, struct sp_err *err)
 {
 	struct job job = job_of(layer);
 

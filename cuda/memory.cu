@@ -14,9 +14,8 @@ sp__gpu_check(cudaError_t error, const char *what, struct sp_err *err)
 {
 	if (error == cudaSuccess)
 		return SP_OK;
-	return sp_err_set(err,
-	    error == cudaErrorMemoryAllocation ? SP_E_NO_MEMORY : SP_E_INTERNAL, "GPU: %s: %s",
-	    what, cudaGetErrorString(error));
+	return sp_err_set(err, error == cudaErrorMemoryAllocation ? SP_E_NO_MEMORY : SP_E_INTERNAL,
+	    "GPU: %s: %s", what, cudaGetErrorString(error));
 }
 
 static void
@@ -106,8 +105,7 @@ sp_gpu_alloc(struct sp_gpu *gpu, enum sp_gpu_type type, size_t count, struct sp_
 	out->type = type;
 	if (count == 0)
 		return SP_OK;
-	if (__builtin_mul_overflow(count, sp_gpu_type_size(type), &size) ||
-	    size > SIZE_MAX / 2)
+	if (__builtin_mul_overflow(count, sp_gpu_type_size(type), &size) || size > SIZE_MAX / 2)
 		return sp_err_set(err, SP_E_NO_MEMORY, "%zu values of GPU memory", count);
 	if ((rc = take(gpu, ceil_div(size, 256) * 256, &memory, err)))
 		return rc;

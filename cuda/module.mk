@@ -34,7 +34,7 @@ endef
 # $(call gpu_program,NAME,its objects,pkg-config names)
 define gpu_program
 GPU_PROGRAMS += $(B)/gpu/$(1)
-OBJS += $(call objs,$(filter tests/%,$(2)))
+OBJS += $(call objs,$(filter tests/% cuda/%,$(2)))
 $(B)/gpu/$(1): $(sort $(call objs,$(2))) $(CUDA_OBJECTS) $(B)/flags $(B)/flags-cuda
 	@mkdir -p $$(@D); echo "  LINK    gpu/$(1)"
 	$$(Q)$(CXX) -o $$@ $$(filter %.o,$$^) $$(LDFLAGS_ALL) $$(CUDA_LIBS) $$(call pkglibs,$(3)) -lm
@@ -74,7 +74,11 @@ $(eval $(call gpu_unit,gpu_round,$(KERNELS) $(addprefix lib/awq/,search round pa
 $(eval $(call gpu_unit,gpu_attention,$(KERNELS) lib/engine/attention,))
 $(eval $(call gpu_unit,gpu_int4,$(KERNELS) $(addprefix lib/awq/,round pack),))
 
+$(eval $(call gpu_program,bench,cuda/bench lib/model/dtype lib/base/err,))
+
 programs: $$(if $$(filter 1,$$(CUDA)),$$(GPU_PROGRAMS))
+
+gpu-programs: $$(GPU_PROGRAMS)
 
 gpu-check-run: $$(GPU_CHECKS)
 	$(Q)for test in $^; do echo "== $${test##*/}"; "$$test" || exit 1; done

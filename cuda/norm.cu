@@ -195,8 +195,7 @@ rope_of(struct sp_gpu *gpu, struct sp_gpu_array x, size_t n, size_t heads, size_
 	size_t pairs = n * heads * (dim / 2);
 
 	return launch(gpu, "rope", rope_kernel<T>, (unsigned)ceil_div(pairs, THREADS), THREADS, 0,
-	    err, at<T>(x), pairs, heads, dim, at<const float>(rope),
-	    at<const uint32_t>(positions));
+	    err, at<T>(x), pairs, heads, dim, at<const float>(rope), at<const uint32_t>(positions));
 }
 
 enum sp_code
@@ -305,8 +304,8 @@ block_largest(struct largest mine, struct largest *parts)
 
 template <class T>
 static __global__ void
-score_kernel(const T *logits, size_t vocab, const uint32_t *ids, float *lse, float *chosen,
-    uint32_t *best)
+score_kernel(
+    const T *logits, size_t vocab, const uint32_t *ids, float *lse, float *chosen, uint32_t *best)
 {
 	__shared__ struct largest parts[THREADS / 32];
 	__shared__ float sums[32];
@@ -351,6 +350,5 @@ sp_gpu_score(struct sp_gpu *gpu, struct sp_gpu_array logits, size_t n, size_t vo
 	SP_ASSERT(lse.type == SP_GPU_F32 && chosen.type == SP_GPU_F32 && ids.type == SP_GPU_U32);
 	if (n == 0)
 		return SP_OK;
-	return SP_BY_TYPE(
-	    logits.type, score, gpu, logits, n, vocab, ids, lse, chosen, best, err);
+	return SP_BY_TYPE(logits.type, score, gpu, logits, n, vocab, ids, lse, chosen, best, err);
 }

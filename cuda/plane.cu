@@ -171,9 +171,9 @@ try_widths(const struct row *row, unsigned shrink, int symmetric, struct choice 
 		float width = 1.0f - SHRINK_STEP * (float)k;
 		float most = high > -low ? high : -low;
 		float scale = symmetric ? most / 7.5f * width : (high - low) / MAX_CODE * width;
-		float zero = symmetric ? MIDDLE
-				       : between(nearest(-low * width / storable(scale)), 0.0f,
-					     MAX_CODE);
+		float zero = symmetric
+				 ? MIDDLE
+				 : between(nearest(-low * width / storable(scale)), 0.0f, MAX_CODE);
 
 		consider<G>(row, scale, zero, best);
 	}
@@ -188,8 +188,8 @@ refine(const struct row *row, int symmetric, struct choice *best)
 	run<G, FIT>(row, best->scale, best->zero, &fitted, NULL);
 	consider<G>(row, fitted, best->zero, best);
 	for (int step = -1; step <= 1 && !symmetric; step += 2)
-		consider<G>(row, best->scale, between(best->zero + (float)step, 0.0f, MAX_CODE),
-		    best);
+		consider<G>(
+		    row, best->scale, between(best->zero + (float)step, 0.0f, MAX_CODE), best);
 }
 
 /* --- a group of all rows ---------------------------------------------------------------------
@@ -251,8 +251,7 @@ round_group(struct sp_gpu *gpu, size_t group, const struct group_job *job, struc
 	size_t shared = (group * group + group) * sizeof(float);
 
 	if (group == 128)
-		return launch(
-		    gpu, "rounding", group_kernel<128>, grid, THREADS, shared, err, *job);
+		return launch(gpu, "rounding", group_kernel<128>, grid, THREADS, shared, err, *job);
 	if (group == 64)
 		return launch(gpu, "rounding", group_kernel<64>, grid, THREADS, shared, err, *job);
 	SP_ASSERT(group == 32);
@@ -341,8 +340,8 @@ move_base(const struct plane_job *job, size_t origin, size_t begin, size_t end, 
 	struct sp_gpu_matrix errors = {job->w, end * rows, rows, 0};
 	struct sp_gpu_matrix base = {job->base, (begin - origin) * rows, rows, 0};
 
-	return sp_gpu_gemm(job->gpu, SP_GPU_FAST, end - begin, rows, to - end, 1.0f, by, errors,
-	    1.0f, base, err);
+	return sp_gpu_gemm(
+	    job->gpu, SP_GPU_FAST, end - begin, rows, to - end, 1.0f, by, errors, 1.0f, base, err);
 }
 
 /* The groups of columns begin … end-1. */
@@ -410,8 +409,7 @@ sp_gpu_plane_round(struct sp_gpu *gpu, const struct sp_gpu_plane *plane, struct 
 	if ((rc = sp_gpu_alloc(gpu, SP_GPU_F32, in * rows, &job.w, err)) ||
 	    (rc = sp_gpu_alloc(gpu, SP_GPU_F32, (in < lazy ? in : lazy) * rows, &job.base, err)) ||
 	    (rc = sp_gpu_zero(gpu, sp_gpu_part(losses, 0, rows), err)) ||
-	    (rc = SP_BY_TYPE(
-		 w.type, load, gpu, w, scales, in, rows, first, step, job.w, err)) ||
+	    (rc = SP_BY_TYPE(w.type, load, gpu, w, scales, in, rows, first, step, job.w, err)) ||
 	    (plane->drift.at != 0 && (rc = follow(&job, err))))
 		goto out;
 	for (size_t end = in; end > 0 && rc == SP_OK;) {

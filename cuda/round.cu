@@ -55,8 +55,8 @@ fake(float (&values)[LANE], int symmetric)
 	}
 #pragma unroll
 	for (unsigned k = 0; k < LANE; k++)
-		values[k] = (between(nearest(values[k] / scale) + zero, 0.0f, MAX_CODE) - zero) *
-			    scale;
+		values[k] =
+		    (between(nearest(values[k] / scale) + zero, 0.0f, MAX_CODE) - zero) * scale;
 }
 
 /* Which group of the matrix the warp has; a warp without one leaves. */
@@ -68,8 +68,8 @@ group_of_warp(void)
 
 template <class T>
 static __global__ void
-fake_kernel(const T *w, size_t count, size_t in, unsigned group, int symmetric,
-    const float *scales, float *to)
+fake_kernel(const T *w, size_t count, size_t in, unsigned group, int symmetric, const float *scales,
+    float *to)
 {
 	size_t g = group_of_warp();
 	float values[LANE];
@@ -147,8 +147,7 @@ codes_kernel(const T *w, size_t count, unsigned group, int symmetric, uint8_t *c
 #pragma unroll
 	for (unsigned k = 0; k < LANE; k++) {
 		unsigned c = 32 * k + threadIdx.x % 32;
-		float code =
-		    between(nearest(as_half(values[k] / scale)) + zero, 0.0f, MAX_CODE);
+		float code = between(nearest(as_half(values[k] / scale)) + zero, 0.0f, MAX_CODE);
 
 		if (c < group)
 			codes[g * group + c] = (uint8_t)code;
@@ -260,8 +259,7 @@ sp_gpu_pack(struct sp_gpu *gpu, struct sp_gpu_array values, size_t columns, size
 	SP_ASSERT(columns % 8 == 0 && values.count >= columns * rows && columns * rows > 0);
 	SP_ASSERT(words.count >= rows * (columns / 8) && words.type == SP_GPU_U32);
 	return launch(gpu, "packing", pack_kernel,
-	    dim3((unsigned)ceil_div(rows, PACK_ROWS),
-		(unsigned)ceil_div(columns / 8, PACK_WORDS)),
+	    dim3((unsigned)ceil_div(rows, PACK_ROWS), (unsigned)ceil_div(columns / 8, PACK_WORDS)),
 	    THREADS, 0, err, at<const uint8_t>(values), columns, rows, at<uint32_t>(words));
 }
 
@@ -329,9 +327,9 @@ group_moments_kernel(const T *x, size_t n, size_t in, unsigned group, float *g)
 			size_t token = t + i / GROUP_MAX;
 			unsigned c = i % GROUP_MAX;
 
-			tile[i / GROUP_MAX][c] =
-			    token < n && c < group ? widen(x[token * in + blockIdx.x * group + c])
-						   : 0.0f;
+			tile[i / GROUP_MAX][c] = token < n && c < group
+						     ? widen(x[token * in + blockIdx.x * group + c])
+						     : 0.0f;
 		}
 		__syncthreads();
 		for (unsigned k = 0; k < TOKENS; k++) {
@@ -347,24 +345,22 @@ group_moments_kernel(const T *x, size_t n, size_t in, unsigned group, float *g)
 		g[(row + 16 * (i / 8)) * GROUP_MAX + column + 16 * (i % 8)] = sum[i / 8][i % 8];
 }
 
-/* dᵀGd, d held by the warp's lanes. */
+/* dᵀGd, d held by the warp's lanes; `row` is the warp's in shared memory. */
 static __device__ __forceinline__ float
-quadratic(const float *g, unsigned group, const float (&d)[LANE])
+quadratic(const float *g, unsigned group, const float (&d)[LANE], float *row)
 {
 	float y[LANE] = {0}, sum = 0.0f;
 
+#pragma unroll
+	for (unsigned i = 0; i < LANE; i++)
+		row[32 * i + threadIdx.x % 32] = d[i];
+	__syncwarp();
 	for (unsigned k = 0; k < group; k++) {
-		float by = __shfl_sync(SP_FULL,
-		    k < 32	? d[0]
-		    : k < 64	? d[1]
-		    : k < 96 ? d[2]
-				: d[3],
-		    k % 32);
-
 #pragma unroll
 		for (unsigned i = 0; i < LANE; i++)
-			y[i] = fmaf(by, g[k * GROUP_MAX + 32 * i + threadIdx.x % 32], y[i]);
+			y[i] = fmaf(row[k], g[k * GROUP_MAX + 32 * i + threadIdx.x % 32], y[i]);
 	}
+	__syncwarp();
 #pragma unroll
 	for (unsigned i = 0; i < LANE; i++)
 		sum = fmaf(y[i], d[i], sum);
@@ -380,6 +376,7 @@ clip_kernel(const T *w, size_t out, size_t in, unsigned group, int symmetric, co
     float *limits)
 {
 	SP_DYNAMIC(float, g);
+	float *d_of_warp = g + GROUP_MAX * GROUP_MAX + threadIdx.x / 32 * GROUP_MAX;
 	size_t first = (size_t)blockIdx.y * CLIP_ROWS;
 
 	moments += (size_t)blockIdx.x * GROUP_MAX * GROUP_MAX;
@@ -402,7 +399,7 @@ clip_kernel(const T *w, size_t out, size_t in, unsigned group, int symmetric, co
 #pragma unroll
 			for (unsigned i = 0; i < LANE; i++)
 				d[i] = 32 * i + threadIdx.x % 32 < group ? d[i] - values[i] : 0.0f;
-			error = quadratic(g, group, d);
+			error = quadratic(g, group, d, d_of_warp);
 			if (k == 0 || error < least) {
 				least = error;
 				best = limit;
@@ -429,8 +426,8 @@ clip(struct sp_gpu *gpu, struct sp_gpu_array w, size_t out, size_t in, size_t gr
 {
 	return launch(gpu, "clipping", clip_kernel<T>,
 	    dim3((unsigned)(in / group), (unsigned)ceil_div(out, CLIP_ROWS)), THREADS,
-	    GROUP_MAX * GROUP_MAX * sizeof(float), err, at<const T>(w), out, in, (unsigned)group,
-	    symmetric, at<const float>(g), at<float>(limits));
+	    (GROUP_MAX + WARPS) * GROUP_MAX * sizeof(float), err, at<const T>(w), out, in,
+	    (unsigned)group, symmetric, at<const float>(g), at<float>(limits));
 }
 
 enum sp_code

@@ -36,8 +36,8 @@ add_kernel(const double *pieces, size_t count, size_t in, double *sums)
 
 template <class T>
 static enum sp_code
-x_pieces(struct sp_gpu *gpu, struct sp_gpu_array x, size_t n, size_t in,
-    struct sp_gpu_array pieces, struct sp_err *err)
+x_pieces(struct sp_gpu *gpu, struct sp_gpu_array x, size_t n, size_t in, struct sp_gpu_array pieces,
+    struct sp_err *err)
 {
 	return launch(gpu, "sums of inputs", x_kernel<T>,
 	    dim3((unsigned)ceil_div(in, THREADS), (unsigned)ceil_div(n, PIECE)), THREADS, 0, err,
@@ -86,7 +86,8 @@ w_kernel(const T *w, size_t out, size_t in, size_t group, double *pieces)
 {
 	__shared__ double parts[WARPS][GROUP_MAX];
 	unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-	size_t end = (size_t)(blockIdx.y + 1) * PIECE < out ? (size_t)(blockIdx.y + 1) * PIECE : out;
+	size_t end =
+	    (size_t)(blockIdx.y + 1) * PIECE < out ? (size_t)(blockIdx.y + 1) * PIECE : out;
 	double sums[GROUP_MAX / 32] = {0};
 
 	for (size_t r = (size_t)blockIdx.y * PIECE + warp; r < end; r += WARPS) {
@@ -203,8 +204,8 @@ sp_gpu_difference(struct sp_gpu *gpu, struct sp_gpu_array a, struct sp_gpu_array
 		return sp_gpu_zero(gpu, sum, err);
 	rc = sp_gpu_alloc(gpu, SP_GPU_F64, ceil_div(a.count, SPAN), &pieces, err);
 	if (rc == SP_OK)
-		rc = SP_BY_TYPES(a.type, b.at == 0 ? a.type : b.type, difference, gpu, a, b, pieces,
-		    err);
+		rc = SP_BY_TYPES(
+		    a.type, b.at == 0 ? a.type : b.type, difference, gpu, a, b, pieces, err);
 	if (rc == SP_OK)
 		rc = launch(gpu, "difference", total_kernel, 1, THREADS, 0, err,
 		    at<const double>(pieces), pieces.count, at<double>(sum));

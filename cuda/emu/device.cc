@@ -78,16 +78,14 @@ enum sp_code
 sp_gpu_upload(struct sp_gpu *gpu, struct sp_gpu_mark, struct sp_gpu_array to, const void *from,
     struct sp_gpu_mark *mark, struct sp_err *)
 {
-	return transfer(
-	    gpu, 1, at<void>(to), from, to.count * sp_gpu_type_size(to.type), mark);
+	return transfer(gpu, 1, at<void>(to), from, to.count * sp_gpu_type_size(to.type), mark);
 }
 
 enum sp_code
 sp_gpu_download(struct sp_gpu *gpu, struct sp_gpu_mark, struct sp_gpu_array from, void *to,
     struct sp_gpu_mark *mark, struct sp_err *)
 {
-	return transfer(
-	    gpu, 2, to, at<void>(from), from.count * sp_gpu_type_size(from.type), mark);
+	return transfer(gpu, 2, to, at<void>(from), from.count * sp_gpu_type_size(from.type), mark);
 }
 
 enum sp_code
@@ -98,8 +96,7 @@ sp_gpu_mark(struct sp_gpu *gpu, struct sp_gpu_mark *mark, struct sp_err *)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	mark->order = 0;
 	mark->serial = ++gpu->state->serials[0];
-	gpu->state->ms[mark->serial % MARKS] =
-	    (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+	gpu->state->ms[mark->serial % MARKS] = (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 	return SP_OK;
 }
 
@@ -116,8 +113,8 @@ sp_gpu_wait(struct sp_gpu *, struct sp_gpu_mark, struct sp_err *)
 }
 
 enum sp_code
-sp_gpu_elapsed(struct sp_gpu *gpu, struct sp_gpu_mark from, struct sp_gpu_mark to, double *ms,
-    struct sp_err *)
+sp_gpu_elapsed(
+    struct sp_gpu *gpu, struct sp_gpu_mark from, struct sp_gpu_mark to, double *ms, struct sp_err *)
 {
 	*ms = gpu->state->ms[to.serial % MARKS] - gpu->state->ms[from.serial % MARKS];
 	return SP_OK;

@@ -15,7 +15,8 @@
 
 enum state { READY, AT_WARP, AT_BLOCK, DONE };
 
-/* --- where a stack goes on: swapcontext would ask the kernel for the signal mask each time --------
+/* --- where a stack goes on: swapcontext would ask the kernel for the signal mask each time
+ * --------
  */
 
 #ifdef __x86_64__
@@ -81,7 +82,7 @@ prepare(place *to, unsigned char *stack, void (*entry)(void))
 struct fiber {
 	place at;
 	unsigned char *stack; /* whoever has one is within enter() */
-	void *fake; /* AddressSanitizer's */
+	void *fake;	      /* AddressSanitizer's */
 	enum state state;
 	__align__(16) unsigned char slot[SLOT];
 };
@@ -182,8 +183,8 @@ emu_collect(const void *mine, void *theirs, size_t size)
 	memcpy(fibers[now].slot, mine, size);
 	emu_warp_wait();
 	for (unsigned lane = 0; lane < 32; lane++)
-		memcpy((unsigned char *)theirs + lane * size, fibers[now / 32 * 32 + lane].slot,
-		    size);
+		memcpy(
+		    (unsigned char *)theirs + lane * size, fibers[now / 32 * 32 + lane].slot, size);
 	emu_warp_wait();
 }
 

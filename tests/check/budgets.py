@@ -12,7 +12,7 @@ FILE_MAX, HEADER_MAX, FUNCTION_MAX, COLUMNS_MAX = 900, 300, 70, 100
 FOLDERS = ("lib", "daemons", "cuda", "tests", "proto")
 # written by other implementations, not by us
 FOREIGN = pathlib.PurePath("tests/vectors")
-CODE = {".c", ".h", ".inc", ".cu", ".proto"}
+CODE = {".c", ".h", ".inc", ".cu", ".cc", ".proto"}
 SCRIPTS = {".sh", ".py", ".mk"}
 LATER = re.compile(r"\b(TODO|FIXME|" + "XXX" + r")\b")
 

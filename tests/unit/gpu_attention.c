@@ -40,15 +40,14 @@ struct side {
 
 /* Fills the CPU's cache of one sequence with rows `from` … of k and v. */
 static void
-append(struct side *side, struct sp_kv *kv, const float *k, const float *v, size_t from,
-    size_t count)
+append(
+    struct side *side, struct sp_kv *kv, const float *k, const float *v, size_t from, size_t count)
 {
 	size_t width = side->env.config.kv_heads * side->env.config.head_dim;
 	struct sp_attention_seq seq = {.own = *kv, .row = 0, .count = count};
 
 	if (count > 0)
-		sp_attention_append(
-		    &side->env, 0, &seq, 1, k + from * width, v + from * width);
+		sp_attention_append(&side->env, 0, &seq, 1, k + from * width, v + from * width);
 }
 
 static void

@@ -1,4 +1,5 @@
-/* gpu_int4.c -- layers of 4-bit codes: few tokens, and widened, against what the codes stand for. */
+/* gpu_int4.c -- layers of 4-bit codes: few tokens, and widened, against what the codes stand for.
+ */
 #include "gpu_rig.h"
 
 #include "awq/pack.h"
@@ -58,8 +59,7 @@ layer_open(struct layer *layer, const struct shape *shape)
 	for (size_t i = 0; i < count; i++) {
 		codes.zeros[i] = (uint8_t)((gpu_noise() + 1.0f) * 7.999f);
 		codes.scales[i] = sp_dtype_f32_to_f16(0.02f * (1.5f + gpu_noise()));
-		scales[i % groups * shape->out + i / groups] =
-		    sp_dtype_f16_to_f32(codes.scales[i]);
+		scales[i % groups * shape->out + i / groups] = sp_dtype_f16_to_f32(codes.scales[i]);
 	}
 	sp_round_decode(&codes, layer->w);
 	layer->on = (struct sp_gpu_int4){.in = shape->in,
@@ -110,8 +110,8 @@ few(void)
 		}
 		gpu_same(y);
 		/* alone, a token gets the same bits */
-		gpu_ok(sp_gpu_int4(gpu, &layer.on,
-		    sp_gpu_part(gx, (c->n - 1) * c->in, c->in), 1, gb, last, &gpu_err));
+		gpu_ok(sp_gpu_int4(gpu, &layer.on, sp_gpu_part(gx, (c->n - 1) * c->in, c->in), 1,
+		    gb, last, &gpu_err));
 		one = gpu_get(last);
 		assert_memory_equal(one, got + (c->n - 1) * c->out, c->out * sizeof(*got));
 		gpu_ok(sp_gpu_int4(gpu, &layer.on, gx, 1, none, last, &gpu_err));

@@ -111,7 +111,8 @@ compare_gemm(enum sp_gpu_type type, enum sp_gpu_precision precision, int ta, int
 				size += fabs(x * y);
 			}
 			sum = 2 * sum - (double)c[i * n + j];
-			assert_true(fabs((double)got[i * n + j] - sum) <= 4 * (double)eps * (size + 1));
+			assert_true(
+			    fabs((double)got[i * n + j] - sum) <= 4 * (double)eps * (size + 1));
 		}
 	}
 	free(a);
@@ -159,8 +160,8 @@ linear(void)
 		gpu_ok(sp_gpu_linear(gpu, gx, n, in, gw, gb, out, gy, &gpu_err));
 		got = gpu_get(gy);
 		gpu_near("linear", got, want, n * out, roundings[t]);
-		gpu_ok(sp_gpu_linear(gpu, sp_gpu_part(gx, (n - 3) * in, 3 * in), 3, in, gw, none, out,
-		    wide, &gpu_err));
+		gpu_ok(sp_gpu_linear(gpu, sp_gpu_part(gx, (n - 3) * in, 3 * in), 3, in, gw, none,
+		    out, wide, &gpu_err));
 		rest = gpu_get(wide);
 		sp_kernels_matmul(gpu_pool, x + (n - 3) * in, 3, in, &panels, NULL, out, want);
 		gpu_near("rows of linear", rest, want, 3 * out, 1e-5f);
