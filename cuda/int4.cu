@@ -95,19 +95,23 @@ static __device__ __forceinline__ void
 finish_group(const struct job *job, size_t g, size_t column, float (&sums)[4][4][4],
     const float (&ones)[4], float (&totals)[4][4][4])
 {
-	const uint32_t *zeros = job->qzeros + (g * job->out + column) / 8;
-	const sp_f16 *scales = job->scales + g * job->out + column;
+	uint4 z = *(const uint4 *)(job->qzeros + (g * job->out + column) / 8);
+	const uint4 *scales = (const uint4 *)(job->scales + g * job->out + column);
+	const uint32_t zeros[4] = {z.x, z.y, z.z, z.w};
 
 #pragma unroll
 	for (unsigned j = 0; j < 4; j++) {
+		uint4 s = scales[j];
+		const uint32_t pairs[4] = {s.x, s.y, s.z, s.w};
+
 #pragma unroll
 		for (unsigned i = 0; i < 16; i++) {
 			unsigned high = i % 4 / 2; /* the second of two neighbours */
 			float zero = (float)(zeros[j] >> (4 * (i / 4 + 4 * high)) & 15);
-			float scale = widen(scales[8 * j + 2 * (i / 4) + high]);
+			sp_f16 scale = {(uint16_t)(pairs[i / 4] >> (16 * high))};
 			float sum = sums[j][i / 4][i % 4] - (1024.0f + zero) * ones[i % 2];
 
-			totals[j][i / 4][i % 4] += scale * sum;
+			totals[j][i / 4][i % 4] += widen(scale) * sum;
 		}
 	}
 }

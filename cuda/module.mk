@@ -6,7 +6,7 @@ GPU_EMU := $(addprefix cuda/,$(CUDA_SOURCES)) $(addprefix cuda/emu/,emu device g
 
 CXXFLAGS_EMU = -std=c++17 -D_GNU_SOURCE -DSP_EMU -Icuda -Ilib -Wall -Wextra \
 	-Wno-unknown-pragmas -Werror -fno-exceptions -fno-rtti -fno-threadsafe-statics \
-	-ffp-contract=off -fno-strict-aliasing -ffile-prefix-map=$(CURDIR)=. $(SANFLAGS) -O2 -g
+	-ffp-contract=off -fno-strict-aliasing -ffile-prefix-map=$(CURDIR)=. $(SANFLAGS) -O1
 
 $(B)/cuda/%.o: cuda/%.cu $(B)/flags-emu
 	@mkdir -p $(@D); echo "  CXX     $<"

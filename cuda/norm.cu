@@ -266,6 +266,39 @@ sp_gpu_scatter(struct sp_gpu *gpu, struct sp_gpu_array x, size_t n, size_t dim,
 	return SP_BY_TYPES(x.type, cache.type, scatter, gpu, x, n, dim, rows, cache, err);
 }
 
+template <class X, class Y>
+static __global__ void
+add_rows_kernel(
+    const X *x, size_t dim, const uint32_t *ids, const float *weights, Y *y, size_t rows)
+{
+	size_t row = blockIdx.x, id = ids[row];
+
+	for (size_t i = threadIdx.x; i < dim && id < rows; i += THREADS)
+		narrow(widen(y[id * dim + i]) + weights[row] * widen(x[row * dim + i]),
+		    &y[id * dim + i]);
+}
+
+template <class X, class Y>
+static enum sp_code
+add_rows(struct sp_gpu *gpu, struct sp_gpu_array x, size_t n, size_t dim, struct sp_gpu_array ids,
+    struct sp_gpu_array weights, struct sp_gpu_array y, size_t rows, struct sp_err *err)
+{
+	return launch(gpu, "adding rows", add_rows_kernel<X, Y>, (unsigned)n, THREADS, 0, err,
+	    at<const X>(x), dim, at<const uint32_t>(ids), at<const float>(weights), at<Y>(y), rows);
+}
+
+enum sp_code
+sp_gpu_add_rows(struct sp_gpu *gpu, struct sp_gpu_array x, size_t n, size_t dim,
+    struct sp_gpu_array ids, struct sp_gpu_array weights, struct sp_gpu_array y, size_t rows,
+    struct sp_err *err)
+{
+	SP_ASSERT(x.count >= n * dim && ids.count >= n && weights.count >= n);
+	SP_ASSERT(y.count >= rows * dim && ids.type == SP_GPU_U32 && weights.type == SP_GPU_F32);
+	if (n == 0)
+		return SP_OK;
+	return SP_BY_TYPES(x.type, y.type, add_rows, gpu, x, n, dim, ids, weights, y, rows, err);
+}
+
 /* --- scores ----------------------------------------------------------------------------------
  */
 

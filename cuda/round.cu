@@ -118,6 +118,43 @@ sp_gpu_fake(struct sp_gpu *gpu, struct sp_gpu_array w, size_t out, size_t in, si
 	return SP_BY_TYPE(w.type, fake_of, gpu, w, out, in, group, symmetric, scales, to, err);
 }
 
+template <class T>
+static __global__ void
+rescale_kernel(T *w, size_t count, size_t in, const float *rows, const float *columns)
+{
+	size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
+
+	if (i < count) {
+		float value = widen(w[i]);
+
+		if (rows != NULL)
+			value /= rows[i / in];
+		if (columns != NULL)
+			value *= columns[i % in];
+		narrow(value, &w[i]);
+	}
+}
+
+template <class T>
+static enum sp_code
+rescale_of(struct sp_gpu *gpu, struct sp_gpu_array w, size_t out, size_t in,
+    struct sp_gpu_array rows, struct sp_gpu_array columns, struct sp_err *err)
+{
+	return launch(gpu, "rescaling", rescale_kernel<T>, (unsigned)ceil_div(out * in, THREADS),
+	    THREADS, 0, err, at<T>(w), out * in, in, at<const float>(rows),
+	    at<const float>(columns));
+}
+
+enum sp_code
+sp_gpu_rescale(struct sp_gpu *gpu, struct sp_gpu_array w, size_t out, size_t in,
+    struct sp_gpu_array rows, struct sp_gpu_array columns, struct sp_err *err)
+{
+	SP_ASSERT(w.count >= out * in && out > 0 && in > 0);
+	SP_ASSERT(rows.at == 0 || (rows.count >= out && rows.type == SP_GPU_F32));
+	SP_ASSERT(columns.at == 0 || (columns.count >= in && columns.type == SP_GPU_F32));
+	return SP_BY_TYPE(w.type, rescale_of, gpu, w, out, in, rows, columns, err);
+}
+
 /* --- codes -----------------------------------------------------------------------------------
  */
 

@@ -160,6 +160,11 @@ enum sp_code sp_gpu_add(struct sp_gpu *gpu, struct sp_gpu_array a, struct sp_gpu
 /* Row t of y[n][dim] is row ids[t] of table[rows][dim]; an id beyond rows gives zeros. */
 enum sp_code sp_gpu_gather(struct sp_gpu *gpu, struct sp_gpu_array table, size_t rows, size_t dim,
     struct sp_gpu_array ids, size_t n, struct sp_gpu_array y, struct sp_err *err) SP_MUST_USE;
+/* y[ids[t]] += weights[t] * x[t] for rows of dim, n of them; ids are different, an id beyond rows
+ * is left out; weights F32. (sp_moe_scatter) */
+enum sp_code sp_gpu_add_rows(struct sp_gpu *gpu, struct sp_gpu_array x, size_t n, size_t dim,
+    struct sp_gpu_array ids, struct sp_gpu_array weights, struct sp_gpu_array y, size_t rows,
+    struct sp_err *err) SP_MUST_USE;
 /* Of logits[n][vocab]: lse F32 [n] = log Σ exp; chosen F32 [n] = the logit of ids[t] (U32 [n],
  * below vocab); best U32 [n]: the first of the largest. (sp_kernels_log_sum_exp) */
 enum sp_code sp_gpu_score(struct sp_gpu *gpu, struct sp_gpu_array logits, size_t n, size_t vocab,

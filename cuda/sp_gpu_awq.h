@@ -93,6 +93,9 @@ enum sp_code sp_gpu_plane_round(struct sp_gpu *gpu, const struct sp_gpu_plane *p
 enum sp_code sp_gpu_fake(struct sp_gpu *gpu, struct sp_gpu_array w, size_t out, size_t in,
     size_t group, int symmetric, struct sp_gpu_array scales, struct sp_gpu_array to,
     struct sp_err *err) SP_MUST_USE;
+/* w[r][c] = w[r][c] / rows[r] * columns[c], w of any type; either F32 or empty. */
+enum sp_code sp_gpu_rescale(struct sp_gpu *gpu, struct sp_gpu_array w, size_t out, size_t in,
+    struct sp_gpu_array rows, struct sp_gpu_array columns, struct sp_err *err) SP_MUST_USE;
 /* AutoAWQ's codes, by fp16 arithmetic, of w that fits it. (sp_round_codes) */
 enum sp_code sp_gpu_codes_find(struct sp_gpu *gpu, struct sp_gpu_array w, size_t out, size_t in,
     size_t group, int symmetric, const struct sp_gpu_codes *codes, struct sp_err *err) SP_MUST_USE;

@@ -326,6 +326,32 @@ test_rows(void **state)
 }
 
 static void
+test_add_rows(void **state)
+{
+	const size_t rows = 5, dim = 40, n = 3;
+	const uint32_t ids[] = {4, 9, 1}; /* the second is none */
+	const float weights[] = {0.5f, 1.0f, -2.0f};
+	float *x = gpu_values(SP_GPU_BF16, n * dim), *y = gpu_values(SP_GPU_F32, rows * dim), *got;
+	struct sp_gpu_array gx = gpu_put(SP_GPU_BF16, x, n * dim);
+	struct sp_gpu_array gy = gpu_put(SP_GPU_F32, y, rows * dim);
+	struct sp_gpu_array gi = gpu_put_ids(ids, n), gw = gpu_put(SP_GPU_F32, weights, n);
+
+	(void)state;
+	gpu_ok(sp_gpu_add_rows(gpu, gx, n, dim, gi, gw, gy, rows, &gpu_err));
+	for (size_t t = 0; t < n; t++) {
+		for (size_t i = 0; i < dim && ids[t] < rows; i++)
+			y[ids[t] * dim + i] += weights[t] * x[t * dim + i];
+	}
+	got = gpu_get(gy);
+	gpu_near("added rows", got, y, rows * dim, 1e-6f);
+	free(x), free(y), free(got);
+	sp_gpu_free(gpu, &gx);
+	sp_gpu_free(gpu, &gy);
+	sp_gpu_free(gpu, &gi);
+	sp_gpu_free(gpu, &gw);
+}
+
+static void
 score(void)
 {
 	const size_t n = 3, vocab = 1009;
@@ -384,6 +410,7 @@ main(void)
 	    cmocka_unit_test(test_elements),
 	    cmocka_unit_test(test_rope),
 	    cmocka_unit_test(test_rows),
+	    cmocka_unit_test(test_add_rows),
 	    cmocka_unit_test(test_score),
 	};
 

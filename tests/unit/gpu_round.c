@@ -112,6 +112,31 @@ test_fake(void **state)
 	}
 }
 
+static void
+test_rescale(void **state)
+{
+	const size_t in = 37;
+	float *w = gpu_values(SP_GPU_F32, OUT * in), *got;
+	float *rows = gpu_values(SP_GPU_F32, OUT), *columns = gpu_values(SP_GPU_F32, in);
+	struct sp_gpu_array gw = gpu_put(SP_GPU_F32, w, OUT * in), none = {0}, gr, gc;
+
+	(void)state;
+	for (size_t i = 0; i < OUT; i++)
+		rows[i] += 2.0f;
+	gr = gpu_put(SP_GPU_F32, rows, OUT);
+	gc = gpu_put(SP_GPU_F32, columns, in);
+	gpu_ok(sp_gpu_rescale(gpu, gw, OUT, in, gr, none, &gpu_err));
+	gpu_ok(sp_gpu_rescale(gpu, gw, OUT, in, none, gc, &gpu_err));
+	for (size_t i = 0; i < OUT * in; i++)
+		w[i] = w[i] / rows[i / in] * columns[i % in];
+	got = gpu_get(gw);
+	gpu_near("rescaled", got, w, OUT * in, 1e-6f);
+	free(w), free(rows), free(columns), free(got);
+	sp_gpu_free(gpu, &gw);
+	sp_gpu_free(gpu, &gr);
+	sp_gpu_free(gpu, &gc);
+}
+
 /* Codes bit for bit, what they stand for, and how checkpoints hold them. */
 static void
 test_codes(void **state)
@@ -236,6 +261,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_sums),
 	    cmocka_unit_test(test_fake),
+	    cmocka_unit_test(test_rescale),
 	    cmocka_unit_test(test_codes),
 	    cmocka_unit_test(test_clip),
 	};
