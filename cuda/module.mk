@@ -51,16 +51,14 @@ endif
 endif
 CUDA_CODE = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) \
 	-gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
-# debug sections of ptxas would name a temporary directory
 NVCCFLAGS = -std=c++17 -D_GNU_SOURCE -Icuda -Ilib -O3 -Werror all-warnings $(CUDA_CODE) \
-	-Xcompiler -Wall,-Wextra,-Werror,-Wno-unused-parameter,-fno-strict-aliasing,-ffile-prefix-map=$(CURDIR)=. \
-	--frandom-seed sallyport -t 1
+	-Xcompiler -Wall,-Wextra,-Werror,-Wno-unused-parameter,-fno-strict-aliasing,-ffile-prefix-map=$(CURDIR)=.
 CUDA_LT = $(firstword $(wildcard $(addprefix $(CUDA_AT)/,lib64/libcublasLt.so lib/libcublasLt.so lib/libcublasLt.so.*)))
 CUDA_LIBS = $(CUDA_LT) -Wl,-rpath,$(dir $(CUDA_LT)) $(wildcard $(CUDA_AT)/lib*/libcudart_static.a) -ldl -lrt
 
 $(B)/nv/%.o: cuda/%.cu $(B)/flags-cuda
 	@mkdir -p $(@D); echo "  NVCC    $<"
-	$(Q)$(CUDA_AT)/bin/nvcc $(NVCCFLAGS) -ccbin $(CXX) -MMD -MP -c -o $@ $<
+	$(Q)$(CUDA_AT)/bin/nvcc $(NVCCFLAGS) --frandom-seed $< -ccbin $(CXX) -MMD -MP -c -o $@ $<
 
 $(B)/flags-cuda: FORCE
 	@mkdir -p $(@D)
