@@ -41,18 +41,19 @@ template <class T>
 static inline void
 mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
 {
-	uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]}, all[32][6];
+	float mine[12], all[32][12]; /* a0 … a3, b0, b1, each its low half and its high one */
 	unsigned lane = threadIdx.x % 32;
 
+	for (unsigned i = 0; i < 12; i++)
+		mine[i] = half_of<T>(i < 8 ? a[i / 2] : b[i / 2 - 4], i % 2);
 	emu_collect(mine, all, sizeof(mine));
 	for (unsigned i = 0; i < 4; i++) {
 		unsigned row = lane / 4 + 8 * (i / 2), column = lane % 4 * 2 + i % 2;
 
 		for (unsigned k = 0; k < 16; k++) {
-			uint32_t x = all[row % 8 * 4 + k % 8 / 2][row / 8 + 2 * (k / 8)];
-			uint32_t y = all[column * 4 + k % 8 / 2][4 + k / 8];
+			unsigned x = 2 * (row / 8 + 2 * (k / 8)) + k % 2, y = 8 + k / 8 * 2 + k % 2;
 
-			c[i] += half_of<T>(x, k % 2) * half_of<T>(y, k % 2);
+			c[i] += all[row % 8 * 4 + k % 8 / 2][x] * all[column * 4 + k % 8 / 2][y];
 		}
 	}
 }
