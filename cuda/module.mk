@@ -68,7 +68,7 @@ $(B)/flags-cuda: FORCE
 KERNELS := lib/engine/kernels lib/engine/pool
 $(eval $(call gpu_unit,gpu_norm,$(KERNELS),))
 $(eval $(call gpu_unit,gpu_plus,$(KERNELS) $(addprefix lib/awq/,gram factor plane round),))
-$(eval $(call gpu_unit,gpu_round,$(KERNELS) $(addprefix lib/awq/,search round pack),))
+$(eval $(call gpu_unit,gpu_round,$(KERNELS) $(addprefix lib/awq/,search power round pack),sleef))
 $(eval $(call gpu_unit,gpu_attention,$(KERNELS) lib/engine/attention,))
 $(eval $(call gpu_unit,gpu_int4,$(KERNELS) $(addprefix lib/awq/,round pack),))
 

@@ -31,7 +31,7 @@ enum sp_code sp_gpu_difference(struct sp_gpu *gpu, struct sp_gpu_array a, struct
 /*
  * g[in][in] += XᵀX of x[n][in] (any type), lower triangle; sp_gpu_mirror makes it whole. Tokens
  * are summed SP_GPU_TURN at a time in the order of the calls. F32 is multiplied as TF32.
- * (sp_gram_moments)
+ * (sp_gram_add)
  */
 #define SP_GPU_TURN 4096
 enum sp_code sp_gpu_moments(struct sp_gpu *gpu, struct sp_gpu_array x, size_t n, size_t in,
@@ -39,7 +39,7 @@ enum sp_code sp_gpu_moments(struct sp_gpu *gpu, struct sp_gpu_array x, size_t n,
 enum sp_code
 sp_gpu_mirror(struct sp_gpu *gpu, struct sp_gpu_array g, size_t in, struct sp_err *err) SP_MUST_USE;
 /* g[in][in] += Xᵀ(exact / scales - X), x what runs; exact is overwritten with the difference,
- * formed in fp32 and rounded to its type; scales[in] or empty. (sp_gram_drift) */
+ * formed in fp32 and rounded to its type; scales[in] or empty. (sp_gram_add_drift) */
 enum sp_code sp_gpu_drift(struct sp_gpu *gpu, struct sp_gpu_array x, struct sp_gpu_array exact,
     struct sp_gpu_array scales, size_t n, size_t in, struct sp_gpu_array g,
     struct sp_err *err) SP_MUST_USE;
@@ -54,7 +54,7 @@ enum sp_code sp_gpu_drift(struct sp_gpu *gpu, struct sp_gpu_array x, struct sp_g
  */
 enum sp_code sp_gpu_cholesky(struct sp_gpu *gpu, struct sp_gpu_array g, size_t in, size_t n,
     double damp, struct sp_err *err) SP_MUST_USE;
-/* The factor of the same inputs divided by scales[in]; to may be from. (sp_factor_scale) */
+/* The factor of the same inputs divided by scales[in]; to may be from. (awq/plane.h) */
 enum sp_code sp_gpu_factor_scale(struct sp_gpu *gpu, struct sp_gpu_array from, size_t in,
     struct sp_gpu_array scales, struct sp_gpu_array to, struct sp_err *err) SP_MUST_USE;
 /* H·x = b for b[in][columns], which becomes x. (sp_factor_solve) */

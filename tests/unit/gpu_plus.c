@@ -52,13 +52,29 @@ settle(float *x, struct sp_gpu_array array)
 	free(held);
 }
 
+/* XᵀX, and Xᵀ(exact / scales - X), by the CPU. */
+static void
+moments_of(const float *x, size_t n, size_t in, float *g)
+{
+	memset(g, 0, in * in * sizeof(*g));
+	gpu_ok(sp_gram_add(gpu_pool, x, n, in, g, &gpu_err));
+	sp_gram_mirror(gpu_pool, in, g);
+}
+
+static void
+drift_of(const float *x, const float *exact, const float *scales, size_t n, size_t in, float *g)
+{
+	memset(g, 0, in * in * sizeof(*g));
+	gpu_ok(sp_gram_add_drift(gpu_pool, x, exact, scales, n, in, g, &gpu_err));
+}
+
 /* The CPU's factor of x. */
 static float *
 factor_new(const float *x, size_t n, size_t in, double damp)
 {
 	float *factor = floats(in * in);
 
-	gpu_ok(sp_gram_moments(gpu_pool, x, x, n, in, factor, &gpu_err));
+	moments_of(x, n, in, factor);
 	gpu_ok(sp_factor_cholesky(gpu_pool, factor, in, n, damp, &gpu_err));
 	return factor;
 }
@@ -83,7 +99,7 @@ moments(void)
 		ge = gpu_put(types[t], exact, n * in);
 		gs = gpu_put(SP_GPU_F32, scales, in);
 		settle(exact, ge);
-		gpu_ok(sp_gram_moments(gpu_pool, x, x, n, in, want, &gpu_err));
+		moments_of(x, n, in, want);
 		gpu_ok(sp_gpu_zero(gpu, g, &gpu_err));
 		gpu_ok(sp_gpu_moments(gpu, gx, 100, in, g, &gpu_err)); /* in two calls */
 		gpu_ok(
@@ -97,7 +113,7 @@ moments(void)
 			assert_true(got[i] == got[i % in * in + i / in]);
 		}
 		free(got);
-		gpu_ok(sp_gram_drift(gpu_pool, x, exact, scales, n, in, want, &gpu_err));
+		drift_of(x, exact, scales, n, in, want);
 		gpu_ok(sp_gpu_zero(gpu, g, &gpu_err));
 		gpu_ok(sp_gpu_drift(gpu, gx, ge, gs, n, in, g, &gpu_err));
 		got = gpu_get(g);
@@ -130,7 +146,7 @@ factor(void)
 		float *x = inputs(n, in), *g = floats(in * in), *got, *want;
 		struct sp_gpu_array gg;
 
-		gpu_ok(sp_gram_moments(gpu_pool, x, x, n, in, g, &gpu_err));
+		moments_of(x, n, in, g);
 		gg = gpu_put(SP_GPU_F32, g, in * in);
 		gpu_ok(sp_gpu_cholesky(gpu, gg, in, n, 0.01, &gpu_err));
 		got = gpu_get(gg);
@@ -205,7 +221,12 @@ solve(void)
 			scales[i] = 1.5f + gpu_noise();
 		gs = gpu_put(SP_GPU_F32, scales, in);
 		gpu_ok(sp_gpu_factor_scale(gpu, gf, in, gs, gf, &gpu_err));
-		sp_factor_scale(gpu_pool, f, in, scales, scaled);
+		for (size_t i = 0; i < in * in; i++) {
+			size_t row = i / in, column = i % in;
+
+			scaled[i] = column <= row ? f[i] / scales[row]
+						  : f[i] * scales[row] / scales[column];
+		}
 		free(got);
 		got = gpu_get(gf);
 		gpu_near("scaled factor", got, scaled, in * in, 1e-6f);
@@ -242,7 +263,6 @@ static struct rounded
 round_both(const struct case_of_plane *c, const float *f, const float *drift, const float *w)
 {
 	struct sp_plane plane = {.factor = f,
-	    .drift = drift,
 	    .in = c->in,
 	    .grid = {c->group, c->symmetric},
 	    .shrink = c->shrink,
@@ -264,8 +284,13 @@ round_both(const struct case_of_plane *c, const float *f, const float *drift, co
 	double rows[OUT];
 
 	assert_non_null(got);
-	if (drift != NULL)
+	if (drift != NULL) {
+		float *moved = floats(sp_kernels_panels(OUT) * c->in * SP_PANEL);
+
 		on.drift = gpu_put(SP_GPU_F32, drift, c->in * c->in);
+		gpu_ok(sp_plane_drift(gpu_pool, drift, w, OUT, c->in, moved, &gpu_err));
+		plane.drift = moved;
+	}
 	gpu_ok(sp_plane_round(gpu_pool, &plane, w, OUT, &want, &result.want, &gpu_err));
 	gpu_ok(sp_gpu_plane_round(gpu, &on, gw, none, OUT, 0, 1, &codes, losses, &gpu_err));
 	gpu_ok(sp_gpu_read(gpu, losses, rows, &gpu_err));
@@ -279,6 +304,7 @@ round_both(const struct case_of_plane *c, const float *f, const float *drift, co
 	gpu_same(codes.scales);
 	gpu_same(losses);
 	free(got);
+	free((void *)(uintptr_t)plane.drift);
 	sp_round_free(&want);
 	sp_gpu_free(gpu, &on.factor);
 	sp_gpu_free(gpu, &on.drift);
@@ -318,7 +344,7 @@ plane(void)
 			for (size_t k = 0; k < c->in; k++)
 				ones[k] = 1.0f;
 			drift = floats(c->in * c->in);
-			gpu_ok(sp_gram_drift(gpu_pool, x, exact, ones, n, c->in, drift, &gpu_err));
+			drift_of(x, exact, ones, n, c->in, drift);
 			for (size_t k = 0; k < c->in * c->in; k++)
 				drift[k] /= (float)n;
 			free(exact), free(ones);
