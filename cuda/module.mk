@@ -37,7 +37,7 @@ GPU_PROGRAMS += $(B)/gpu/$(1)
 OBJS += $(call objs,$(filter tests/% cuda/%,$(2)))
 $(B)/gpu/$(1): $(sort $(call objs,$(2))) $(CUDA_OBJECTS) $(B)/flags $(B)/flags-cuda
 	@mkdir -p $$(@D); echo "  LINK    gpu/$(1)"
-	$$(Q)$(CXX) -o $$@ $$(filter %.o,$$^) $$(LDFLAGS_ALL) $$(CUDA_LIBS) $$(call pkglibs,$(3)) -lm
+	$$(Q)$(CXX) -o $$@ $$(filter %.o,$$^) $$(LDFLAGS_ALL) $$(CUDA_LIBS) $(if $(strip $(3)),$$(call pkglibs,$(3))) -lm
 endef
 
 # sm_80: A100; sm_89: L4, L40; sm_90: H100, H200; sm_100: B200, whose PTX newer ones translate
