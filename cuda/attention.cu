@@ -331,16 +331,13 @@ make_plan(const struct sp_gpu_seq *seqs, size_t n, int single, unsigned tokens, 
 	}
 }
 
-/* The copy is in order with the operations, and the host's side read when it returns. */
+/* Waits: where a GPU reads pageable memory by itself, the host's side may still be read later. */
 static enum sp_code
 put(struct sp_gpu *gpu, const void *from, size_t size, struct sp_gpu_array *to, struct sp_err *err)
 {
 	enum sp_code rc = sp_gpu_alloc(gpu, SP_GPU_U8, size, to, err);
 
-	return rc != SP_OK ? rc
-			   : sp__gpu_check(cudaMemcpyAsync(at<void>(*to), from, size,
-					       cudaMemcpyDefault, gpu->stream),
-				 "copying", err);
+	return rc != SP_OK ? rc : sp_gpu_write(gpu, *to, from, err);
 }
 
 template <class T, int D>
@@ -391,6 +388,7 @@ must_fit(const struct sp_gpu_attention *a, const struct sp_gpu_seq *seqs, size_t
 
 	SP_ASSERT(a->q.type == SP_GPU_F16 || a->q.type == SP_GPU_BF16);
 	SP_ASSERT(a->out.type == a->q.type && a->k.type == a->q.type && a->v.type == a->q.type);
+	SP_ASSERT((a->q.at | a->k.at | a->v.at | a->out.at) % 16 == 0);
 	SP_ASSERT(a->heads % a->kv_heads == 0 && a->heads / a->kv_heads <= ROWS);
 	for (size_t i = 0; i < n; i++) {
 		size_t last = (size_t)seqs[i].own + seqs[i].own_len;

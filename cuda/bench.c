@@ -106,19 +106,17 @@ rising(const void *a, const void *b)
 static double
 median_ms(void (*run)(void *arg), void *arg)
 {
-	double ms[RUNS];
+	double ms[RUNS] = {0};
 
-	for (int i = -1; i < RUNS; i++) {
+	run(arg);
+	for (int i = 0; i < RUNS; i++) {
 		struct sp_gpu_mark from, to;
-		double one;
 
 		ok(sp_gpu_mark(gpu, &from, &err));
 		run(arg);
 		ok(sp_gpu_mark(gpu, &to, &err));
 		ok(sp_gpu_wait(gpu, to, &err));
-		ok(sp_gpu_elapsed(gpu, from, to, &one, &err));
-		if (i >= 0)
-			ms[i] = one;
+		ok(sp_gpu_elapsed(gpu, from, to, &ms[i], &err));
 	}
 	qsort(ms, RUNS, sizeof(ms[0]), rising);
 	return ms[RUNS / 2];

@@ -111,7 +111,19 @@ sp_gpu_close(struct sp_gpu **gpu_at)
 enum sp_code
 sp_gpu_finish(struct sp_gpu *gpu, struct sp_err *err)
 {
-	return sp__gpu_check(cudaStreamSynchronize(gpu->stream), "an operation", err);
+	enum sp_code rc = SP_OK;
+
+	for (int i = 0; i < ORDERS && rc == SP_OK; i++)
+		rc = sp__gpu_check(
+		    cudaStreamSynchronize(gpu->state->streams[i]), "an operation", err);
+	return rc;
+}
+
+void
+sp__gpu_copies_finish(struct sp_gpu *gpu)
+{
+	(void)cudaStreamSynchronize(gpu->state->streams[UPLOADS]);
+	(void)cudaStreamSynchronize(gpu->state->streams[DOWNLOADS]);
 }
 
 enum sp_code
@@ -152,13 +164,32 @@ wait_in(struct sp_gpu *gpu, unsigned order, struct sp_gpu_mark mark, struct sp_e
 	    cudaStreamWaitEvent(gpu->state->streams[order], event_of(gpu, mark), 0), "mark", err);
 }
 
+/* The array's block belongs to a copy of that order, which does not know of the operations that
+ * the block's former owner called. */
 static enum sp_code
-transfer(struct sp_gpu *gpu, unsigned order, struct sp_gpu_mark after, void *to, const void *from,
-    size_t size, struct sp_gpu_mark *mark, struct sp_err *err)
+claim(struct sp_gpu *gpu, unsigned order, struct sp_gpu_array array, struct sp_err *err)
 {
+	struct sp_gpu_block *block = sp__gpu_block(gpu, array);
+	struct sp_gpu_mark now;
+	enum sp_code rc = SP_OK;
+
+	if (block->recycled && (rc = mark_order(gpu, OPERATIONS, &now, err)) == SP_OK)
+		rc = wait_in(gpu, order, now, err);
+	if (rc == SP_OK) {
+		block->recycled = 0;
+		block->copied = 1;
+	}
+	return rc;
+}
+
+static enum sp_code
+transfer(struct sp_gpu *gpu, unsigned order, struct sp_gpu_mark after, struct sp_gpu_array array,
+    void *to, const void *from, struct sp_gpu_mark *mark, struct sp_err *err)
+{
+	size_t size = array.count * sp_gpu_type_size(array.type);
 	enum sp_code rc = wait_in(gpu, order, after, err);
 
-	if (rc == SP_OK && size > 0)
+	if (rc == SP_OK && size > 0 && (rc = claim(gpu, order, array, err)) == SP_OK)
 		rc = sp__gpu_check(
 		    cudaMemcpyAsync(to, from, size, cudaMemcpyDefault, gpu->state->streams[order]),
 		    "transfer", err);
@@ -169,16 +200,14 @@ enum sp_code
 sp_gpu_upload(struct sp_gpu *gpu, struct sp_gpu_mark after, struct sp_gpu_array to,
     const void *from, struct sp_gpu_mark *mark, struct sp_err *err)
 {
-	return transfer(gpu, UPLOADS, after, at<void>(to), from,
-	    to.count * sp_gpu_type_size(to.type), mark, err);
+	return transfer(gpu, UPLOADS, after, to, at<void>(to), from, mark, err);
 }
 
 enum sp_code
 sp_gpu_download(struct sp_gpu *gpu, struct sp_gpu_mark after, struct sp_gpu_array from, void *to,
     struct sp_gpu_mark *mark, struct sp_err *err)
 {
-	return transfer(gpu, DOWNLOADS, after, to, at<void>(from),
-	    from.count * sp_gpu_type_size(from.type), mark, err);
+	return transfer(gpu, DOWNLOADS, after, from, to, at<void>(from), mark, err);
 }
 
 enum sp_code

@@ -196,6 +196,7 @@ sp_gpu_linear(struct sp_gpu *gpu, struct sp_gpu_array x, size_t n, size_t in, st
 	enum sp_code rc = SP_OK;
 
 	SP_ASSERT(x.type == w.type && x.count >= n * in && w.count >= out * in);
+	SP_ASSERT(y.type == x.type || y.type == SP_GPU_F32); /* cuBLASLt has no others */
 	SP_ASSERT(y.count >= n * out && (bias.count == 0 || bias.count >= out));
 	p.type = x.type;
 	p.result = y.type;

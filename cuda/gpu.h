@@ -171,6 +171,8 @@ struct sp_gpu_block {
 	void *at;
 	size_t size;
 	int used;
+	int recycled; /* operations may still use what it was before */
+	int copied;   /* uploads or downloads may still use it */
 };
 
 struct sp_gpu {
@@ -185,6 +187,11 @@ struct sp_gpu {
 
 /* SP_OK, or what CUDA says, behind `what`. */
 enum sp_code sp__gpu_check(cudaError_t error, const char *what, struct sp_err *err);
+
+/* The block of an array or of a part of one. */
+struct sp_gpu_block *sp__gpu_block(struct sp_gpu *gpu, struct sp_gpu_array array);
+/* Waits for the uploads and downloads; a later call reports their errors. */
+void sp__gpu_copies_finish(struct sp_gpu *gpu);
 
 /* The product itself, row-major: c = alpha·op(a)·op(b) + beta·c. gemm_lt.cu, emu/gemm.cc */
 struct sp__operand {

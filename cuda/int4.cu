@@ -187,6 +187,7 @@ must_fit(const struct sp_gpu_int4 *layer)
 
 	SP_ASSERT(layer->group % 16 == 0 && layer->in % layer->group == 0);
 	SP_ASSERT(layer->out % 32 == 0 && layer->out > 0 && layer->in > 0);
+	SP_ASSERT((layer->qweight.at | layer->qzeros.at | layer->scales.at) % 16 == 0);
 	SP_ASSERT(layer->qweight.count >= layer->in * (layer->out / 8));
 	SP_ASSERT(layer->qzeros.count >= groups * (layer->out / 8));
 	SP_ASSERT(layer->scales.count >= groups * layer->out && layer->scales.type == SP_GPU_F16);
@@ -217,7 +218,7 @@ sp_gpu_int4(struct sp_gpu *gpu, const struct sp_gpu_int4 *layer, struct sp_gpu_a
 	unsigned columns = (unsigned)ceil_div(job.out, COLUMNS), blocks;
 	enum sp_code rc;
 
-	SP_ASSERT(n <= TOKENS && x.type == SP_GPU_F16 && x.count >= n * job.in);
+	SP_ASSERT(n <= TOKENS && x.type == SP_GPU_F16 && x.count >= n * job.in && x.at % 16 == 0);
 	SP_ASSERT(y.count >= n * job.out && (bias.at == 0 || bias.count >= job.out));
 	if (n == 0)
 		return SP_OK;

@@ -14,6 +14,8 @@ sp__gpu_check(cudaError_t error, const char *what, struct sp_err *err)
 {
 	if (error == cudaSuccess)
 		return SP_OK;
+	/* CUDA would report it once more, as the next launch's */
+	(void)cudaGetLastError();
 	return sp_err_set(err, error == cudaErrorMemoryAllocation ? SP_E_NO_MEMORY : SP_E_INTERNAL,
 	    "GPU: %s: %s", what, cudaGetErrorString(error));
 }
@@ -45,6 +47,22 @@ make_room(struct sp_gpu *gpu, size_t size)
 	}
 }
 
+/* Others may have taken what the limit leaves: once more without what is kept. */
+static cudaError_t
+allocate(struct sp_gpu *gpu, size_t size, void **out)
+{
+	cudaError_t error = cudaMalloc(out, size);
+
+	if (error != cudaErrorMemoryAllocation)
+		return error;
+	(void)cudaGetLastError();
+	for (size_t i = gpu->block_count; i-- > 0;) {
+		if (!gpu->blocks[i].used)
+			drop(gpu, i);
+	}
+	return cudaMalloc(out, size);
+}
+
 /* A kept block that wastes at most an eighth. */
 static int
 reuse(struct sp_gpu *gpu, size_t size, void **out)
@@ -60,7 +78,7 @@ reuse(struct sp_gpu *gpu, size_t size, void **out)
 	}
 	if (best == NULL)
 		return 0;
-	best->used = 1;
+	best->used = best->recycled = 1;
 	*out = best->at;
 	return 1;
 }
@@ -77,16 +95,14 @@ take(struct sp_gpu *gpu, size_t size, void **out, struct sp_err *err)
 		return sp_err_set(err, SP_E_NO_MEMORY,
 		    "%zu MiB of GPU memory do not fit: %zu of %zu MiB are in use; raise the limit",
 		    size >> 20, gpu->info.used >> 20, gpu->info.limit >> 20);
-	if ((rc = sp__gpu_check(cudaMalloc(out, size), "memory", err)))
+	if ((rc = sp__gpu_check(allocate(gpu, size, out), "memory", err)))
 		return rc;
 	if (gpu->block_count == gpu->block_max) {
 		gpu->block_max = gpu->block_max * 2 + 64;
 		gpu->blocks = (struct sp_gpu_block *)sp_xrealloc(
 		    gpu->blocks, gpu->block_max, sizeof(*gpu->blocks));
 	}
-	gpu->blocks[gpu->block_count].at = *out;
-	gpu->blocks[gpu->block_count].size = size;
-	gpu->blocks[gpu->block_count++].used = 1;
+	gpu->blocks[gpu->block_count++] = (struct sp_gpu_block){*out, size, 1, 0, 0};
 	gpu->info.used += size;
 	if (gpu->info.used > gpu->info.peak)
 		gpu->info.peak = gpu->info.used;
@@ -114,23 +130,35 @@ sp_gpu_alloc(struct sp_gpu *gpu, enum sp_gpu_type type, size_t count, struct sp_
 	return SP_OK;
 }
 
+struct sp_gpu_block *
+sp__gpu_block(struct sp_gpu *gpu, struct sp_gpu_array array)
+{
+	for (size_t i = 0; i < gpu->block_count; i++) {
+		uintptr_t first = (uintptr_t)gpu->blocks[i].at;
+
+		if (array.at >= first && array.at - first < gpu->blocks[i].size)
+			return &gpu->blocks[i];
+	}
+	SP_ASSERT(!"an array that is none");
+	return NULL;
+}
+
 void
 sp_gpu_free(struct sp_gpu *gpu, struct sp_gpu_array *array)
 {
+	struct sp_gpu_block *block;
+
 	if (array->at == 0)
 		return;
-	for (size_t i = 0; i < gpu->block_count; i++) {
-		if ((uintptr_t)gpu->blocks[i].at != array->at)
-			continue;
-		SP_ASSERT(gpu->blocks[i].used);
-		gpu->blocks[i].used = 0;
-		/* of an own allocation each time, so that a use after this is seen */
-		if (gpu->info.emulated)
-			drop(gpu, i);
-		memset(array, 0, sizeof(*array));
-		return;
-	}
-	SP_ASSERT(!"an array that is none, or a part of one");
+	block = sp__gpu_block(gpu, *array);
+	SP_ASSERT(block->used && (uintptr_t)block->at == array->at);
+	if (block->copied)
+		sp__gpu_copies_finish(gpu);
+	block->used = block->copied = 0;
+	/* of an own allocation each time, so that a use after this is seen */
+	if (gpu->info.emulated)
+		drop(gpu, (size_t)(block - gpu->blocks));
+	memset(array, 0, sizeof(*array));
 }
 
 struct sp_gpu_array
@@ -161,7 +189,8 @@ copy(struct sp_gpu *gpu, void *to, const void *from, size_t size, struct sp_err 
 		return SP_OK;
 	rc = sp__gpu_check(
 	    cudaMemcpyAsync(to, from, size, cudaMemcpyDefault, gpu->stream), "copying", err);
-	return rc != SP_OK ? rc : sp_gpu_finish(gpu, err);
+	return rc != SP_OK ? rc
+			   : sp__gpu_check(cudaStreamSynchronize(gpu->stream), "an operation", err);
 }
 
 enum sp_code

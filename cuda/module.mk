@@ -42,23 +42,34 @@ endef
 
 # sm_80: A100; sm_89: L4, L40; sm_90: H100, H200; sm_100: B200, whose PTX newer ones translate
 CUDA_ARCHS := 80 89 90 100
+CUDA_LT = $(firstword $(wildcard $(addprefix $(CUDA_AT)/,lib64/libcublasLt.so lib/libcublasLt.so \
+	lib/*-linux-gnu/libcublasLt.so lib/libcublasLt.so.*)))
 CUDA_OBJECTS := $(patsubst %,$(B)/nv/%.o,$(CUDA_SOURCES) $(CUDA_REAL))
 ifeq ($(CUDA),1)
 CUDA_AT := $(shell cuda/toolkit.sh)
 ifeq ($(CUDA_AT),)
 $(error CUDA=1: no CUDA toolkit: see above)
 endif
+ifeq ($(CUDA_LT),)
+$(error CUDA=1: $(CUDA_AT) has no lib64/libcublasLt.so: install cuBLAS, or say CUDA_HOME=)
+endif
+# what this one knows of: sm_100 from CUDA 12.8 on
+CUDA_KNOWN := $(shell $(CUDA_AT)/bin/nvcc --list-gpu-arch)
+CUDA_ARCHS := $(foreach a,$(CUDA_ARCHS),$(if $(filter compute_$a,$(CUDA_KNOWN)),$a))
+ifeq ($(CUDA_ARCHS),)
+$(error CUDA=1: $(CUDA_AT)/bin/nvcc knows of none of sm_80, sm_89, sm_90, sm_100)
+endif
+CUDA_SEED := $(findstring --frandom-seed,$(shell $(CUDA_AT)/bin/nvcc --help))
 endif
 CUDA_CODE = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) \
 	-gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
 NVCCFLAGS = -std=c++17 -D_GNU_SOURCE -Icuda -Ilib -O3 -Werror all-warnings $(CUDA_CODE) \
 	-Xcompiler -Wall,-Wextra,-Werror,-Wno-unused-parameter,-fno-strict-aliasing,-ffile-prefix-map=$(CURDIR)=.
-CUDA_LT = $(firstword $(wildcard $(addprefix $(CUDA_AT)/,lib64/libcublasLt.so lib/libcublasLt.so lib/libcublasLt.so.*)))
-CUDA_LIBS = $(CUDA_LT) -Wl,-rpath,$(dir $(CUDA_LT)) $(wildcard $(CUDA_AT)/lib*/libcudart_static.a) -ldl -lrt
+CUDA_LIBS = $(CUDA_LT) -Wl,-rpath,$(dir $(CUDA_LT)) $(firstword $(wildcard $(addsuffix /libcudart_static.a,$(CUDA_AT)/lib* $(CUDA_AT)/lib/*-linux-gnu))) -ldl -lrt
 
 $(B)/nv/%.o: cuda/%.cu $(B)/flags-cuda
 	@mkdir -p $(@D); echo "  NVCC    $<"
-	$(Q)$(CUDA_AT)/bin/nvcc $(NVCCFLAGS) --frandom-seed $< -ccbin $(CXX) -MMD -MP -c -o $@ $<
+	$(Q)$(CUDA_AT)/bin/nvcc $(NVCCFLAGS) $(if $(CUDA_SEED),$(CUDA_SEED) $<) -ccbin $(CXX) -MMD -MP -c -o $@ $<
 
 $(B)/flags-cuda: FORCE
 	@mkdir -p $(@D)
@@ -68,7 +79,7 @@ $(B)/flags-cuda: FORCE
 KERNELS := lib/engine/kernels lib/engine/pool
 $(eval $(call gpu_unit,gpu_norm,$(KERNELS),))
 $(eval $(call gpu_unit,gpu_plus,$(KERNELS) $(addprefix lib/awq/,gram factor plane round),))
-$(eval $(call gpu_unit,gpu_round,$(KERNELS) $(addprefix lib/awq/,search power round pack),sleef))
+$(eval $(call gpu_unit,gpu_round,$(KERNELS) $(addprefix lib/awq/,gram search power round pack),sleef))
 $(eval $(call gpu_unit,gpu_attention,$(KERNELS) lib/engine/attention,))
 $(eval $(call gpu_unit,gpu_int4,$(KERNELS) $(addprefix lib/awq/,round pack),))
 

@@ -382,7 +382,7 @@ describe(struct plane_job *job, const struct sp_gpu_codes *codes, struct sp_gpu_
 	job->group.losses = at<double>(losses);
 	if (codes == NULL)
 		return;
-	SP_ASSERT(codes->codes.count >= job->rows * plane->in);
+	SP_ASSERT(codes->codes.count >= job->rows * plane->in && codes->codes.at % 16 == 0);
 	SP_ASSERT(codes->zeros.count >= job->rows * (plane->in / plane->group));
 	SP_ASSERT(codes->scales.count >= job->rows * (plane->in / plane->group));
 	SP_ASSERT(codes->scales.type == SP_GPU_F16);

@@ -11,9 +11,11 @@
  *
  * Bits: no sum depends on scheduling, so the same calls give the same bits on the same model of
  * GPU. sp_gpu_linear, sp_gpu_int4, norms and attention give a token the same bits whatever tokens
- * are beside it.
+ * are beside it, but for attention of a sequence's single new token, which is a kernel of its own.
  *
- * Sizes and types that do not fit an operation are programmer errors. One thread uses a GPU.
+ * Sizes and types that do not fit an operation are programmer errors, as are, for attention and
+ * 4-bit codes, parts of arrays that do not begin at a multiple of 16 bytes. One thread opens and
+ * uses a GPU.
  */
 #ifndef SP_GPU_H
 #define SP_GPU_H
@@ -35,13 +37,14 @@ struct sp_gpu_info {
 	int emulated; /* 1: no GPU, the emulator */
 };
 
-/* The device of that number; at most limit bytes of its memory are taken, work memory included.
+/* The device of that number; at most limit bytes of its memory are taken, work memory included,
+ * beside what the driver and cuBLASLt take by themselves (some hundred MiB).
  * SP_E_NOT_FOUND when there is none or no driver; SP_E_UNSUPPORTED when it is older than sm_80. */
 enum sp_code
 sp_gpu_open(unsigned device, size_t limit, struct sp_gpu **out, struct sp_err *err) SP_MUST_USE;
 void sp_gpu_close(struct sp_gpu **gpu);
 void sp_gpu_describe(const struct sp_gpu *gpu, struct sp_gpu_info *info);
-/* Waits for all that was called. */
+/* Waits for all that was called, uploads and downloads too. */
 enum sp_code sp_gpu_finish(struct sp_gpu *gpu, struct sp_err *err) SP_MUST_USE;
 
 /* --- memory ---------------------------------------------------------------------------------- */
@@ -59,7 +62,8 @@ struct sp_gpu_array {
 /* Aligned to 256 bytes, not initialised. SP_E_NO_MEMORY beyond the limit, with the figures. */
 enum sp_code sp_gpu_alloc(struct sp_gpu *gpu, enum sp_gpu_type type, size_t count,
     struct sp_gpu_array *out, struct sp_err *err) SP_MUST_USE;
-/* Waits for what uses it. An empty array is left alone; a freed one becomes empty. */
+/* Operations that use it go on; copies beside them are waited for. An empty array is left alone; a
+ * freed one becomes empty. */
 void sp_gpu_free(struct sp_gpu *gpu, struct sp_gpu_array *array);
 /* count values of it from first on. */
 struct sp_gpu_array sp_gpu_part(struct sp_gpu_array array, size_t first, size_t count);
@@ -84,8 +88,8 @@ sp_gpu_read(struct sp_gpu *gpu, struct sp_gpu_array from, void *to, struct sp_er
  *
  *	sp_gpu_upload(gpu, after, to, from, &mark)	starts once `after` is past
  *	sp_gpu_after(gpu, mark)				later operations wait for the mark
- *	sp_gpu_mark(gpu)				the moment after all operations called so
- *far sp_gpu_wait(gpu, mark)				the host waits
+ *	sp_gpu_mark(gpu)				after all operations called so far
+ *	sp_gpu_wait(gpu, mark)				the host waits
  */
 struct sp_gpu_mark {
 	uint64_t serial;
@@ -129,8 +133,8 @@ enum sp_code sp_gpu_gemm(struct sp_gpu *gpu, enum sp_gpu_precision precision, si
     struct sp_gpu_matrix c, struct sp_err *err) SP_MUST_USE;
 
 /* y[n][out] = x[n][in]·wᵀ + bias; w[out][in], bias[out] F32 or empty; x and w of one type, y of
- * any. Rows go SP_GPU_ROWS at a time, the last ones filled up, so that cuBLASLt meets one shape
- * only. (sp_linear_apply) */
+ * that or F32. Rows go SP_GPU_ROWS at a time, the last ones filled up, so that cuBLASLt meets one
+ * shape only. (sp_linear_apply) */
 #define SP_GPU_ROWS 1024
 enum sp_code
 sp_gpu_linear(struct sp_gpu *gpu, struct sp_gpu_array x, size_t n, size_t in, struct sp_gpu_array w,

@@ -51,6 +51,11 @@ sp_gpu_finish(struct sp_gpu *, struct sp_err *)
 	return SP_OK;
 }
 
+void
+sp__gpu_copies_finish(struct sp_gpu *)
+{
+}
+
 enum sp_code
 sp_gpu_host_alloc(struct sp_gpu *, size_t size, void **out, struct sp_err *err)
 {
