@@ -403,16 +403,16 @@ run_int4(void *arg)
 static void
 measure_int4(void)
 {
-	size_t words = INNER * HIDDEN / 8, groups = HIDDEN / GROUP;
+	size_t words = INNER * HIDDEN / 8, zeros = words / GROUP, groups = HIDDEN / GROUP;
 	struct few f = {.layer = {.in = HIDDEN,
 			    .out = INNER,
 			    .group = GROUP,
 			    .qweight = room(SP_GPU_U32, words),
-			    .qzeros = room(SP_GPU_U32, words / GROUP),
+			    .qzeros = room(SP_GPU_U32, zeros),
 			    .scales = values(SP_GPU_F16, groups * INNER)},
 	    .x = values(SP_GPU_F16, 8 * HIDDEN),
 	    .y = room(SP_GPU_F16, 8 * INNER)};
-	double bytes = 4 * (double)(words + words / GROUP) + 2 * (double)(groups * INNER);
+	double bytes = 4 * (double)(words + zeros) + 2 * (double)(groups * INNER);
 
 	ok(sp_gpu_zero(gpu, f.layer.qweight, &err));
 	ok(sp_gpu_zero(gpu, f.layer.qzeros, &err));
