@@ -13,7 +13,6 @@
 #define OUTER 512
 #define PANEL 4096 /* columns of a product behind: on the diagonal half is for nothing */
 #define THREADS 256
-#define TILE 32
 
 /* --- the diagonal ----------------------------------------------------------------------------
  */
@@ -247,34 +246,10 @@ subtract(const struct cholesky *job, size_t first, size_t end, struct sp_err *er
 	return rc;
 }
 
-/* Above the diagonal: L[j][i] / L[i][i]. */
-static __global__ void
-upper_kernel(float *g, size_t in)
-{
-	__shared__ float tile[TILE][TILE + 1];
-	size_t row = (size_t)blockIdx.y * TILE, column = (size_t)blockIdx.x * TILE;
-
-	if (blockIdx.x > blockIdx.y)
-		return;
-	for (unsigned i = threadIdx.x; i < TILE * TILE; i += THREADS) {
-		size_t r = row + i / TILE, c = column + i % TILE;
-
-		tile[i / TILE][i % TILE] = r < in && c < in ? g[r * in + c] : 0.0f;
-	}
-	__syncthreads();
-	for (unsigned i = threadIdx.x; i < TILE * TILE; i += THREADS) {
-		size_t r = column + i / TILE, c = row + i % TILE;
-
-		if (r < c && c < in)
-			g[r * in + c] = tile[i % TILE][i / TILE] / g[r * in + r];
-	}
-}
-
 static enum sp_code
 factor(const struct cholesky *job, size_t n, double damp, struct sp_err *err)
 {
 	struct sp_gpu *gpu = job->gpu;
-	unsigned tiles = (unsigned)ceil_div(job->in, TILE);
 	enum sp_code rc;
 
 	if ((rc = sp_gpu_zero(gpu, job->failed, err)) ||
@@ -290,8 +265,8 @@ factor(const struct cholesky *job, size_t n, double damp, struct sp_err *err)
 		    (end < job->in && (rc = subtract(job, first, end, err))))
 			return rc;
 	}
-	return launch(gpu, "factor", upper_kernel, dim3(tiles, tiles), THREADS, 0, err,
-	    at<float>(job->g), job->in);
+	/* above the diagonal: L[j][i] / L[i][i] */
+	return sp__mirror(gpu, at<float>(job->g), job->in, 1, err);
 }
 
 enum sp_code

@@ -214,6 +214,9 @@ enum sp_code sp__gemm(struct sp_gpu *gpu, const struct sp__product *product, str
 enum sp_code sp__split(struct sp_gpu *gpu, const float *x, size_t rows, size_t columns,
     size_t stride, float *big, float *small, struct sp_err *err);
 
+/* The upper triangle of g[in][in] from the lower; divided: row i by the diagonal's value there. */
+enum sp_code sp__mirror(struct sp_gpu *gpu, float *g, size_t in, int divided, struct sp_err *err);
+
 template <class T>
 static inline T *
 at(struct sp_gpu_array array)

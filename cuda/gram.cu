@@ -28,9 +28,10 @@ sp_gpu_moments(struct sp_gpu *gpu, struct sp_gpu_array x, size_t n, size_t in,
 	return rc;
 }
 
-/* A tile below the diagonal, or on it, becomes the one above. */
+/* A tile below the diagonal, or on it, becomes the one above; divided: row i by what stands on the
+ * diagonal there. */
 static __global__ void
-mirror_kernel(float *g, size_t in)
+mirror_kernel(float *g, size_t in, int divided)
 {
 	__shared__ float tile[TILE][TILE + 1];
 	size_t row = (size_t)blockIdx.y * TILE, column = (size_t)blockIdx.x * TILE;
@@ -47,18 +48,24 @@ mirror_kernel(float *g, size_t in)
 		size_t r = column + i / TILE, c = row + i % TILE;
 
 		if (r < c && c < in)
-			g[r * in + c] = tile[i % TILE][i / TILE];
+			g[r * in + c] = tile[i % TILE][i / TILE] / (divided ? g[r * in + r] : 1.0f);
 	}
+}
+
+enum sp_code
+sp__mirror(struct sp_gpu *gpu, float *g, size_t in, int divided, struct sp_err *err)
+{
+	unsigned tiles = (unsigned)ceil_div(in, TILE);
+
+	return launch(
+	    gpu, "mirror", mirror_kernel, dim3(tiles, tiles), THREADS, 0, err, g, in, divided);
 }
 
 enum sp_code
 sp_gpu_mirror(struct sp_gpu *gpu, struct sp_gpu_array g, size_t in, struct sp_err *err)
 {
-	unsigned tiles = (unsigned)ceil_div(in, TILE);
-
 	SP_ASSERT(g.type == SP_GPU_F32 && g.count >= in * in);
-	return launch(
-	    gpu, "mirror", mirror_kernel, dim3(tiles, tiles), THREADS, 0, err, at<float>(g), in);
+	return sp__mirror(gpu, at<float>(g), in, 0, err);
 }
 
 template <class T>

@@ -1,14 +1,12 @@
 #!/bin/sh
-# toolkit.sh [--path]: prints the folder of the CUDA toolkit that `make CUDA=1` builds with: the system's
+# toolkit.sh: prints the folder of the CUDA toolkit that `make CUDA=1` builds with: the system's
 # (CUDA_HOME, nvcc on the PATH, /usr/local/cuda), else the packages of toolkit.txt, which are installed
-# on first use. --path installs nothing and prints nothing when there is none.
+# on first use.
 #
 # As tests/peers/venv.sh: the stamp .ready, written last, tells a whole installation from the remains
 # of an interrupted one, and a lock lets one build at a time.
 set -eu
-install=1
-[ "${1:-}" = --path ] && { install=0; shift; }
-[ $# = 0 ] || { echo "usage: toolkit.sh [--path]" >&2; exit 2; }
+[ $# = 0 ] || { echo "usage: toolkit.sh" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 
 if [ -n "${CUDA_HOME:-}" ]; then
@@ -29,7 +27,6 @@ hash=$(cat "$here/toolkit.txt" "$0" | sha256sum | cut -c1-10)
 cache=${SALLYPORT_CACHE:-$HOME/.cache/sallyport}
 venv=$cache/cuda-$hash
 if [ ! -f "$venv/.ready" ]; then
-	[ $install = 1 ] || exit 0
 	mkdir -p "$cache"
 	trap 'rc=$?; [ $rc = 0 ] || echo "toolkit.sh: CUDA could not be installed: see above" >&2; exit $rc' EXIT
 	# no condition around it: within one, a command that fails does not end it

@@ -11,8 +11,8 @@
 
 #define CHUNK ((size_t)2048) /* tokens, see sp_block_step */
 
-static const struct sp_linear *
-linear_of(const struct sp_layer *layer, enum sp_layer_linear which)
+const struct sp_linear *
+sp_block_linear(const struct sp_layer *layer, enum sp_layer_linear which)
 {
 	return sp_layer_linear((struct sp_layer *)(uintptr_t)layer, which);
 }
@@ -197,7 +197,7 @@ sp_block_groups(const struct sp_layer *layer, const struct sp_block_plan *plan,
 		if (plan->skip[all[i].first] || all[i].first >= sp_block_plain(layer))
 			continue;
 		groups[count] = all[i];
-		groups[count].in = linear_of(layer, all[i].first)->in;
+		groups[count].in = sp_block_linear(layer, all[i].first)->in;
 		takes[count++] = i;
 	}
 	return count;
@@ -230,20 +230,17 @@ sp_block_search(const struct sp_layer_env *env, const struct sp_layer *layer,
 	return sp_mix_search(env, layer, inputs, plan, block, err);
 }
 
-static enum sp_code
-scale_columns(struct sp_linear *linear, const float *scales, int half, struct sp_err *err)
+void
+sp_block_scale_columns(struct sp_linear *linear, const float *scales)
 {
 	for (size_t r = 0; r < linear->out; r++) {
 		for (size_t c = 0; c < linear->in; c++)
 			linear->w[r * linear->in + c] *= scales[c];
 	}
-	if (!half)
-		return SP_OK;
-	return sp_round_half(linear->w, linear->out * linear->in, err);
 }
 
-static enum sp_code
-unscale_rows(struct sp_linear *linear, const float *scales, int half, struct sp_err *err)
+enum sp_code
+sp_block_unscale_rows(struct sp_linear *linear, const float *scales, int half, struct sp_err *err)
 {
 	for (size_t r = 0; r < linear->out; r++) {
 		for (size_t c = 0; c < linear->in; c++)
@@ -288,11 +285,17 @@ sp_block_scale(struct sp_layer *layer, const struct sp_block_plan *plan,
 		else if (which->first == SP_LAYER_GATE)
 			rc = unscale_norm(layer->post_norm, which->scales, which->in, err);
 		else
-			rc = unscale_rows(which->first == SP_LAYER_O ? &layer->v : &layer->up,
-			    which->scales, plan->half, err);
-		for (size_t i = 0; i < which->count && rc == SP_OK; i++)
-			rc = scale_columns(sp_layer_linear(layer, which->first + (unsigned)i),
-			    which->scales, plan->half, err);
+			rc = sp_block_unscale_rows(
+			    which->first == SP_LAYER_O ? &layer->v : &layer->up, which->scales,
+			    plan->half, err);
+		for (size_t i = 0; i < which->count && rc == SP_OK; i++) {
+			struct sp_linear *linear =
+			    sp_layer_linear(layer, which->first + (unsigned)i);
+
+			sp_block_scale_columns(linear, which->scales);
+			if (plan->half)
+				rc = sp_round_half(linear->w, linear->out * linear->in, err);
+		}
 		if (rc != SP_OK)
 			rc = sp_err_prefix(err, "scaling after %s", which->prev);
 	}
@@ -471,7 +474,7 @@ sp_block_before(const struct sp_layer_env *env, const struct sp_layer *layer,
 	}
 	for (enum sp_layer_linear i = 0; i < sp_block_plain(layer) && rc == SP_OK; i++) {
 		struct sp_linear *linear = sp_layer_linear(&rounded, i);
-		const struct sp_linear *plain = linear_of(layer, i);
+		const struct sp_linear *plain = sp_block_linear(layer, i);
 
 		if (plan->skip[i])
 			continue;

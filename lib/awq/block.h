@@ -73,6 +73,16 @@ sp_block_skips(const struct sp_block_plan *plan, size_t which)
 	    ->skip[which < SP_LAYER_GATE ? which : SP_LAYER_GATE + (which - SP_LAYER_GATE) % 3];
 }
 
+/* sp_layer_linear of a layer that is only read. */
+const struct sp_linear *sp_block_linear(const struct sp_layer *layer, enum sp_layer_linear which);
+
+/* How scales go into a linear layer's weights: what takes scaled inputs has columns w[r][c] *
+ * scales[c]; what gives them has rows (and bias, which becomes fp16) divided by scales[r], and with
+ * half 1 its weights rounded to fp16, too. SP_E_INVALID: a value is beyond fp16. */
+void sp_block_scale_columns(struct sp_linear *linear, const float *scales);
+enum sp_code sp_block_unscale_rows(
+    struct sp_linear *linear, const float *scales, int half, struct sp_err *err) SP_MUST_USE;
+
 #define SP_BLOCK_GROUPS_MAX 4
 /* Sequences that errors are measured on, in a layer without experts. */
 #define SP_BLOCK_MEASURED 4

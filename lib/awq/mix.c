@@ -139,24 +139,15 @@ sp_mix_exact(const struct sp_layer *layer, float *scales)
 	}
 }
 
-static void
-multiply_columns(struct sp_linear *linear, const float *scales)
-{
-	for (size_t r = 0; r < linear->out; r++) {
-		for (size_t c = 0; c < linear->in; c++)
-			linear->w[r * linear->in + c] *= scales[c];
-	}
-}
-
 void
 sp_mix_fold(struct sp_layer *layer, const float *scales)
 {
 	for (size_t i = 0; i < layer->router.in; i++)
 		layer->post_norm[i] /= scales[i];
-	multiply_columns(&layer->router, scales);
+	sp_block_scale_columns(&layer->router, scales);
 	for (size_t e = 0; e < layer->n_experts; e++) {
-		multiply_columns(&layer->experts[e].gate, scales);
-		multiply_columns(&layer->experts[e].up, scales);
+		sp_block_scale_columns(&layer->experts[e].gate, scales);
+		sp_block_scale_columns(&layer->experts[e].up, scales);
 	}
 }
 
@@ -218,7 +209,7 @@ round_linear(const struct sp_layer_env *env, const struct sp_linear *plain, stru
 }
 
 /* Error of the mixture with gate and up rounded after the scales; NULL: with all rounded as they
- * are. y[n][hidden] is work memory. */
+ * are. */
 static enum sp_code
 rounded_error(const struct sp_layer_env *env, const struct sp_layer *layer,
     const struct sp_block_inputs *inputs, struct sp_grid grid, const float *scales, double *error,

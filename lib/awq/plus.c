@@ -226,18 +226,6 @@ fold_norm(float *norm, float *scales, size_t count, struct sp_err *err)
 	return SP_OK;
 }
 
-static enum sp_code
-fold_rows(struct sp_linear *linear, const float *scales, struct sp_err *err)
-{
-	for (size_t r = 0; r < linear->out; r++) {
-		for (size_t c = 0; c < linear->in; c++)
-			linear->w[r * linear->in + c] /= scales[r];
-		if (linear->bias != NULL)
-			linear->bias[r] /= scales[r];
-	}
-	return linear->bias == NULL ? SP_OK : sp_round_half(linear->bias, linear->out, err);
-}
-
 /* o_proj's scales, one for each of v_proj's outputs. */
 static enum sp_code
 fold_values(const struct plus *p, const float *scales, struct sp_err *err)
@@ -251,7 +239,7 @@ fold_values(const struct plus *p, const float *scales, struct sp_err *err)
 		return rc;
 	for (size_t h = 0; h < kv; h++)
 		memcpy(rows + h * dim, scales + h * rep * dim, dim * sizeof(*rows));
-	rc = fold_rows(&p->layer->v, rows, err);
+	rc = sp_block_unscale_rows(&p->layer->v, rows, 0, err);
 	free(rows);
 	return rc;
 }
@@ -278,14 +266,10 @@ fold(const struct plus *p, struct sp_err *err)
 		else if (which->first == SP_LAYER_O)
 			rc = fold_values(p, which->scales, err);
 		else
-			rc = fold_rows(&layer->up, which->scales, err);
-		for (size_t k = 0; k < which->count && rc == SP_OK; k++) {
-			struct sp_linear *linear =
-			    sp_layer_linear(layer, which->first + (unsigned)k);
-
-			for (size_t i = 0; i < linear->out * linear->in; i++)
-				linear->w[i] *= which->scales[i % linear->in];
-		}
+			rc = sp_block_unscale_rows(&layer->up, which->scales, 0, err);
+		for (size_t k = 0; k < which->count && rc == SP_OK; k++)
+			sp_block_scale_columns(
+			    sp_layer_linear(layer, which->first + (unsigned)k), which->scales);
 		if (rc != SP_OK)
 			return sp_err_prefix(err, "scaling after %s", which->prev);
 	}
@@ -643,10 +627,9 @@ round_expert(
 	if ((rc = sp_block_rows(NULL, p->n, inner, &act, err)) ||
 	    (rc = sp_block_floats(&up, p->n, inner, err)) ||
 	    (rc = search(p, own, &exact->rows[SP_BLOCK_ACT], err)) ||
-	    (rc = fold_rows(&expert->view.up, own->scales, err)))
+	    (rc = sp_block_unscale_rows(&expert->view.up, own->scales, 0, err)))
 		goto out;
-	for (size_t i = 0; i < expert->view.down.out * inner; i++)
-		expert->view.down.w[i] *= own->scales[i % inner];
+	sp_block_scale_columns(&expert->view.down, own->scales);
 	rc = round_group(
 	    p, &shared, &exact->rows[SP_BLOCK_MLP], &(struct taken){.rows = &rows}, err);
 	if (rc != SP_OK)

@@ -43,12 +43,6 @@ struct trial {
 	size_t rows, units;	      /* at hand */
 };
 
-static const struct sp_linear *
-linear_of(const struct sp_layer *layer, enum sp_layer_linear which)
-{
-	return sp_layer_linear((struct sp_layer *)(uintptr_t)layer, which);
-}
-
 static struct sp_linear *
 own_linear(struct trial *trial, size_t i)
 {
@@ -227,7 +221,7 @@ measure(struct trial *trial, const float *scales, float *losses, struct sp_err *
 
 	for (size_t i = 0; i < trial->which->count && rc == SP_OK; i++) {
 		const struct sp_linear *plain =
-		    linear_of(trial->layer, trial->which->first + (unsigned)i);
+		    sp_block_linear(trial->layer, trial->which->first + (unsigned)i);
 
 		own = own_linear(trial, i);
 		sp_search_round(
@@ -253,7 +247,7 @@ measure(struct trial *trial, const float *scales, float *losses, struct sp_err *
 		break;
 	case GRAM:
 		rc = sp_gram_loss(&trial->gram, env->pool, own->w,
-		    linear_of(trial->layer, trial->which->first)->w, own->out, &loss, err);
+		    sp_block_linear(trial->layer, trial->which->first)->w, own->out, &loss, err);
 		*losses = (float)(loss * (double)trial->n * (double)own->out);
 		return rc;
 	}
@@ -289,7 +283,7 @@ stripes(size_t n, size_t len)
 static void
 choose_kind(struct trial *trial)
 {
-	const struct sp_linear *first = linear_of(trial->layer, trial->which->first);
+	const struct sp_linear *first = sp_block_linear(trial->layer, trial->which->first);
 
 	trial->n = trial->inputs->n_seq * trial->inputs->len;
 	trial->in = trial->which->in;
@@ -467,8 +461,8 @@ sp_trial_search(const struct sp_layer_env *env, const struct sp_layer *layer,
 	enum sp_code rc;
 
 	for (size_t i = 0; i < which->count; i++)
-		linears[i] = linear_of(layer, which->first + (unsigned)i);
-	which->in = linear_of(layer, which->first)->in;
+		linears[i] = sp_block_linear(layer, which->first + (unsigned)i);
+	which->in = sp_block_linear(layer, which->first)->in;
 	if ((rc = sp_block_floats(&x_mean, 1, which->in, err)) ||
 	    (rc = sp_block_floats(&w_mean, 1, which->in, err)) ||
 	    (rc = sp_block_floats(&which->scales, 1, which->in, err)))

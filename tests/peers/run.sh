@@ -183,17 +183,13 @@ run_autoawq() {
 			(cd "$TREE" && "$B/unit/awq_f32" "tests/fixtures/$fixture" "$dumped"/layer-*.safetensors)
 		done
 	done
-	for fixture in "${mixtures[@]}"; do
+	for fixture in "${mixtures[@]}" "${fixtures[@]}"; do
 		for method in awq awq+; do
 			compared autoawq "$fixture" $method "${quiet[@]}" "${env_of[autoawq]}/bin/python" "$here/awq_logits.py" \
 				autoawq
 		done
 	done
 	for fixture in "${fixtures[@]}"; do
-		for method in awq awq+; do
-			compared autoawq "$fixture" $method "${quiet[@]}" "${env_of[autoawq]}/bin/python" "$here/awq_logits.py" \
-				autoawq
-		done
 		sabotaged "$fixture"
 		if clean autoawq "${quiet[@]}" "${env_of[autoawq]}/bin/python" "$here/awq_logits.py" autoawq \
 			"$quantized/$fixture-sabotaged" "$quantized/prompts" "$quantized/$fixture-awq+.answers" \
