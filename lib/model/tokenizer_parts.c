@@ -154,6 +154,10 @@ parse_split(struct sp_tokenizer *t, const struct sp__field *f, struct sp_err *er
 	return code ? sp_err_prefix(err, "%s", f->at) : SP_OK;
 }
 
+/* Digits asks Rust what is numeric, whose tables are of Unicode 17; a Split's \p{N} is Oniguruma's,
+ * of Unicode 16 (tokenizers 0.23.3). What came between: Tolong Siki's digits, Chinese numerals. */
+#define NUMERIC "[\\p{N}\U00011de0-\U00011de9\U00016ff4-\U00016ff6]"
+
 static enum sp_code
 parse_digits(struct sp_tokenizer *t, const struct sp__field *f, struct sp_err *err)
 {
@@ -163,7 +167,7 @@ parse_digits(struct sp_tokenizer *t, const struct sp__field *f, struct sp_err *e
 	if ((code = sp__field_keys(f, "type individual_digits", err)) ||
 	    (code = sp__field_flag(f, "individual_digits", 0, &individual, err)))
 		return code;
-	return add_pattern(t, f, individual ? "\\p{N}" : "\\p{N}+", err);
+	return add_pattern(t, f, individual ? NUMERIC : NUMERIC "+", err);
 }
 
 /* The one character of replacement. */

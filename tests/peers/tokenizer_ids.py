@@ -1,9 +1,9 @@
-"""tokenizer_ids.py SP_TOKENIZE TREE [COUNT [SIZE [FILE…]]]: COUNT texts (25,000) have the ids, and the decoded texts, that the
+"""tokenizer_ids.py SP_TOKENIZE TREE [COUNT [SIZE [FILE…]]]: COUNT texts (25,000), and those with every character, have the ids, and the decoded texts, that the
 `tokenizers` package gives them, for each of 11 kinds of tokenizer, 6 of bytes and 5 of characters, and for each tokenizer.json FILE.
 """
 import json, os, struct, subprocess, sys, tempfile
 import tokenizers
-from tokenizer_kinds import corpus, kinds, texts
+from tokenizer_kinds import SPACED, corpus, kinds, sweep, texts
 
 def ours(program, path, lines):
     packed = b"".join(struct.pack("=I", len(b)) + b for b in lines)
@@ -37,10 +37,10 @@ def compare(program, name, path, lines):
 program, tree = sys.argv[1:3]
 count, size = int(sys.argv[3]) if len(sys.argv) > 3 else 25000, int(sys.argv[4]) if len(sys.argv) > 4 else 4000
 source = corpus(tree)
-lines = texts(source, count)
+lines = texts(source, count) + sweep()
 wrong = 0
 with tempfile.TemporaryDirectory() as directory:
-    for name, data in kinds(source[::3], size).items():
+    for name, data in kinds(source[::3] + SPACED, size).items():
         path = f"{directory}/{name}.json"
         with open(path, "w", encoding="utf-8") as f: json.dump(data, f, ensure_ascii=False)
         wrong += compare(program, name, path, lines)

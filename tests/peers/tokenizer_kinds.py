@@ -146,6 +146,15 @@ GLUE = ["<s>", "</s>", "<unk>", "<mask>", "<right>", "<both>", "<Normal>", "word
         "'s", "'LL", "'ſ", "’t", "'\u212a", "_", "-", "``", "<0x0A>", "<|begin_of_text|>", "<", "Ġ", "Â", "'", "\u0301", "\u11a8", "0", "42", "١٢", ".", "...", "/", "//"]
 MARKS = [chr(c) for c in range(0x300, 0x1f000) if unicodedata.combining(chr(c))] + [chr(c) for c in range(0x1161, 0x1200)]
 
+# planes 0 to 3 and 14: the others have none but private characters
+POINTS = [*range(0xd800), *range(0xe000, 0x40000), *range(0xe0000, 0xf0000)]
+# learned from, so that a space joins the first byte of what follows where nothing splits them
+SPACED = [f" {chr(c)}" for c in POINTS[::31]]
+
+def sweep():
+    """Every character, behind a letter, behind a space and before a digit: its properties, whatever the texts drawn have."""
+    return ["".join(f"a{chr(c)} {chr(c)}1" for c in POINTS[i:i + 256]) for i in range(0, len(POINTS), 256)]
+
 def texts(lines, count, seed=1):
     """count texts: stretches of the repository, words of many scripts, any characters, control characters, bytes."""
     rng = random.Random(seed)

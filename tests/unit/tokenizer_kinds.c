@@ -307,6 +307,25 @@ test_split(void **state)
 	    "abba", "1 2 2 1");
 }
 
+/* Digits are Rust's, of Unicode 17; those of a Split are Oniguruma's, of Unicode 16. */
+static void
+test_digits(void **state)
+{
+#define DIGIT "\U00011de5" /* Tolong Siki */
+#define MERGED ",\"" DIGIT "\":7,\"a" DIGIT "\":8", "\"a " DIGIT "\"", ""
+#define DIGITS(individual) \
+	",\"pre_tokenizer\":{\"type\":\"Digits\",\"individual_digits\":" individual "}"
+	(void)state;
+	check_ids(small(MERGED, DIGITS("true")), "a" DIGIT DIGIT, "1 7 7");
+	check_ids(small(MERGED, DIGITS("false")), "a" DIGIT, "1 7");
+	check_ids(small(MERGED, SPLIT("\"pattern\":{\"Regex\":\"\\\\p{N}\"},"
+				      "\"behavior\":\"Isolated\",\"invert\":false")),
+	    "a" DIGIT, "8");
+#undef DIGIT
+#undef MERGED
+#undef DIGITS
+}
+
 /* --- what would take for ever ------------------------------------------------------------------
  */
 
@@ -396,6 +415,7 @@ main(void)
 	    cmocka_unit_test(test_cut),
 	    cmocka_unit_test(test_normalized_special),
 	    cmocka_unit_test(test_split),
+	    cmocka_unit_test(test_digits),
 	    cmocka_unit_test(test_long_words),
 	    cmocka_unit_test(test_growth),
 	    cmocka_unit_test(test_large_file),
